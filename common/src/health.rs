@@ -1,0 +1,232 @@
+//! What probers see, and how the views of several probers become one. Pure: time comes in as an argument.
+
+use crate::check::CheckKey;
+use crate::clock::UnixMs;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// What a prober holds of one check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Answers as expected.
+    Up,
+    /// Does not: no redirects.
+    Down,
+    /// Fails in a way that may be the prober's own trouble: still used.
+    Suspect,
+    /// Nothing conclusive seen yet: no vote.
+    Abstain,
+}
+
+/// How the latest conclusive probes went, whatever the state is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checked {
+    /// The latest succeeded.
+    Ok,
+    /// The latest failed.
+    Failing,
+    /// None was conclusive so far.
+    Never,
+}
+
+/// One prober's finding about one check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The state it gives the check.
+    pub state: State,
+    /// How the latest probes went.
+    pub checked: Checked,
+    /// When the state began, by the prober's clock: for people only.
+    pub since: UnixMs,
+    /// The latest reason, as a person would say it: `connection refused`, `HTTP 200`.
+    pub why: String,
+    /// When the latest probe ended, by the prober's clock: for people only.
+    pub last_check: UnixMs,
+}
+
+impl Finding {
+    /// Whether `other` differs in what readers must hear of at once (not in `last_check`).
+    pub fn differs(&self, other: &Self) -> bool {
+        (self.state, self.checked, self.since, &self.why) != (other.state, other.checked, other.since, &other.why)
+    }
+}
+
+/// What is new in the views since the last time they were read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ViewChanges {
+    /// Every prober known to the store with its sequence.
+    pub sequences: BTreeMap<String, u64>,
+    /// For each prober that has any: the findings changed since, and the change index they reach up to.
+    pub changed: BTreeMap<String, (u64, HashMap<CheckKey, Finding>)>,
+}
+
+/// One prober's view as a reader follows it.
+#[derive(Debug, Clone)]
+struct View {
+    sequence: u64,
+    /// When, by the reader's clock, the sequence last moved.
+    moved: Instant,
+    /// The highest change index read.
+    read_to: u64,
+    findings: HashMap<CheckKey, Finding>,
+}
+
+/// All views a reader follows, kept current by [`Views::take`].
+#[derive(Debug, Clone, Default)]
+pub struct Views {
+    views: BTreeMap<String, View>,
+}
+
+impl Views {
+    /// For each prober, the change index read so far: what to ask the store for next.
+    pub fn read_to(&self) -> BTreeMap<String, u64> {
+        self.views.iter().map(|(id, view)| (id.clone(), view.read_to)).collect()
+    }
+
+    /// Takes in what the store answered at `now`. True if any finding changed.
+    pub fn take(&mut self, changes: ViewChanges, now: Instant) -> bool {
+        for (id, &sequence) in &changes.sequences {
+            let view = self.views.entry(id.clone()).or_insert_with(|| View { sequence, moved: now, read_to: 0, findings: HashMap::new() });
+            // A prober's sequence is compared by inequality: one that starts anew is as alive as one that goes on.
+            if view.sequence != sequence {
+                if sequence < view.sequence {
+                    view.read_to = 0;
+                }
+                view.sequence = sequence;
+                view.moved = now;
+            }
+        }
+        // A view gone from an emptied store is kept: it goes stale by itself, and the last good state stays.
+        let mut any = false;
+        for (id, (read_to, findings)) in changes.changed {
+            if let Some(view) = self.views.get_mut(&id) {
+                view.read_to = view.read_to.max(read_to);
+                any |= !findings.is_empty();
+                view.findings.extend(findings);
+            }
+        }
+        any
+    }
+
+    /// Merges the views that are fresh at `now` (their sequence moved within `window`); with none fresh, the last
+    /// state of all stays.
+    pub fn merge(&self, now: Instant, window: Duration) -> Health {
+        let is_fresh = |view: &&View| now.saturating_duration_since(view.moved) <= window;
+        let fresh = self.views.values().any(|view| is_fresh(&view));
+        let voters = self.views.values().filter(|view| !fresh || is_fresh(view));
+        let mut findings: HashMap<CheckKey, Finding> = HashMap::new();
+        for (key, finding) in voters.flat_map(|view| &view.findings) {
+            findings.entry(key.clone()).and_modify(|held| *held = stronger(held, finding).clone()).or_insert_with(|| finding.clone());
+        }
+        Health { findings, fresh }
+    }
+}
+
+/// Of two probers' findings about one check the one that counts: a success beats a failure (somebody reaches the
+/// server), a failure beats a suspicion, and anything beats no vote. Among equals the older.
+fn stronger<'a>(left: &'a Finding, right: &'a Finding) -> &'a Finding {
+    let rank = |finding: &Finding| match finding.state {
+        State::Up => 0,
+        State::Down => 1,
+        State::Suspect => 2,
+        State::Abstain => 3,
+    };
+    if (rank(right), right.since, &right.why) < (rank(left), left.since, &left.why) { right } else { left }
+}
+
+/// The merged health of all checks.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    findings: HashMap<CheckKey, Finding>,
+    fresh: bool,
+}
+
+impl Health {
+    /// What is known of one check.
+    pub fn of(&self, check: &CheckKey) -> Option<&Finding> {
+        self.findings.get(check)
+    }
+
+    /// Whether at least one prober is at work.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// The check's state; one nobody has an opinion about abstains.
+    pub fn state(&self, check: &CheckKey) -> State {
+        self.of(check).map_or(State::Abstain, |finding| finding.state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WINDOW: Duration = Duration::from_secs(5);
+
+    fn key() -> CheckKey {
+        CheckKey("HEAD http://a/".into())
+    }
+
+    fn finding(state: State) -> Finding {
+        Finding { state, checked: Checked::Ok, since: 1, why: String::new(), last_check: 1 }
+    }
+
+    fn changes(id: &str, sequence: u64, state: State) -> ViewChanges {
+        ViewChanges {
+            sequences: [(id.to_owned(), sequence)].into(),
+            changed: [(id.to_owned(), (sequence, [(key(), finding(state))].into()))].into(),
+        }
+    }
+
+    #[test]
+    fn a_server_is_out_only_if_nobody_reaches_it() {
+        let now = Instant::now();
+        let mut views = Views::default();
+        views.take(changes("a", 1, State::Down), now);
+        assert_eq!(views.merge(now, WINDOW).state(&key()), State::Down);
+        views.take(changes("b", 1, State::Abstain), now);
+        assert_eq!(views.merge(now, WINDOW).state(&key()), State::Down);
+        views.take(changes("b", 2, State::Up), now);
+        assert_eq!(views.merge(now, WINDOW).state(&key()), State::Up);
+    }
+
+    #[test]
+    fn a_stale_view_has_no_vote_while_another_is_fresh() {
+        let start = Instant::now();
+        let mut views = Views::default();
+        views.take(changes("a", 1, State::Up), start);
+        let later = start + Duration::from_secs(10);
+        views.take(changes("b", 7, State::Down), later);
+        assert_eq!(views.merge(later, WINDOW).state(&key()), State::Down);
+    }
+
+    #[test]
+    fn with_every_prober_gone_the_last_state_stays() {
+        let start = Instant::now();
+        let mut views = Views::default();
+        views.take(changes("a", 1, State::Down), start);
+        views.take(ViewChanges::default(), start + Duration::from_secs(1));
+        let health = views.merge(start + Duration::from_secs(3600), WINDOW);
+        assert_eq!((health.state(&key()), health.is_fresh()), (State::Down, false));
+    }
+
+    fn any_state() -> impl Strategy<Value = State> {
+        prop_oneof![Just(State::Up), Just(State::Down), Just(State::Suspect), Just(State::Abstain)]
+    }
+
+    proptest! {
+        #[test]
+        fn merging_does_not_depend_on_order(states in proptest::collection::vec((any_state(), 0u64..4, "[ab]?"), 3)) {
+            let all: Vec<Finding> = states.into_iter()
+                .map(|(state, since, why)| Finding { state, checked: Checked::Ok, since, why, last_check: 0 }).collect();
+            let [a, b, c] = [&all[0], &all[1], &all[2]];
+            prop_assert_eq!(stronger(stronger(a, b), c), stronger(a, stronger(b, c)));
+            prop_assert_eq!(stronger(a, b), stronger(b, a));
+        }
+    }
+}

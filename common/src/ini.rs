@@ -1,0 +1,255 @@
+//! INI text → [`Document`]: sections and keys, each with its line, so that every problem can name its place.
+//!
+//! The parser crate keeps inline comments in values, knows no lines and loses sections of indented files. So a
+//! pass over the lines comes first: it trims, drops comments, remembers places, and hands on a plain text.
+
+use ini::{Ini, ParseOption};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+/// Something wrong with a configuration file or setting: the place, the problem and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file, or where else the setting came from.
+    pub file: String,
+    /// The line, if there is one.
+    pub line: Option<usize>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file, self.message),
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
+}
+
+/// One key of a section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key, in lower case.
+    pub key: String,
+    /// The value, trimmed, without comment and surrounding quotes.
+    pub value: String,
+    /// Its line, from 1.
+    pub line: usize,
+}
+
+/// One section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// Its name.
+    pub name: String,
+    /// The line of its `[name]`, from 1.
+    pub line: usize,
+    /// Its keys, in order; no key twice.
+    pub entries: Vec<Entry>,
+}
+
+impl Section {
+    /// The entry of `key` (in lower case), if it is there.
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+}
+
+/// A parsed file: no section twice.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Document {
+    /// The file's name, for messages.
+    pub file: String,
+    /// Its sections, in order.
+    pub sections: Vec<Section>,
+}
+
+impl Document {
+    /// Parses `text`; what could not be understood is left out and listed.
+    pub fn parse(file: &str, text: &str) -> (Self, Vec<Problem>) {
+        let lines = Lines::read(file, text);
+        let mut problems = lines.problems;
+        let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
+        let ini = Ini::load_from_str_opt(&lines.plain, options).unwrap_or_else(|error| {
+            problems.push(Problem { file: file.to_owned(), line: Some(error.line), message: error.msg.to_string() });
+            Ini::new()
+        });
+        let section = |(name, properties): (Option<&str>, &ini::Properties)| {
+            let name = name?;
+            let entry = |(key, value): (&str, &str)| {
+                let line = *lines.keys.get(&(name.to_owned(), key.to_owned()))?;
+                Some(Entry { key: key.to_owned(), value: unquote(value).to_owned(), line })
+            };
+            Some(Section {
+                name: name.to_owned(),
+                line: *lines.sections.get(name)?,
+                entries: properties.iter().filter_map(entry).collect(),
+            })
+        };
+        let mut sections: Vec<Section> = ini.iter().filter_map(section).collect();
+        sections.sort_by_key(|section| section.line);
+        (Self { file: file.to_owned(), sections }, problems)
+    }
+
+    /// The section called `name`, if it is there.
+    pub fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| section.name == name)
+    }
+}
+
+/// What the pass over the lines finds.
+#[derive(Default)]
+struct Lines {
+    /// The text for the parser crate: the same number of lines, nothing but sections and `key=value`.
+    plain: String,
+    sections: HashMap<String, usize>,
+    keys: HashMap<(String, String), usize>,
+    problems: Vec<Problem>,
+}
+
+impl Lines {
+    fn read(file: &str, text: &str) -> Self {
+        let mut lines = Self::default();
+        let mut current: Option<String> = None;
+        // Keys of a section that cannot be used are not reported one by one.
+        let mut skipping = false;
+        let mut orphans = HashSet::new();
+        for (number, raw) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+            let line = uncomment(raw.trim());
+            let outcome = if line.is_empty() {
+                Ok(String::new())
+            } else if line.starts_with('[') {
+                skipping = true;
+                lines.open_section(line, number).map(|name| {
+                    skipping = false;
+                    current = Some(name.clone());
+                    format!("[{name}]")
+                })
+            } else if skipping {
+                Ok(String::new())
+            } else if let Some(section) = &current {
+                lines.add_key(section, line, number)
+            } else if orphans.insert("keys before the first section") {
+                Err(format!("`{}` stands before the first section: put it under one, such as [global]", shorten(line)))
+            } else {
+                Ok(String::new())
+            };
+            match outcome {
+                Ok(plain) => lines.plain.push_str(&plain),
+                Err(message) => lines.problems.push(Problem { file: file.to_owned(), line: Some(number), message }),
+            }
+            lines.plain.push('\n');
+        }
+        lines
+    }
+
+    fn open_section(&mut self, line: &str, number: usize) -> Result<String, String> {
+        let name = line[1..].strip_suffix(']').map(str::trim).filter(|name| !name.is_empty() && !name.contains(['[', ']']));
+        let name = name.ok_or_else(|| format!("`{}` is no section: write [name]", shorten(line)))?;
+        if let Some(first) = self.sections.get(name) {
+            return Err(format!("section [{name}] appears twice, first on line {first}: merge the two"));
+        }
+        self.sections.insert(name.to_owned(), number);
+        Ok(name.to_owned())
+    }
+
+    fn add_key(&mut self, section: &str, line: &str, number: usize) -> Result<String, String> {
+        let (key, value) =
+            line.split_once(['=', ':']).ok_or_else(|| format!("`{}` is neither a section nor KEY = VALUE", shorten(line)))?;
+        let key = key.trim().to_ascii_lowercase();
+        if key.is_empty() {
+            return Err(format!("`{}` has no key before the `=`", shorten(line)));
+        }
+        if let Some(first) = self.keys.get(&(section.to_owned(), key.clone())) {
+            return Err(format!("`{key}` is set twice in [{section}], first on line {first}: remove one"));
+        }
+        let plain = format!("{key}={}", value.trim());
+        self.keys.insert((section.to_owned(), key), number);
+        Ok(plain)
+    }
+}
+
+/// Cuts a comment: a whole line of one, or one after white space and outside quotes.
+fn uncomment(line: &str) -> &str {
+    let (mut quote, mut before) = (None, ' ');
+    for (at, c) in line.char_indices() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if matches!(c, '"' | '\'') && (before.is_whitespace() || before == '=') && line[at + 1..].contains(c) => quote = Some(c),
+            None if matches!(c, '#' | ';') && before.is_whitespace() => return line[..at].trim_end(),
+            _ => {}
+        }
+        before = c;
+    }
+    line
+}
+
+fn unquote(value: &str) -> &str {
+    let inner = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
+    inner('"').or_else(|| inner('\'')).unwrap_or(value)
+}
+
+fn shorten(line: &str) -> String {
+    line.chars().take(60).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> (Document, Vec<String>) {
+        let (document, problems) = Document::parse("f", text);
+        (document, problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn indented_files_with_inline_comments_read_as_a_person_reads_them() {
+        let (document, problems) = parse(
+            "\u{feff}    [global]\n    PORT = 9998      # Listening port.\n\n    ; about img\n    [img]  ; it\n    list=srv1, srv2\n    a=x#y;z\n    q=\"a ; b\" ; c\n\te: 'v'\n    empty=\n",
+        );
+        assert_eq!(problems, Vec::<String>::new());
+        let value = |section: &str, key: &str| document.section(section)?.get(key).map(|entry| (entry.value.as_str(), entry.line));
+        assert_eq!(value("global", "port"), Some(("9998", 2)));
+        assert_eq!(value("img", "list"), Some(("srv1, srv2", 6)));
+        assert_eq!(value("img", "a"), Some(("x#y;z", 7)));
+        assert_eq!(value("img", "q"), Some(("a ; b", 8)));
+        assert_eq!(value("img", "e"), Some(("v", 9)));
+        assert_eq!(value("img", "empty"), Some(("", 10)));
+    }
+
+    #[test]
+    fn every_problem_is_found_at_once_and_placed() {
+        let (_, problems) = parse("x=1\ny=2\n[a]\nk=1\nK=2\nwhat\n[a]\nz=1\n[b\n=v\n[c]\n=v\n");
+        let starts = [
+            "f:1: `x=1` stands before",
+            "f:5: `k` is set twice in [a], first on line 4",
+            "f:6: `what` is neither",
+            "f:7: section [a] appears twice",
+            "f:9: `[b` is no section",
+            "f:12: `=v` has no key",
+        ];
+        assert_eq!(problems.len(), starts.len(), "{problems:?}");
+        for (problem, start) in problems.iter().zip(starts) {
+            assert!(problem.starts_with(start), "{problem} should start with {start}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in "(\\[|\\]|=|;|#|\"| |\n|\r|\t|[a-c]|é){0,200}") {
+            Document::parse("f", &text);
+        }
+
+        #[test]
+        fn what_is_written_is_read(values in proptest::collection::vec("[a-zA-Z0-9:/._,%\\\\-]{0,20}", 1..8)) {
+            let text: String = values.iter().enumerate().map(|(n, value)| format!("k{n} = {value} ; c\n")).collect();
+            let (document, problems) = Document::parse("f", &format!("[s]\n{text}"));
+            prop_assert!(problems.is_empty(), "{:?}", problems);
+            for (n, value) in values.iter().enumerate() {
+                prop_assert_eq!(&document.section("s").expect("there").get(&format!("k{n}")).expect("there").value, value);
+            }
+        }
+    }
+}

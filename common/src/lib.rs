@@ -1,0 +1,20 @@
+//! The shared words and wires of rbalancer: domain types, the store, sockets, process plumbing.
+//! Knows no role: nothing here may depend on who answers, probes or reports.
+
+pub mod check;
+pub mod clock;
+pub mod durable;
+pub mod farm;
+pub mod generation;
+pub mod health;
+pub mod host;
+pub mod ini;
+pub mod listen;
+pub mod name;
+pub mod process;
+pub mod settings;
+pub mod socket;
+pub mod store;
+pub mod tally;
+pub mod target;
+pub mod web;

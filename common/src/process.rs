@@ -1,0 +1,192 @@
+//! What every program of rbalancer does the same: common arguments, logging, signals, exit codes.
+
+use crate::ini::Problem;
+use crate::settings::Problems;
+use crate::store::RedisAddress;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Arguments every program takes.
+#[derive(Debug, Clone, Args)]
+pub struct CommonArgs {
+    /// Configuration file; daemons take [global] from it
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Redis to share state through: redis://HOST[:PORT][/DB] or redis+unix:///PATH [env: RBALANCER_REDIS_URL]
+    #[arg(long, value_name = "URL", global = true)]
+    pub redis: Option<RedisAddress>,
+    /// How to log
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+impl CommonArgs {
+    /// Refuses a password on the command line, where every user of the machine can read it.
+    ///
+    /// # Errors
+    /// When `--redis` holds one.
+    pub fn refuse_password(&self) -> Result<(), Problems> {
+        match &self.redis {
+            Some(address) if address.has_password() => Err(Problems(vec![Problem {
+                file: "--redis".into(),
+                line: None,
+                message:
+                    "a password on the command line can be read by every user: use redis_password_file in [global], or RBALANCER_REDIS_URL"
+                        .into(),
+            }])),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors: one JSON object a line.
+    Json,
+}
+
+/// Starts logging to standard error. `RUST_LOG` chooses what, `info` by default.
+pub fn start_logging(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// Why a program ends without success, each with its exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something went wrong at work: 1.
+    #[error("{0:#}")]
+    Runtime(#[from] anyhow::Error),
+    /// Another publication came first: 3.
+    #[error("{0}")]
+    LostRace(String),
+    /// The configuration is wrong: 78, EX_CONFIG of sysexits.
+    #[error("{0}")]
+    Config(#[from] Problems),
+}
+
+/// Ends a program: prints a failure once, and gives its exit code.
+#[allow(clippy::print_stderr, reason = "the one place where programs print why they end")]
+pub fn finish(outcome: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    eprintln!("{failure}");
+    match failure {
+        Failure::Runtime(_) => ExitCode::from(1),
+        Failure::LostRace(_) => ExitCode::from(3),
+        Failure::Config(_) => ExitCode::from(78),
+    }
+}
+
+/// How far the end of a process has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// At work.
+    Running,
+    /// Finishing what was begun.
+    Draining,
+    /// Ending at once.
+    Stopping,
+}
+
+/// Tells a role when to end. Clones see the same phase.
+#[derive(Debug, Clone)]
+pub struct Shutdown(watch::Receiver<Phase>);
+
+/// Ends what holds the [`Shutdown`] it was made with.
+#[derive(Debug, Clone)]
+pub struct Stop(std::sync::Arc<watch::Sender<Phase>>);
+
+impl Stop {
+    /// A pair: one to end with, one to be ended by.
+    pub fn new() -> (Self, Shutdown) {
+        let (sender, receiver) = watch::channel(Phase::Running);
+        (Self(std::sync::Arc::new(sender)), Shutdown(receiver))
+    }
+
+    /// Moves on to `phase`; never back.
+    pub fn move_to(&self, phase: Phase) {
+        self.0.send_if_modified(|held| {
+            let later = phase > *held;
+            *held = phase.max(*held);
+            later
+        });
+    }
+}
+
+impl Shutdown {
+    /// Waits until the process is at least in `phase`.
+    pub async fn reached(&mut self, phase: Phase) {
+        // A sender that is gone can never move on: the wait is over.
+        let _ = self.0.wait_for(|held| *held >= phase).await;
+    }
+
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+}
+
+/// Counts requests to read files again (HUP).
+#[derive(Debug, Clone)]
+pub struct Reload(watch::Receiver<u64>);
+
+impl Reload {
+    /// A reload that is never asked for.
+    pub fn never() -> Self {
+        Self(watch::channel(0).1)
+    }
+
+    /// Waits for the next request.
+    pub async fn asked(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// Follows the process's signals: TERM drains, a second one (or INT) stops now, HUP reloads.
+///
+/// # Errors
+/// When the kernel refuses a handler.
+pub fn on_signals() -> std::io::Result<(Shutdown, Reload)> {
+    let (stop, shutdown) = Stop::new();
+    let (reloads, reload) = watch::channel(0);
+    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    tokio::spawn(async move {
+        let mut phase = Phase::Running;
+        while phase != Phase::Stopping {
+            tokio::select! {
+                _ = term.recv() => phase = if phase == Phase::Running { Phase::Draining } else { Phase::Stopping },
+                _ = int.recv() => phase = Phase::Stopping,
+                _ = hup.recv() => reloads.send_modify(|count| *count += 1),
+            }
+            if phase != Phase::Running {
+                tracing::info!(?phase, "ending");
+            }
+            stop.move_to(phase);
+        }
+        // The handlers stay in place: a third signal is one too many, not a crash.
+        std::future::pending::<()>().await;
+    });
+    Ok((shutdown, Reload(reload)))
+}
+
+/// The host's name, for people.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A random 128-bit identity in hexadecimal.
+pub fn random_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}

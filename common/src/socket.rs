@@ -1,0 +1,90 @@
+//! The few socket calls no safe crate has, and thin names for the safe ones the hot path uses.
+//! The only file of the workspace that may hold `unsafe`.
+
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+/// Whether other sockets may listen on the same port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody else.
+    Exclusive,
+    /// Sockets of the same user: threads, or processes that overlap during a restart.
+    Shared,
+}
+
+/// A silent client is handed over by the kernel after about this long, without having asked for anything.
+const DEFER_ACCEPT_SECONDS: libc::c_int = 1;
+
+/// A non-blocking listening socket. Accepted connections inherit TCP_NODELAY.
+pub fn listen(address: SocketAddr, sharing: Sharing, backlog: i32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(sharing == Sharing::Shared)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// Has the kernel hold back connections until their first bytes arrive (Linux tcp(7), TCP_DEFER_ACCEPT), so that
+/// the read after an accept finds them; or, with `false`, hands over silent ones at once.
+pub fn defer_accept(listener: &TcpListener, on: bool) -> io::Result<()> {
+    let seconds: libc::c_int = if on { DEFER_ACCEPT_SECONDS } else { 0 };
+    // SAFETY: the descriptor is open for the length of the borrow, and the pointer and length name a live c_int.
+    #[allow(unsafe_code, reason = "no safe crate offers TCP_DEFER_ACCEPT")]
+    let outcome = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            std::ptr::from_ref(&seconds).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Accepts one connection, already non-blocking: one system call, no address asked for.
+pub fn accept(listener: &impl AsFd) -> io::Result<TcpStream> {
+    let fd = rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    Ok(TcpStream::from(fd))
+}
+
+/// Reads what is there; 0 is the peer's end.
+pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(socket, buffer, RecvFlags::empty())?.0)
+}
+
+/// Writes what fits. With `more`, the kernel holds a partial segment back until the next write or the close, so
+/// that data and FIN leave together: only for a last answer that a close follows at once.
+pub fn send(socket: &impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+    let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
+    Ok(rustix::net::send(socket, bytes, flags)?)
+}
+
+/// Whether bytes have arrived that nobody has read.
+pub fn has_unread(socket: &impl AsFd) -> bool {
+    rustix::io::ioctl_fionread(socket).is_ok_and(|unread| unread > 0)
+}
+
+/// Raises the soft limit of open files to the hard one; the limit then in force.
+pub fn raise_file_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let in_force = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
+    in_force.current.unwrap_or(1 << 20)
+}
+
+/// How long a peer may leave what we sent unacknowledged before the kernel gives the connection up.
+pub fn set_user_timeout(socket: &TcpStream, timeout: Duration) -> io::Result<()> {
+    socket2::SockRef::from(socket).set_tcp_user_timeout(Some(timeout))
+}

@@ -1,0 +1,297 @@
+//! The store: where the roles meet. Its verbs are grouped by who may use them, so that a role that is handed a
+//! [`Reader`] cannot even compile a write. The ACL users of a Redis mirror the groups.
+
+mod keys;
+mod link;
+mod memory;
+mod redis;
+mod scripts;
+
+pub use self::link::{RedisAddress, RedisSettings};
+pub use self::memory::{Memory, Snapshot};
+pub use self::redis::Redis;
+
+use crate::check::CheckKey;
+use crate::clock::UnixMs;
+use crate::farm::{Farms, Name, Override, ServerId};
+use crate::generation::{Stamp, Table};
+use crate::health::{Finding, ViewChanges};
+use crate::tally::{CountKey, Totals};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// Why a verb failed. Every caller keeps its last good state and tries again later.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No connection.
+    #[error("cannot reach redis at {at}: {why}")]
+    Unreachable {
+        /// The address, without a password.
+        at: String,
+        /// The cause.
+        why: String,
+    },
+    /// No answer within the limit. What was sent may still be carried out.
+    #[error("redis at {0} did not answer in time")]
+    TimedOut(String),
+    /// Redis answered with an error.
+    #[error("redis at {at} refused: {why}")]
+    Refused {
+        /// The address, without a password.
+        at: String,
+        /// Its words.
+        why: String,
+    },
+    /// What the store holds is not what its key promises.
+    #[error("the store holds something else than expected: {0}")]
+    Content(String),
+}
+
+/// What a redirector says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Random per process start.
+    pub id: String,
+    /// The host's name.
+    pub host: String,
+    /// Where it listens.
+    pub address: String,
+    /// Its version.
+    pub version: String,
+    /// The table generation in use, 0 for none.
+    pub generation: u64,
+    /// The overrides generation in use.
+    pub overrides: u64,
+    /// When it started.
+    pub started: UnixMs,
+    /// What is wrong with the state it was offered, if anything.
+    #[serde(default)]
+    pub alarm: String,
+    /// Whether it has left for good, its last totals written.
+    #[serde(default)]
+    pub left: bool,
+}
+
+/// A redirector as readers see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replica {
+    /// What it said last.
+    #[serde(flatten)]
+    pub said: Announcement,
+    /// Milliseconds since it said so, by the store's clock.
+    pub silent_ms: u64,
+}
+
+/// Something that happened, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, by the writer's clock.
+    pub at: UnixMs,
+    /// Who says so.
+    pub by: String,
+    /// What happened: `img/srv1 is down`.
+    pub what: String,
+    /// The reason.
+    pub why: String,
+}
+
+/// How many events the store keeps.
+pub const EVENTS_KEPT: usize = 1000;
+
+/// How many tables the store keeps, the current one included.
+pub const TABLES_KEPT: usize = 20;
+
+/// A table on its way into the store.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The generation that must be in force for this to succeed; 0 for none.
+    pub expected: u64,
+    /// The cluster the table is for.
+    pub cluster: Name,
+    /// The table.
+    pub farms: Farms,
+    /// Who publishes.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// Random, and the same on every try of one publication.
+    pub nonce: String,
+}
+
+/// How a publication ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    /// It is in force as this generation.
+    Now(u64),
+    /// Another publication came first.
+    Lost {
+        /// The generation in force.
+        generation: u64,
+        /// Who published it.
+        by: String,
+    },
+}
+
+/// What a prober writes in one go.
+#[derive(Debug, Clone, Default)]
+pub struct HealthReport {
+    /// The prober's stable name.
+    pub id: String,
+    /// Its sequence, grown since the last report if anything was conclusive.
+    pub sequence: u64,
+    /// Findings whose change readers must hear of.
+    pub changed: Vec<(CheckKey, Finding)>,
+    /// Findings that are only newer.
+    pub touched: Vec<(CheckKey, Finding)>,
+    /// Checks no longer made.
+    pub removed: Vec<CheckKey>,
+    /// What happened, in words.
+    pub events: Vec<Event>,
+}
+
+/// A prober's own view as an earlier run left it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OwnView {
+    /// The sequence reached.
+    pub sequence: u64,
+    /// The findings.
+    pub findings: HashMap<CheckKey, Finding>,
+}
+
+/// State shared by the roles: in this process, or on Redis.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// On Redis.
+    Redis(Redis),
+    /// In this process.
+    Memory(Memory),
+}
+
+impl Store {
+    /// Reading: every role.
+    pub fn reader(&self) -> Reader {
+        Reader(self.clone())
+    }
+
+    /// Setting what is wanted: the command line.
+    pub fn operator(&self) -> Operator {
+        Operator(self.clone())
+    }
+
+    /// Writing what was seen: healthd.
+    pub fn prober(&self) -> Prober {
+        Prober(self.clone())
+    }
+
+    /// Writing what was answered: redirectors.
+    pub fn replica(&self) -> ReplicaWriter {
+        ReplicaWriter(self.clone())
+    }
+}
+
+/// One method per verb, the same on both stores.
+macro_rules! verbs {
+    ($($(#[$doc:meta])* $verb:ident($($arg:ident: $type:ty),*) -> $out:ty;)*) => {
+        $($(#[$doc])*
+        pub async fn $verb(&self $(, $arg: $type)*) -> Result<$out, StoreError> {
+            match &self.0 {
+                Store::Redis(store) => store.$verb($($arg),*).await,
+                Store::Memory(store) => Ok(store.$verb($($arg),*)),
+            }
+        })*
+    };
+}
+
+/// The verbs of every role.
+#[derive(Debug, Clone)]
+pub struct Reader(Store);
+
+impl Reader {
+    verbs! {
+        /// The stamp of the table in force; none in an empty store.
+        stamp() -> Option<Stamp>;
+        /// The JSON of the table under `stamp`, unverified (see [`crate::generation::read_table`]); none if it is gone.
+        table_json(stamp: &Stamp) -> Option<Vec<u8>>;
+        /// What is set by hand.
+        overrides() -> HashMap<ServerId, Override>;
+        /// The probers, and each one's findings changed after the index `read_to` names for it (all, if none).
+        health(read_to: &BTreeMap<String, u64>) -> ViewChanges;
+        /// Every redirector that was heard of and not folded yet.
+        replicas() -> Vec<Replica>;
+        /// All totals, by owner.
+        totals() -> Totals;
+        /// The latest `count` events, newest first.
+        events(count: usize) -> Vec<Event>;
+    }
+
+    /// Hints that something was published. One may be missed: the poll of [`Reader::stamp`] is the truth.
+    pub fn hints(&self) -> Hints {
+        match &self.0 {
+            Store::Redis(_) => Hints(None),
+            Store::Memory(store) => Hints(Some(store.hints())),
+        }
+    }
+
+    /// Reads the table under `stamp` and verifies it whole.
+    pub async fn table(&self, stamp: Stamp) -> Result<Result<Table, crate::generation::Alarm>, StoreError> {
+        let generation = stamp.table;
+        Ok(match self.table_json(&stamp).await? {
+            Some(json) => crate::generation::read_table(stamp, &json),
+            None => Err(crate::generation::Alarm::Damaged { generation, why: "its text is missing".into() }),
+        })
+    }
+}
+
+/// A stream of hints, see [`Reader::hints`].
+#[derive(Debug)]
+pub struct Hints(Option<tokio::sync::watch::Receiver<u64>>);
+
+impl Hints {
+    /// Waits for the next hint; forever, where the store gives none.
+    pub async fn next(&mut self) {
+        let Some(published) = &mut self.0 else { return std::future::pending().await };
+        if published.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// The verbs of the command line.
+#[derive(Debug, Clone)]
+pub struct Operator(Store);
+
+impl Operator {
+    verbs! {
+        /// Puts a table in force if the expected generation still is.
+        publish(publication: &Publication) -> Published;
+        /// Sets an override, or clears it with none.
+        set_override(id: &ServerId, value: Option<&Override>, event: &Event) -> ();
+    }
+}
+
+/// The verbs of healthd.
+#[derive(Debug, Clone)]
+pub struct Prober(Store);
+
+impl Prober {
+    verbs! {
+        /// What an earlier run under the same id left.
+        own_view(id: &str) -> OwnView;
+        /// Writes findings and the heartbeat in one step; the number of findings the store then holds of this
+        /// prober, which is less than it made after the store lost data.
+        report(report: &HealthReport) -> usize;
+    }
+}
+
+/// The verbs of a redirector.
+#[derive(Debug, Clone)]
+pub struct ReplicaWriter(Store);
+
+impl ReplicaWriter {
+    verbs! {
+        /// Writes absolute totals; a total already greater in the store stays.
+        flush(id: &str, totals: &[(CountKey, u64)]) -> ();
+        /// Says that this redirector is there, and how it is.
+        announce(announcement: &Announcement) -> ();
+    }
+}

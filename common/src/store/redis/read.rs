@@ -1,0 +1,215 @@
+//! What readers ask of Redis.
+
+use super::{Redis, SLICE, TEXT_SLICE, content};
+use crate::check::CheckKey;
+use crate::farm::{Override, ServerId};
+use crate::generation::Stamp;
+use crate::health::{Finding, ViewChanges};
+use crate::store::{Announcement, Event, OwnView, Replica, StoreError};
+use crate::tally::{Tally, Totals};
+use redis::{Pipeline, Value, pipe};
+use std::collections::{BTreeMap, HashMap};
+
+impl Redis {
+    pub(in crate::store) async fn stamp(&self) -> Result<Option<Stamp>, StoreError> {
+        let mut call = pipe();
+        call.cmd("HMGET").arg(self.keys.generation());
+        for field in ["table", "overrides", "checksum", "cluster", "schema", "min_reader", "nonce", "by", "why"] {
+            call.arg(field);
+        }
+        let (fields,): (Vec<Option<String>>,) = self.reading.pipeline(&call).await?;
+        if fields.first().is_none_or(Option::is_none) {
+            return Ok(None);
+        }
+        let mut fields = fields.into_iter().map(Option::unwrap_or_default);
+        let mut next = || fields.next().unwrap_or_default();
+        let number = |name: &str, text: String| text.parse().map_err(|_| content(format!("generation field {name} is `{text}`")));
+        Ok(Some(Stamp {
+            table: number("table", next())?,
+            overrides: number("overrides", next()).unwrap_or(0),
+            checksum: next(),
+            cluster: next().parse().map_err(content)?,
+            schema: u32::try_from(number("schema", next())?).map_err(content)?,
+            min_reader: u32::try_from(number("min_reader", next())?).map_err(content)?,
+            nonce: next(),
+            by: next(),
+            why: next(),
+        }))
+    }
+
+    pub(in crate::store) async fn table_json(&self, stamp: &Stamp) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = self.keys.table(stamp.table);
+        let mut json = Vec::new();
+        loop {
+            let mut call = pipe();
+            call.cmd("GETRANGE").arg(&key).arg(json.len()).arg(json.len() + TEXT_SLICE - 1);
+            let (slice,): (Vec<u8>,) = self.reading.pipeline(&call).await?;
+            let last = slice.len() < TEXT_SLICE;
+            json.extend(slice);
+            if last {
+                return Ok((!json.is_empty()).then_some(json));
+            }
+        }
+    }
+
+    pub(in crate::store) async fn overrides(&self) -> Result<HashMap<ServerId, Override>, StoreError> {
+        let mut call = pipe();
+        call.cmd("HGETALL").arg(self.keys.overrides());
+        let (held,): (HashMap<String, String>,) = self.reading.pipeline(&call).await?;
+        held.iter().map(|(id, json)| Ok((id.parse().map_err(content)?, serde_json::from_str(json).map_err(content)?))).collect()
+    }
+
+    pub(in crate::store) async fn health(&self, read_to: &BTreeMap<String, u64>) -> Result<ViewChanges, StoreError> {
+        let mut call = pipe();
+        call.cmd("ZRANGE").arg(self.keys.probers()).arg(0).arg(-1).arg("WITHSCORES");
+        read_to.iter().for_each(|(id, from)| self.add_changes(&mut call, id, *from, 0));
+        let answers: Vec<Value> = self.reading.pipeline(&call).await?;
+        let mut answers = answers.into_iter();
+        let sequences: BTreeMap<String, u64> =
+            decode::<Vec<(String, f64)>>(answers.next())?.into_iter().map(|(id, sequence)| (id, sequence as u64)).collect();
+        let mut changes = ViewChanges { sequences, ..ViewChanges::default() };
+        for ((id, &from), answer) in read_to.iter().zip(answers) {
+            self.read_changes(id, from, decode(Some(answer))?, &mut changes).await?;
+        }
+        let unknown: Vec<String> = changes.sequences.keys().filter(|id| !read_to.contains_key(*id)).cloned().collect();
+        for id in unknown {
+            self.read_changes(&id, 0, self.changes(&id, 0, 0).await?, &mut changes).await?;
+        }
+        Ok(changes)
+    }
+
+    fn add_changes(&self, call: &mut Pipeline, prober: &str, from: u64, offset: usize) {
+        call.cmd("ZRANGEBYSCORE").arg(self.keys.health_at(prober)).arg(format!("({from}")).arg("+inf");
+        call.arg("WITHSCORES").arg("LIMIT").arg(offset).arg(SLICE);
+    }
+
+    async fn changes(&self, prober: &str, from: u64, offset: usize) -> Result<Vec<(String, f64)>, StoreError> {
+        let mut call = pipe();
+        self.add_changes(&mut call, prober, from, offset);
+        let (slice,) = self.reading.pipeline(&call).await?;
+        Ok(slice)
+    }
+
+    /// Reads the findings of the checks in `slice` and in the slices after it.
+    async fn read_changes(&self, prober: &str, from: u64, mut slice: Vec<(String, f64)>, into: &mut ViewChanges) -> Result<(), StoreError> {
+        let (mut offset, mut read_to, mut findings) = (0, from, HashMap::new());
+        while !slice.is_empty() {
+            let mut call = pipe();
+            call.cmd("HMGET").arg(self.keys.health(prober));
+            slice.iter().for_each(|(check, _)| {
+                call.arg(check);
+            });
+            let (texts,): (Vec<Option<String>>,) = self.reading.pipeline(&call).await?;
+            for ((check, at), json) in slice.iter().zip(texts) {
+                read_to = read_to.max(*at as u64);
+                // One unreadable finding is one server without an opinion, not a reason to read none.
+                if let Some(finding) = json.and_then(|json| serde_json::from_str::<Finding>(&json).ok()) {
+                    findings.insert(CheckKey(check.as_str().into()), finding);
+                }
+            }
+            offset += slice.len();
+            slice = if slice.len() < SLICE { Vec::new() } else { self.changes(prober, from, offset).await? };
+        }
+        if read_to > from {
+            into.changed.insert(prober.to_owned(), (read_to, findings));
+        }
+        Ok(())
+    }
+
+    pub(in crate::store) async fn own_view(&self, id: &str) -> Result<OwnView, StoreError> {
+        let mut call = pipe();
+        call.cmd("ZSCORE").arg(self.keys.probers()).arg(id);
+        let (sequence,): (Option<f64>,) = self.reading.pipeline(&call).await?;
+        let mut changes = ViewChanges::default();
+        self.read_changes(id, 0, self.changes(id, 0, 0).await?, &mut changes).await?;
+        let (read_to, findings) = changes.changed.remove(id).unwrap_or_default();
+        Ok(OwnView { sequence: read_to.max(sequence.unwrap_or(0.0) as u64), findings })
+    }
+
+    pub(in crate::store) async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
+        let mut call = pipe();
+        call.cmd("TIME").cmd("ZRANGE").arg(self.keys.replicas()).arg(0).arg(-1).arg("WITHSCORES");
+        let ((seconds, micros), spoke): ((u64, u64), Vec<(String, f64)>) = self.reading.pipeline(&call).await?;
+        let now = seconds * 1000 + micros / 1000;
+        if spoke.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = pipe();
+        spoke.iter().for_each(|(id, _)| {
+            call.cmd("HGETALL").arg(self.keys.replica(id));
+        });
+        let said: Vec<HashMap<String, String>> = self.reading.pipeline(&call).await?;
+        let replica = |((id, at), fields): (&(String, f64), HashMap<String, String>)| {
+            let text = |name: &str| fields.get(name).cloned().unwrap_or_default();
+            let number = |name: &str| text(name).parse().unwrap_or(0);
+            let said = Announcement {
+                id: id.clone(),
+                host: text("host"),
+                address: text("address"),
+                version: text("version"),
+                generation: number("generation"),
+                overrides: number("overrides"),
+                started: number("started"),
+                alarm: text("alarm"),
+                left: text("left") == "true",
+            };
+            Replica { said, silent_ms: now.saturating_sub(*at as u64) }
+        };
+        Ok(spoke.iter().zip(said).map(replica).collect())
+    }
+
+    pub(in crate::store) async fn totals(&self) -> Result<Totals, StoreError> {
+        let mut call = pipe();
+        call.cmd("ZRANGE").arg(self.keys.replicas()).arg(0).arg(-1);
+        let (ids,): (Vec<String>,) = self.reading.pipeline(&call).await?;
+        let mut call = pipe();
+        ids.iter().for_each(|id| {
+            call.cmd("EXISTS").arg(self.keys.folded(id));
+        });
+        let folded: Vec<bool> = if ids.is_empty() { Vec::new() } else { self.reading.pipeline(&call).await? };
+        let mut totals = Totals { base: self.tally("base").await?, ..Totals::default() };
+        for (id, folded) in ids.into_iter().zip(folded) {
+            if !folded {
+                let tally = self.tally(&id).await?;
+                totals.live.insert(id, tally);
+            }
+        }
+        Ok(totals)
+    }
+
+    /// Scans instead of reading by rank: totals grow while slices are read, and would shift members between ranks.
+    /// A scan returns each member that stays at least once; one returned twice counts with the greater total.
+    async fn tally(&self, id: &str) -> Result<Tally, StoreError> {
+        let (mut tally, mut cursor) = (Tally::default(), 0u64);
+        loop {
+            let mut call = pipe();
+            call.cmd("ZSCAN").arg(self.keys.count(id)).arg(cursor).arg("COUNT").arg(SLICE);
+            let ((next, slice),): ((u64, Vec<(String, f64)>),) = self.reading.pipeline(&call).await?;
+            for (key, total) in slice {
+                // What a newer version counts is not lost on it, only not shown here.
+                if let Ok(key) = key.parse() {
+                    tally.raise(key, total as u64);
+                }
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(tally);
+            }
+        }
+    }
+
+    pub(in crate::store) async fn events(&self, count: usize) -> Result<Vec<Event>, StoreError> {
+        let mut call = pipe();
+        call.cmd("XREVRANGE").arg(self.keys.events()).arg("+").arg("-").arg("COUNT").arg(count);
+        let (entries,): (Vec<(String, Vec<(String, String)>)>,) = self.reading.pipeline(&call).await?;
+        let event = |(_, fields): (String, Vec<(String, String)>)| {
+            let text = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone()).unwrap_or_default();
+            Event { at: text("at").parse().unwrap_or(0), by: text("by"), what: text("what"), why: text("why") }
+        };
+        Ok(entries.into_iter().map(event).collect())
+    }
+}
+
+fn decode<T: redis::FromRedisValue>(value: Option<Value>) -> Result<T, StoreError> {
+    redis::from_redis_value(value.unwrap_or(Value::Nil)).map_err(content)
+}

@@ -1,0 +1,102 @@
+//! What writers tell Redis. Everything here is idempotent: a call that timed out may still be carried out later.
+
+use super::{Redis, SLICE, TEXT_SLICE, content};
+use crate::clock::unix_ms;
+use crate::farm::{Override, ServerId};
+use crate::generation::{SCHEMA, checksum};
+use crate::store::{Announcement, EVENTS_KEPT, Event, HealthReport, Publication, Published, StoreError, TABLES_KEPT, scripts};
+use crate::tally::CountKey;
+use redis::{Value, pipe};
+
+/// How long a table may wait half-written before Redis forgets it.
+const STAGING_SECONDS: u32 = 600;
+
+impl Redis {
+    pub(in crate::store) async fn publish(&self, publication: &Publication) -> Result<Published, StoreError> {
+        let json = serde_json::to_vec(&publication.farms).map_err(content)?;
+        let staging = self.keys.staging(&publication.nonce);
+        for (index, slice) in json.chunks(TEXT_SLICE).enumerate() {
+            let mut call = pipe();
+            // Each slice names its place: sent twice, it is written once.
+            call.cmd("SETRANGE").arg(&staging).arg(index * TEXT_SLICE).arg(slice).ignore();
+            call.cmd("EXPIRE").arg(&staging).arg(STAGING_SECONDS).ignore();
+            self.writing.pipeline::<()>(&call).await?;
+        }
+        let mut call = scripts::PUBLISH.prepare_invoke();
+        call.key(self.keys.generation()).key(&staging).key(self.keys.events());
+        call.arg(publication.expected).arg(self.keys.table_prefix()).arg(TABLES_KEPT).arg(EVENTS_KEPT);
+        call.arg(&publication.nonce).arg(checksum(&json)).arg(publication.cluster.as_str()).arg(SCHEMA).arg(SCHEMA);
+        call.arg(&publication.by).arg(&publication.why).arg(unix_ms());
+        let answer: Vec<String> = self.writing.script(&call).await?;
+        let generation = answer.get(1).and_then(|text| text.parse().ok()).ok_or_else(|| content("publishing gave no generation"))?;
+        if answer.first().is_some_and(|done| done == "1") {
+            return Ok(Published::Now(generation));
+        }
+        Ok(Published::Lost { generation, by: answer.get(2).cloned().unwrap_or_default() })
+    }
+
+    pub(in crate::store) async fn set_override(&self, id: &ServerId, value: Option<&Override>, event: &Event) -> Result<(), StoreError> {
+        let json = value.map(serde_json::to_string).transpose().map_err(content)?.unwrap_or_default();
+        let mut call = scripts::OVERRIDE.prepare_invoke();
+        call.key(self.keys.generation()).key(self.keys.overrides()).key(self.keys.events());
+        call.arg(id.to_string()).arg(json).arg(EVENTS_KEPT).arg(event.at).arg(&event.by).arg(&event.what).arg(&event.why);
+        self.writing.script::<Value>(&call).await.map(drop)
+    }
+
+    pub(in crate::store) async fn report(&self, report: &HealthReport) -> Result<usize, StoreError> {
+        let (view, index) = (self.keys.health(&report.id), self.keys.health_at(&report.id));
+        let mut call = pipe();
+        // One transaction: a reader that sees the sequence sees everything it stands for.
+        call.atomic();
+        let findings: Vec<_> = report.changed.iter().chain(&report.touched).collect();
+        for slice in findings.chunks(SLICE) {
+            call.cmd("HSET").arg(&view);
+            for (check, finding) in slice {
+                call.arg(check.0.as_ref()).arg(serde_json::to_string(finding).map_err(content)?);
+            }
+            call.ignore();
+        }
+        for slice in report.changed.chunks(SLICE) {
+            call.cmd("ZADD").arg(&index);
+            slice.iter().for_each(|(check, _)| {
+                call.arg(report.sequence).arg(check.0.as_ref());
+            });
+            call.ignore();
+        }
+        for slice in report.removed.chunks(SLICE) {
+            let gone: Vec<&str> = slice.iter().map(|check| check.0.as_ref()).collect();
+            call.cmd("HDEL").arg(&view).arg(&gone).ignore().cmd("ZREM").arg(&index).arg(&gone).ignore();
+        }
+        for event in &report.events {
+            call.cmd("XADD").arg(self.keys.events()).arg("MAXLEN").arg("~").arg(EVENTS_KEPT).arg("*");
+            call.arg("at").arg(event.at).arg("by").arg(&event.by).arg("what").arg(&event.what).arg("why").arg(&event.why).ignore();
+        }
+        call.cmd("ZADD").arg(self.keys.probers()).arg(report.sequence).arg(&report.id).ignore();
+        call.cmd("ZCARD").arg(&index);
+        let (held,): (usize,) = self.writing.pipeline(&call).await?;
+        Ok(held)
+    }
+
+    pub(in crate::store) async fn flush(&self, id: &str, totals: &[(CountKey, u64)]) -> Result<(), StoreError> {
+        for slice in totals.chunks(SLICE) {
+            let mut call = pipe();
+            call.cmd("ZADD").arg(self.keys.count(id)).arg("GT");
+            for (key, total) in slice {
+                call.arg(total).arg(key.to_string());
+            }
+            call.ignore();
+            self.writing.pipeline::<()>(&call).await?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::store) async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError> {
+        let mut call = scripts::ANNOUNCE.prepare_invoke();
+        call.key(self.keys.replicas()).key(self.keys.replica(&announcement.id));
+        let said = announcement;
+        call.arg(&said.id).arg("host").arg(&said.host).arg("address").arg(&said.address).arg("version").arg(&said.version);
+        call.arg("generation").arg(said.generation).arg("overrides").arg(said.overrides).arg("started").arg(said.started);
+        call.arg("alarm").arg(&said.alarm).arg("left").arg(if said.left { "true" } else { "false" });
+        self.writing.script::<Value>(&call).await.map(drop)
+    }
+}

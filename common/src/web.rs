@@ -1,0 +1,96 @@
+//! Small pages over HTTP/1, for people and monitoring: the stats and the admin listeners. Not the public port.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+pub use hyper::{Method, StatusCode, header};
+
+/// What is asked of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The method.
+    pub method: Method,
+    /// The path, without query.
+    pub path: String,
+    /// The query, without `?`; empty if there is none.
+    pub query: String,
+}
+
+/// A page: status, headers, whole body.
+pub type Page = Response<Bytes>;
+
+/// What answers: asked on the server's runtime, so it may wait for the store.
+pub type Router = Arc<dyn Fn(Ask) -> std::pin::Pin<Box<dyn Future<Output = Page> + Send>> + Send + Sync>;
+
+/// Connections a page server holds at once; more wait in the kernel.
+const CONNECTIONS: usize = 512;
+
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A page of `status` with a body of `kind`.
+pub fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Page {
+    let mut page = Response::new(body.into());
+    *page.status_mut() = status;
+    page.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    page.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    page
+}
+
+/// A short text.
+pub fn text(status: StatusCode, body: impl Into<String>) -> Page {
+    page(status, "text/plain; charset=utf-8", body.into())
+}
+
+/// Serves `router` on `listener` until dropped.
+pub async fn serve(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                // Out of descriptors: accepting again at once would spin.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let router = router.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(router.clone(), request));
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "page connection");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let ask = Ask {
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+    };
+    if ask.method != Method::GET && ask.method != Method::HEAD {
+        let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        page.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        return Ok(page.map(Full::new));
+    }
+    Ok(router(ask).await.map(Full::new))
+}
