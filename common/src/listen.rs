@@ -31,7 +31,7 @@ impl FromStr for ListenAddress {
         let ip = match ip.trim_start_matches('[').trim_end_matches(']') {
             "" | "*" => None,
             _ if ip.contains(':') && !ip.starts_with('[') => return Err(bad()),
-            ip if ip == "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             ip => Some(ip.parse().map_err(|_| bad())?),
         };
         Ok(Self { ip, port })

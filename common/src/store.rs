@@ -251,7 +251,7 @@ impl Hints {
     pub async fn next(&mut self) {
         let Some(published) = &mut self.0 else { return std::future::pending().await };
         if published.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -201,14 +201,17 @@ impl Redis {
     pub(in crate::store) async fn events(&self, count: usize) -> Result<Vec<Event>, StoreError> {
         let mut call = pipe();
         call.cmd("XREVRANGE").arg(self.keys.events()).arg("+").arg("-").arg("COUNT").arg(count);
-        let (entries,): (Vec<(String, Vec<(String, String)>)>,) = self.reading.pipeline(&call).await?;
-        let event = |(_, fields): (String, Vec<(String, String)>)| {
+        let (entries,): (Vec<StreamEntry>,) = self.reading.pipeline(&call).await?;
+        let event = |(_, fields): StreamEntry| {
             let text = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone()).unwrap_or_default();
             Event { at: text("at").parse().unwrap_or(0), by: text("by"), what: text("what"), why: text("why") }
         };
         Ok(entries.into_iter().map(event).collect())
     }
 }
+
+/// A stream entry: its id, its fields and values.
+type StreamEntry = (String, Vec<(String, String)>);
 
 fn decode<T: redis::FromRedisValue>(value: Option<Value>) -> Result<T, StoreError> {
     redis::from_redis_value(value.unwrap_or(Value::Nil)).map_err(content)
