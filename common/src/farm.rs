@@ -49,7 +49,7 @@ pub enum Intent {
     /// In service while it is healthy.
     #[default]
     On,
-    /// Gets no new redirects, is still probed, and is a last resort where `on_all_down = any`.
+    /// Gets no new redirects, and is still probed.
     Drain,
     /// Out: never probed, never redirected to.
     Off,

@@ -74,6 +74,12 @@ struct View {
     findings: HashMap<CheckKey, Finding>,
 }
 
+impl View {
+    fn is_fresh(&self, now: Instant, window: Duration) -> bool {
+        now.saturating_duration_since(self.moved) <= window
+    }
+}
+
 /// All views a reader follows, kept current by [`Views::take`].
 #[derive(Debug, Clone, Default)]
 pub struct Views {
@@ -111,12 +117,17 @@ impl Views {
         any
     }
 
+    /// The probers whose view is fresh at `now`.
+    pub fn fresh(&self, now: Instant, window: Duration) -> Vec<String> {
+        let fresh = self.views.iter().filter(|(_, view)| view.is_fresh(now, window));
+        fresh.map(|(id, _)| id.clone()).collect()
+    }
+
     /// Merges the views that are fresh at `now` (their sequence moved within `window`); with none fresh, the last
     /// state of all stays.
     pub fn merge(&self, now: Instant, window: Duration) -> Health {
-        let is_fresh = |view: &&View| now.saturating_duration_since(view.moved) <= window;
-        let fresh = self.views.values().any(|view| is_fresh(&view));
-        let voters = self.views.values().filter(|view| !fresh || is_fresh(view));
+        let fresh = self.views.values().any(|view| view.is_fresh(now, window));
+        let voters = self.views.values().filter(|view| !fresh || view.is_fresh(now, window));
         let mut findings: HashMap<CheckKey, Finding> = HashMap::new();
         for (key, finding) in voters.flat_map(|view| &view.findings) {
             findings.entry(key.clone()).and_modify(|held| *held = stronger(held, finding).clone()).or_insert_with(|| finding.clone());

@@ -1,6 +1,7 @@
 //! The shared words and wires of rbalancer: domain types, the store, sockets, process plumbing.
 //! Knows no role: nothing here may depend on who answers, probes or reports.
 
+pub mod admin;
 pub mod check;
 pub mod clock;
 pub mod durable;

@@ -6,7 +6,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Whether other sockets may listen on the same port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +71,6 @@ pub fn send(socket: &impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, flags)?)
 }
 
-/// Whether bytes have arrived that nobody has read.
-pub fn has_unread(socket: &impl AsFd) -> bool {
-    rustix::io::ioctl_fionread(socket).is_ok_and(|unread| unread > 0)
-}
-
 /// Raises the soft limit of open files to the hard one; the limit then in force.
 pub fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -84,7 +80,23 @@ pub fn raise_file_limit() -> u64 {
     in_force.current.unwrap_or(1 << 20)
 }
 
-/// How long a peer may leave what we sent unacknowledged before the kernel gives the connection up.
-pub fn set_user_timeout(socket: &TcpStream, timeout: Duration) -> io::Result<()> {
-    socket2::SockRef::from(socket).set_tcp_user_timeout(Some(timeout))
+/// Ends one side of a connection, or both.
+pub fn end(socket: &impl AsFd, side: std::net::Shutdown) {
+    // A peer that is gone already needs no end.
+    let _ = socket2::SockRef::from(&socket.as_fd()).shutdown(side);
+}
+
+/// The peer's address.
+pub fn peer(socket: &impl AsFd) -> io::Result<std::net::IpAddr> {
+    let address = socket2::SockRef::from(&socket.as_fd()).peer_addr()?;
+    address.as_socket().map(|address| address.ip()).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// A listener on the current runtime's reactor, to wait until connections can be accepted.
+pub fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    // SAFETY: a TcpListener owns its descriptor, always answers with the same one, and closes it only when dropped,
+    // which AsyncFd does after it has left the reactor.
+    #[allow(unsafe_code, reason = "AsyncFd asks its caller to vouch for the descriptor")]
+    let watched = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
+    watched.map_err(io::Error::from)
 }

@@ -1,1 +1,175 @@
-//! x
+//! The redirector: answers clients from a table in memory, and never waits for the store to do so.
+
+pub mod answer;
+pub mod connection;
+pub mod connections;
+pub mod counters;
+pub mod flush;
+pub mod head;
+pub mod last_good;
+pub mod metrics;
+pub mod pick;
+pub mod refresh;
+pub mod routes;
+pub mod settings;
+pub mod statics;
+pub mod worker;
+
+pub use settings::{DEFAULT_PORT, Settings};
+pub use worker::Pages;
+
+use answer::RefusalSlots;
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use common::clock::unix_ms;
+use common::listen::Listeners;
+use common::process::{Phase, Shutdown, host_name, random_id};
+use common::store::{Announcement, Reader, ReplicaWriter};
+use connection::Desk;
+use connections::Deadlines;
+use counters::Counters;
+use flush::Flusher;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use refresh::{InUseCell, Refresher};
+use routes::Routes;
+use statics::{StaticSettings, Statics};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often static files are looked at for changes.
+const STATICS_POLL: Duration = Duration::from_secs(5);
+
+/// Descriptors kept for the store, files and pages.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// The sockets of a redirector, bound.
+#[derive(Debug)]
+pub struct Doors {
+    /// For clients, one a thread.
+    pub clients: Listeners,
+    /// For monitoring.
+    pub admin: Option<std::net::TcpListener>,
+}
+
+/// Serves clients until `shutdown`: drains, writes the last counts, returns.
+///
+/// # Errors
+/// When a thread or its runtime cannot be set up, or a background task panics.
+pub async fn run(
+    doors: Doors,
+    reader: Reader,
+    writer: ReplicaWriter,
+    settings: Settings,
+    pages: Option<Pages>,
+    mut shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let Doors { clients: listeners, admin } = doors;
+    let threads = listeners.sockets.len();
+    let counters = Arc::new(Counters::new(threads));
+    let refused = RefusalSlots::new(&counters);
+    let routes: Arc<ArcSwap<Routes>> = Arc::default();
+    let statics: Arc<ArcSwap<Statics>> = Arc::default();
+    let in_use = InUseCell::default();
+
+    let mut refresher =
+        Refresher::new(reader, settings.cluster.clone(), counters.clone(), routes.clone(), in_use.clone(), settings.state_file.clone());
+    if let Some(path) = &settings.state_file {
+        match last_good::read(path, &settings.cluster, settings.state_max_age) {
+            Ok(Some(table)) => refresher.adopt(table),
+            Ok(None) => {}
+            Err(problem) => tracing::warn!("{problem}"),
+        }
+    }
+    let mut background = tokio::task::JoinSet::new();
+    background.spawn(refresher.run());
+    if let Some(settings) = settings.statics.clone() {
+        background.spawn(follow_statics(settings, statics.clone()));
+    }
+    if let Some(listener) = admin {
+        let listener = tokio::net::TcpListener::from_std(listener).context("admin listener")?;
+        background.spawn(common::web::serve(listener, metrics::router(in_use.clone(), counters.clone(), shutdown.clone())));
+    }
+    let said = Announcement {
+        id: random_id(),
+        host: host_name(),
+        address: listeners.address.to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        generation: 0,
+        overrides: 0,
+        started: unix_ms(),
+        alarm: String::new(),
+        left: false,
+    };
+    let (served, all_served) = tokio::sync::oneshot::channel::<()>();
+    let flusher = tokio::spawn(Flusher::new(writer, counters.clone(), in_use, said).run(async { drop(all_served.await) }));
+
+    let maxconn = settings.maxconn.unwrap_or_else(|| {
+        usize::try_from(common::socket::raise_file_limit().saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX).max(16)
+    });
+    let mut serving = Vec::new();
+    for (index, listener) in listeners.sockets.into_iter().enumerate() {
+        let desk = Desk {
+            routes: routes.clone(),
+            statics: statics.clone(),
+            stats_uri: pages.as_ref().and(settings.stats_uri.as_ref()).map(|uri| uri.as_bytes().into()),
+            shard: counters.shard(index),
+            refused: refused.clone(),
+            rng: SmallRng::from_rng(&mut rand::rng()),
+            date: Vec::new(),
+            draining: false,
+            input: Desk::input(),
+            output: Vec::new(),
+        };
+        let told = worker::Settings {
+            deadlines: Deadlines { idle: settings.keepalive_timeout, head: settings.client_timeout },
+            maxconn: (maxconn / threads).max(1),
+            grace: settings.grace,
+            pages: pages.clone(),
+        };
+        let shutdown = shutdown.clone();
+        let (ended, end) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new()
+            .name(format!("clients-{index}"))
+            .spawn(move || ended.send(worker::run(listener, desk, told, shutdown)))
+            .context("cannot start a thread for clients")?;
+        serving.push(end);
+    }
+    tracing::info!("listening on {}", listeners.address);
+
+    let workers = async {
+        for end in serving {
+            end.await.context("a thread that serves clients panicked")?.context("a thread that serves clients cannot go on")?;
+        }
+        anyhow::Ok(())
+    };
+    let outcome = tokio::select! {
+        outcome = workers => outcome,
+        // Background work never ends by itself: a panic in it ends the process rather than leave it half alive.
+        Some(ended) = background.join_next() => Err(anyhow::anyhow!("background work ended: {:?}", ended.err())),
+    };
+    drop(served);
+    tokio::select! {
+        flushed = flusher => flushed.context("the flush of counts panicked")?,
+        () = shutdown.reached(Phase::Stopping) => {}
+    }
+    outcome
+}
+
+/// Keeps the static files as they are on disk.
+async fn follow_statics(settings: StaticSettings, statics: Arc<ArcSwap<Statics>>) {
+    let mut told = Vec::new();
+    loop {
+        let from = settings.clone();
+        if let Ok((loaded, problems)) = tokio::task::spawn_blocking(move || Statics::load(&from)).await {
+            if problems != told {
+                problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+                told = problems;
+            }
+            if loaded != **statics.load() {
+                statics.store(Arc::new(loaded));
+            }
+        }
+        tokio::time::sleep(STATICS_POLL).await;
+    }
+}

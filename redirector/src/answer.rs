@@ -1,0 +1,312 @@
+//! A request's head and the routes → the answer's bytes. Plain functions, so nothing here can wait.
+
+use crate::counters::{Counters, Shard, Slot};
+use crate::head::{Head, Method, Refusal};
+use crate::routes::Routes;
+use crate::statics::{StaticFile, Statics};
+use common::host::{MAX_HOST, normalize};
+use common::tally::CountKey;
+use common::target::Scheme;
+use rand::Rng;
+
+impl Refusal {
+    /// Every refusal.
+    pub const ALL: [Self; 8] = [
+        Self::BadRequest,
+        Self::UnknownHost,
+        Self::Method,
+        Self::TargetTooLong,
+        Self::HeadTooLarge,
+        Self::NoServer,
+        Self::NoTable,
+        Self::Version,
+    ];
+
+    /// The status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::UnknownHost => 403,
+            Self::Method => 405,
+            Self::TargetTooLong => 414,
+            Self::HeadTooLarge => 431,
+            Self::NoServer | Self::NoTable => 503,
+            Self::Version => 505,
+        }
+    }
+
+    /// Status line, own fields, and the body.
+    fn parts(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::BadRequest => ("400 Bad Request", "", "bad request\n"),
+            Self::UnknownHost => ("403 Forbidden", "", "no farm answers for this host\n"),
+            Self::Method => ("405 Method Not Allowed", "Allow: GET, HEAD\r\n", "only GET and HEAD are redirected\n"),
+            Self::TargetTooLong => ("414 URI Too Long", "", "the request target is too long\n"),
+            Self::HeadTooLarge => ("431 Request Header Fields Too Large", "", "the request head is too large\n"),
+            Self::NoServer => ("503 Service Unavailable", "Retry-After: 5\r\n", "no server of this farm is available\n"),
+            Self::NoTable => ("503 Service Unavailable", "Retry-After: 5\r\n", "no configuration yet\n"),
+            Self::Version => ("505 HTTP Version Not Supported", "", "only HTTP/1.0 and HTTP/1.1\n"),
+        }
+    }
+}
+
+/// The counters of refusals, by refusal.
+#[derive(Debug, Clone)]
+pub struct RefusalSlots([Slot; Refusal::ALL.len()]);
+
+impl RefusalSlots {
+    /// The slots in `counters`.
+    pub fn new(counters: &Counters) -> Self {
+        Self(Refusal::ALL.map(|refusal| counters.slot(&CountKey::Refused(refusal.status()))))
+    }
+
+    fn of(&self, refusal: Refusal) -> Slot {
+        self.0[refusal as usize]
+    }
+}
+
+/// What answering looks at.
+pub struct View<'a, R: Rng> {
+    /// The table.
+    pub routes: &'a Routes,
+    /// The static files.
+    pub statics: &'a Statics,
+    /// The stats pages' path, where they are served here.
+    pub stats_uri: Option<&'a [u8]>,
+    /// How the request came.
+    pub scheme: Scheme,
+    /// `Date: …` and CRLF.
+    pub date: &'a [u8],
+    /// Whether the process is ending: every answer closes.
+    pub draining: bool,
+    /// This thread's counters.
+    pub shard: &'a Shard,
+    /// The refusals' counters.
+    pub refused: &'a RefusalSlots,
+    /// This thread's random source.
+    pub rng: &'a mut R,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered; the connection stays open.
+    Open,
+    /// Answered; the client asked that the connection close.
+    Close,
+    /// Answered; we close though the client may be sending more.
+    Refused,
+    /// A page that is not made here, for peers that may see it.
+    Aside {
+        /// Whether the connection may stay open after it.
+        keep_alive: bool,
+    },
+}
+
+/// Appends the answer to `head` to `out`. `aside_refused`: the peer was found not to be allowed the stats pages.
+#[inline]
+pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bool, out: &mut Vec<u8>) -> Outcome {
+    if head.method == Method::Other {
+        return refuse(Refusal::Method, Some(head), view, out);
+    }
+    if let Some(file) = view.statics.get(head.target) {
+        return send_file(file, head, view, out);
+    }
+    if !aside_refused && view.stats_uri.is_some_and(|uri| is_stats(head.target, uri)) {
+        return Outcome::Aside { keep_alive: head.keep_alive && !head.body && !view.draining };
+    }
+    let mut buffer = [0; MAX_HOST];
+    // HTTP/1.0 may name no host: then it is the host of no farm.
+    let host = if head.host.is_empty() && !head.http11 { Some((&[][..], None)) } else { normalize(head.host, &mut buffer) };
+    let Some((host, _)) = host else { return refuse(Refusal::BadRequest, None, view, out) };
+    let Some(farm) = view.routes.farm(host) else { return other_host(head, view, out) };
+    let Some((start, destination)) = farm.pick(view.rng) else { return refuse(Refusal::NoServer, Some(head), view, out) };
+    out.extend_from_slice(start);
+    out.extend_from_slice(destination.origin(view.scheme));
+    out.extend_from_slice(head.target);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(view.date);
+    let outcome = connection(head, farm.keepalive, view.draining, out);
+    out.extend_from_slice(b"\r\n");
+    view.shard.count(destination.slot);
+    outcome
+}
+
+/// Writes the Connection field, where one is needed, and says what becomes of the connection.
+#[inline]
+fn connection(head: &Head<'_>, may_stay: bool, draining: bool, out: &mut Vec<u8>) -> Outcome {
+    if head.body || !may_stay || draining {
+        out.extend_from_slice(b"Connection: close\r\n");
+        // The client did not ask for the close: it may have sent more already.
+        return if head.keep_alive || head.body { Outcome::Refused } else { Outcome::Close };
+    }
+    match (head.keep_alive, head.http11) {
+        (true, true) => Outcome::Open,
+        (true, false) => {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
+            Outcome::Open
+        }
+        (false, _) => {
+            out.extend_from_slice(b"Connection: close\r\n");
+            Outcome::Close
+        }
+    }
+}
+
+/// `/stats`, `/stats.json`, `/stats/events` where the path is `/stats`.
+fn is_stats(target: &[u8], uri: &[u8]) -> bool {
+    target.starts_with(uri) && matches!(target.get(uri.len()), None | Some(b'?' | b'.' | b'/'))
+}
+
+/// DNS and layer-4 checkers ask under a host of no farm, or none.
+fn other_host<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+    let ready = view.routes.ready;
+    match head.target {
+        b"/healthz" => send_text("200 OK", "", "ok\n", head, view, out),
+        b"/readyz" if ready && !view.draining => send_text("200 OK", "", "ready\n", head, view, out),
+        b"/readyz" => send_text("503 Service Unavailable", "Retry-After: 5\r\n", "not ready\n", head, view, out),
+        _ if ready => refuse(Refusal::UnknownHost, Some(head), view, out),
+        _ => refuse(Refusal::NoTable, Some(head), view, out),
+    }
+}
+
+/// Appends a refusal. Without a head nothing is known of what follows: the connection closes.
+pub fn refuse<R: Rng>(refusal: Refusal, head: Option<&Head<'_>>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+    view.shard.count(view.refused.of(refusal));
+    let (status, fields, body) = refusal.parts();
+    let unknown = Head {
+        method: Method::Get,
+        target: b"/",
+        host: b"",
+        http11: true,
+        keep_alive: true,
+        body: true,
+        if_none_match: None,
+        if_modified_since: None,
+    };
+    send_text(status, fields, body, head.unwrap_or(&unknown), view, out)
+}
+
+fn send_text<R: Rng>(status: &str, fields: &str, body: &str, head: &Head<'_>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+    let length = body.len();
+    let start = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n{fields}"
+    );
+    send(start.as_bytes(), body.as_bytes(), head, view, out)
+}
+
+fn send_file<R: Rng>(file: &StaticFile, head: &Head<'_>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+    let StaticFile { etag, last_modified, kind, body, .. } = file;
+    let validators = format!("ETag: {etag}\r\nLast-Modified: {last_modified}\r\nCache-Control: public, max-age=3600\r\n");
+    if file.is_held(head.if_none_match, head.if_modified_since) {
+        return send(format!("HTTP/1.1 304 Not Modified\r\n{validators}").as_bytes(), b"", head, view, out);
+    }
+    let start = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{validators}", body.len());
+    send(start.as_bytes(), body, head, view, out)
+}
+
+fn send<R: Rng>(start: &[u8], body: &[u8], head: &Head<'_>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+    out.extend_from_slice(start);
+    out.extend_from_slice(view.date);
+    let outcome = connection(head, true, view.draining, out);
+    out.extend_from_slice(b"\r\n");
+    if head.method != Method::Head {
+        out.extend_from_slice(body);
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::{Parsed, parse};
+    use common::health::Health;
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+    use std::collections::HashMap;
+
+    fn ask(request: &[u8]) -> (Outcome, String) {
+        let farms = serde_json::json!([{"name": "img", "domains": ["img.org"], "servers":
+            [{"name": "a", "target": "http://a.org:81/base", "weight": 1, "enable": "on"}]}]);
+        let farms = serde_json::from_value(farms).expect("valid farms");
+        let counters = Counters::new(1);
+        let mut rng = SmallRng::seed_from_u64(1);
+        let routes = Routes::build(&farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng);
+        let mut view = View {
+            routes: &routes,
+            statics: &Statics::default(),
+            stats_uri: Some(b"/stats"),
+            scheme: Scheme::Http,
+            date: b"",
+            draining: false,
+            shard: &counters.shard(0),
+            refused: &RefusalSlots::new(&counters),
+            rng: &mut rng,
+        };
+        let mut out = Vec::new();
+        let outcome = match parse(request) {
+            Parsed::Complete(head, _) => answer(&head, &mut view, false, &mut out),
+            Parsed::Refused(refusal) => refuse(refusal, None, &view, &mut out),
+            Parsed::Partial => Outcome::Open,
+        };
+        (outcome, String::from_utf8_lossy(&out).into_owned())
+    }
+
+    fn status(answer: &str) -> &str {
+        answer.get(9..12).unwrap_or("none")
+    }
+
+    #[test]
+    fn a_redirect_keeps_the_path_and_says_no_store() {
+        let (outcome, text) = ask(b"GET /x/%2e?y HTTP/1.1\r\nHost: IMG.org.:9998\r\n\r\n");
+        assert_eq!(outcome, Outcome::Open);
+        assert_eq!(
+            text,
+            "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nCache-Control: no-store\r\nLocation: http://a.org:81/base/x/%2e?y\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn every_answer_leaves_the_connection_defined() {
+        let close = "Connection: close\r\n";
+        for (request, expected, outcome, closes) in [
+            ("GET / HTTP/1.1\r\nHost: img.org\r\nConnection: close\r\n\r\n", "302", Outcome::Close, true),
+            ("GET / HTTP/1.0\r\nHost: img.org\r\n\r\n", "302", Outcome::Close, true),
+            ("GET / HTTP/1.1\r\nHost: img.org\r\nContent-Length: 4\r\n\r\n", "302", Outcome::Refused, true),
+            ("GET / HTTP/1.1\r\nHost: other.org\r\n\r\n", "403", Outcome::Open, false),
+            ("GET /healthz HTTP/1.0\r\n\r\n", "200", Outcome::Close, true),
+            ("GET /readyz HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n", "200", Outcome::Open, false),
+            ("POST / HTTP/1.1\r\nHost: img.org\r\n\r\n", "405", Outcome::Open, false),
+            ("POST / HTTP/1.1\r\nHost: img.org\r\nTransfer-Encoding: chunked\r\n\r\n", "405", Outcome::Refused, true),
+            ("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", "400", Outcome::Refused, true),
+            ("GET / HTTP/1.1\r\n\r\n", "400", Outcome::Refused, true),
+        ] {
+            let (got, text) = ask(request.as_bytes());
+            assert_eq!((status(&text), got, text.contains(close)), (expected, outcome, closes), "{request:?} gave {text}");
+        }
+    }
+
+    #[test]
+    fn stats_pages_are_set_aside_and_nothing_beside_them() {
+        for (path, aside) in [("/stats", true), ("/stats.json", true), ("/stats?x", true), ("/statsx", false), ("/st", false)] {
+            let (outcome, _) = ask(format!("GET {path} HTTP/1.1\r\nHost: img.org\r\n\r\n").as_bytes());
+            assert_eq!(matches!(outcome, Outcome::Aside { .. }), aside, "{path}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #[test]
+        fn a_location_never_leaves_the_configured_origins(
+            target in "(/|//|\\\\|http://|img.org|evil.org|@|:|\\?|%0d%0a|\r|\n|\t| |[a-z]|\u{e9}){0,12}",
+            fields in "(Host: img.org\r\n|Host: evil.org\r\n|X-Forwarded-Host: evil.org\r\n|Location: x\r\n|Connection: close\r\n){0,4}"
+        ) {
+            let (_, text) = ask(format!("GET {target} HTTP/1.1\r\n{fields}\r\n").as_bytes());
+            for line in text.split("\r\n").filter(|line| line.to_ascii_lowercase().starts_with("location:")) {
+                prop_assert!(line.starts_with("Location: http://a.org:81/base/"), "{}", line);
+                prop_assert_eq!(text.matches("Location: ").count(), 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! One plaintext HTTP/1 connection as a state machine without waiting: bytes in, answers out, and what to wait for.
+//!
+//! Eager: reads and writes are tried before anybody waits for readiness, so that a one-shot connection costs
+//! accept4, recv, send, close. Coalesced: a last answer the client asked for leaves with the FIN in one segment.
+//! Parked: between requests a connection holds no buffer; the thread's own are lent to it for each turn.
+
+use crate::answer::{Outcome, RefusalSlots, View, answer, refuse};
+use crate::counters::Shard;
+use crate::head::{Head, MAX_HEAD, Method, Parsed, parse};
+use crate::routes::Routes;
+use crate::statics::Statics;
+use arc_swap::ArcSwap;
+use common::target::Scheme;
+use rand::rngs::SmallRng;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+/// Bytes read at a time: a head and more of what is pipelined behind it.
+const INPUT: usize = 2 * MAX_HEAD;
+
+/// Reads in one turn before other connections get theirs.
+const TURN: usize = 16;
+
+/// Bytes read and thrown away after a refusal, so that its text is not lost to a reset.
+const LINGER: usize = 256 * 1024;
+
+/// The socket as a connection needs it; a script in tests.
+pub trait Wire {
+    /// Reads what is there; 0 is the peer's end.
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes what fits; `more`: a close follows at once.
+    fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize>;
+    /// Tells the peer that nothing more comes.
+    fn end(&self);
+    /// Whether the peer may see the stats pages.
+    fn may_see_stats(&self) -> bool;
+}
+
+/// What the connections of one thread share.
+pub struct Desk {
+    /// The table.
+    pub routes: Arc<ArcSwap<Routes>>,
+    /// The static files.
+    pub statics: Arc<ArcSwap<Statics>>,
+    /// The stats pages' path, where they are served here.
+    pub stats_uri: Option<Box<[u8]>>,
+    /// This thread's counters.
+    pub shard: Arc<Shard>,
+    /// The refusals' counters.
+    pub refused: RefusalSlots,
+    /// This thread's random source.
+    pub rng: SmallRng,
+    /// `Date: …` and CRLF, as of the last tick.
+    pub date: Vec<u8>,
+    /// Whether the process is ending.
+    pub draining: bool,
+    /// Lent to each connection for its turn.
+    pub input: Box<[u8]>,
+    /// Lent to each connection for its turn.
+    pub output: Vec<u8>,
+}
+
+impl Desk {
+    /// A buffer of the right size for [`Desk::input`].
+    pub fn input() -> Box<[u8]> {
+        vec![0; INPUT].into()
+    }
+}
+
+/// A page asked for that is made elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageAsk {
+    /// Path and query.
+    pub target: String,
+    /// Whether only the head is wanted.
+    pub head_only: bool,
+    /// Whether the connection may stay open after it.
+    pub keep_alive: bool,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// A request.
+    Idle,
+    /// The rest of a head.
+    Head,
+    /// Room to write.
+    Write,
+    /// The peer's end, after a refusal.
+    Linger,
+    /// A page; then [`Connection::page`].
+    Page(PageAsk),
+    /// Nothing: it had its turn, and there is more to do.
+    Again,
+    /// Nothing: close it.
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Open,
+    Close,
+    Linger,
+}
+
+/// The state of one connection between its turns. Empty vectors own no memory.
+#[derive(Debug)]
+pub struct Connection {
+    /// Bytes of a head that is not complete, or of requests behind a page.
+    unparsed: Vec<u8>,
+    /// Whether `unparsed` may hold a whole request.
+    behind_page: bool,
+    /// Bytes of answers the kernel had no room for.
+    unsent: Vec<u8>,
+    after: After,
+    lingered: usize,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self { unparsed: Vec::new(), behind_page: false, unsent: Vec::new(), after: After::Open, lingered: 0 }
+    }
+}
+
+impl Connection {
+    /// Does all that can be done now.
+    pub fn advance(&mut self, wire: &impl Wire, desk: &mut Desk) -> Progress {
+        for _ in 0..TURN {
+            if let Some(progress) = self.flush(wire) {
+                return progress;
+            }
+            let held = self.unparsed.len();
+            desk.input[..held].copy_from_slice(&self.unparsed);
+            let mut filled = held;
+            // What is pipelined behind a page is answered before anything is read.
+            if !std::mem::take(&mut self.behind_page) {
+                match wire.receive(&mut desk.input[held..]) {
+                    Ok(0) => return Progress::Done,
+                    Ok(count) => filled += count,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return self.waiting(),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(_) => return Progress::Done,
+                }
+            }
+            // A short read emptied the socket: reading again would only be told so.
+            let drained = filled < desk.input.len();
+            if let Some(progress) = self.respond(filled, drained, wire, desk) {
+                return progress;
+            }
+            if drained && self.after == After::Open && self.unsent.is_empty() {
+                return self.waiting();
+            }
+        }
+        Progress::Again
+    }
+
+    /// Takes the page asked for and goes on; `bytes` is the whole answer.
+    pub fn page(&mut self, bytes: &[u8], keep_alive: bool) {
+        // Answers to what was pipelined before it may still be waiting for room.
+        self.unsent.extend_from_slice(bytes);
+        self.after = if keep_alive { After::Open } else { After::Linger };
+    }
+
+    fn waiting(&self) -> Progress {
+        if self.unparsed.is_empty() { Progress::Idle } else { Progress::Head }
+    }
+
+    /// Sends what is left of earlier answers, and ends the connection where it was to end.
+    fn flush(&mut self, wire: &impl Wire) -> Option<Progress> {
+        while !self.unsent.is_empty() {
+            match wire.send(&self.unsent, false) {
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Progress::Write),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Some(Progress::Done),
+            }
+        }
+        self.unsent = Vec::new();
+        match self.after {
+            After::Open => None,
+            After::Close => Some(Progress::Done),
+            After::Linger => Some(self.linger(wire)),
+        }
+    }
+
+    /// Ends the sending side and reads away what the peer still sends: closing over unread bytes would reset the
+    /// connection and take the answer with it (RFC 9112 section 9.6).
+    fn linger(&mut self, wire: &impl Wire) -> Progress {
+        if self.lingered == 0 {
+            wire.end();
+        }
+        let mut scrap = [0; 4096];
+        while self.lingered < LINGER {
+            match wire.receive(&mut scrap) {
+                Ok(0) => return Progress::Done,
+                Ok(count) => self.lingered += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // Counted, so that the end is told once.
+                    self.lingered = self.lingered.max(1);
+                    return Progress::Linger;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Progress::Done,
+            }
+        }
+        Progress::Done
+    }
+
+    /// Answers every whole request in the first `filled` bytes of the input.
+    fn respond(&mut self, filled: usize, drained: bool, wire: &impl Wire, desk: &mut Desk) -> Option<Progress> {
+        let routes = desk.routes.load();
+        let statics = desk.statics.load();
+        let mut view = View {
+            routes: &routes,
+            statics: &statics,
+            stats_uri: desk.stats_uri.as_deref(),
+            scheme: Scheme::Http,
+            date: &desk.date,
+            draining: desk.draining,
+            shard: &desk.shard,
+            refused: &desk.refused,
+            rng: &mut desk.rng,
+        };
+        desk.output.clear();
+        let (mut at, mut more, mut page) = (0, false, None);
+        while at < filled && self.after == After::Open && page.is_none() {
+            let (head, length) = match parse(&desk.input[at..filled]) {
+                Parsed::Partial => break,
+                Parsed::Complete(head, length) => (head, length),
+                Parsed::Refused(refusal) => {
+                    refuse(refusal, None, &view, &mut desk.output);
+                    self.after = After::Linger;
+                    at = filled;
+                    break;
+                }
+            };
+            at += length;
+            let mut outcome = answer(&head, &mut view, false, &mut desk.output);
+            if matches!(outcome, Outcome::Aside { .. }) && !wire.may_see_stats() {
+                outcome = answer(&head, &mut view, true, &mut desk.output);
+            }
+            match outcome {
+                Outcome::Open => {}
+                // Nothing is left to read, as far as anybody knows: the answer and the FIN may leave together.
+                Outcome::Close if drained && at == filled => (self.after, more) = (After::Close, true),
+                Outcome::Close | Outcome::Refused => self.after = After::Linger,
+                Outcome::Aside { keep_alive } => page = Some(page_ask(&head, keep_alive)),
+            }
+        }
+        if at == filled || self.after != After::Open {
+            self.unparsed = Vec::new();
+        } else {
+            self.unparsed = desk.input[at..filled].to_vec();
+        }
+        self.behind_page = page.is_some() && !self.unparsed.is_empty();
+        let sent = match desk.output.is_empty() {
+            true => 0,
+            false => match wire.send(&desk.output, more) {
+                Ok(count) => count,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+                Err(_) => return Some(Progress::Done),
+            },
+        };
+        if sent < desk.output.len() {
+            self.unsent = desk.output[sent..].to_vec();
+        } else if more {
+            return Some(Progress::Done);
+        }
+        page.map(Progress::Page)
+    }
+}
+
+fn page_ask(head: &Head<'_>, keep_alive: bool) -> PageAsk {
+    PageAsk {
+        target: String::from_utf8_lossy(head.target).into_owned(),
+        head_only: head.method == Method::Head,
+        keep_alive: keep_alive && head.http11,
+    }
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -1,0 +1,196 @@
+//! The connection against a scripted socket: every split of the bytes, pipelining, closes, short writes.
+
+use super::*;
+use crate::counters::Counters;
+use common::health::Health;
+use proptest::prelude::*;
+use rand::SeedableRng;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+
+/// What a read finds.
+#[derive(Clone, Debug)]
+enum Read {
+    Bytes(Vec<u8>),
+    Nothing,
+    End,
+}
+
+#[derive(Default)]
+struct Script {
+    reads: RefCell<VecDeque<Read>>,
+    sent: RefCell<Vec<u8>>,
+    /// Bytes a write takes; then it blocks once.
+    room: Option<usize>,
+    blocked: RefCell<bool>,
+    ended: RefCell<u32>,
+    coalesced: RefCell<bool>,
+    reads_made: RefCell<usize>,
+}
+
+impl Wire for Script {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        *self.reads_made.borrow_mut() += 1;
+        let next = self.reads.borrow_mut().pop_front();
+        match next {
+            Some(Read::Bytes(mut bytes)) => {
+                let count = bytes.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&bytes[..count]);
+                if count < bytes.len() {
+                    self.reads.borrow_mut().push_front(Read::Bytes(bytes.split_off(count)));
+                }
+                Ok(count)
+            }
+            Some(Read::End) => Ok(0),
+            Some(Read::Nothing) | None => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+    fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
+        let Some(room) = self.room else {
+            self.sent.borrow_mut().extend_from_slice(bytes);
+            *self.coalesced.borrow_mut() |= more;
+            return Ok(bytes.len());
+        };
+        let mut blocked = self.blocked.borrow_mut();
+        *blocked = !*blocked;
+        if *blocked {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let count = bytes.len().min(room);
+        self.sent.borrow_mut().extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+    fn end(&self) {
+        *self.ended.borrow_mut() += 1;
+    }
+    fn may_see_stats(&self) -> bool {
+        true
+    }
+}
+
+fn desk() -> Desk {
+    let farms = serde_json::json!([{"name": "img", "domains": ["img.org"], "servers":
+        [{"name": "a", "target": "http://a.org", "weight": 1, "enable": "on"}]}]);
+    let farms = serde_json::from_value(farms).expect("valid farms");
+    let counters = Counters::new(1);
+    let mut rng = SmallRng::seed_from_u64(1);
+    let routes = Routes::build(&farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng);
+    Desk {
+        routes: Arc::new(ArcSwap::from_pointee(routes)),
+        statics: Arc::default(),
+        stats_uri: Some(b"/stats".as_slice().into()),
+        shard: counters.shard(0),
+        refused: RefusalSlots::new(&counters),
+        rng,
+        date: Vec::new(),
+        draining: false,
+        input: Desk::input(),
+        output: Vec::new(),
+    }
+}
+
+/// Drives a connection to its end; pages are answered with `page`.
+fn drive(script: &Script, desk: &mut Desk) -> Vec<Progress> {
+    let (mut connection, mut steps) = (Connection::default(), Vec::new());
+    for _ in 0..10_000 {
+        let progress = connection.advance(script, desk);
+        steps.push(progress.clone());
+        match progress {
+            Progress::Done => break,
+            Progress::Page(ask) => connection.page(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage", ask.keep_alive),
+            _ if script.reads.borrow().is_empty() && !matches!(progress, Progress::Write | Progress::Again) => break,
+            _ => {}
+        }
+    }
+    steps
+}
+
+fn statuses(script: &Script) -> Vec<String> {
+    let sent = String::from_utf8_lossy(&script.sent.borrow()).into_owned();
+    sent.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect()
+}
+
+fn script(reads: impl IntoIterator<Item = Read>) -> Script {
+    Script { reads: RefCell::new(reads.into_iter().collect()), ..Script::default() }
+}
+
+const PLAIN: &str = "GET /a HTTP/1.1\r\nHost: img.org\r\n\r\n";
+const CLOSE: &str = "GET /b HTTP/1.1\r\nHost: img.org\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn a_one_shot_request_costs_one_read_and_one_coalesced_write() {
+    let script = script([Read::Bytes(CLOSE.into())]);
+    assert_eq!(drive(&script, &mut desk()), [Progress::Done]);
+    assert_eq!((statuses(&script), *script.coalesced.borrow(), *script.reads_made.borrow()), (vec!["302".into()], true, 1));
+}
+
+#[test]
+fn a_kept_connection_waits_after_a_short_read_without_reading_again_and_holds_no_buffer() {
+    let script = script([Read::Bytes(PLAIN.into())]);
+    let mut connection = Connection::default();
+    assert_eq!(connection.advance(&script, &mut desk()), Progress::Idle);
+    assert_eq!(*script.reads_made.borrow(), 1);
+    assert_eq!((connection.unparsed.capacity(), connection.unsent.capacity()), (0, 0));
+}
+
+#[test]
+fn a_close_over_unread_bytes_is_never_coalesced_and_lingers() {
+    let script = script([Read::Bytes(format!("{CLOSE}\r\n").into()), Read::Nothing, Read::Bytes(b"x".into()), Read::End]);
+    assert_eq!(drive(&script, &mut desk()), [Progress::Linger, Progress::Done]);
+    assert_eq!((statuses(&script), *script.coalesced.borrow(), *script.ended.borrow()), (vec!["302".into()], false, 1));
+}
+
+#[test]
+fn a_good_request_before_a_bad_one_gets_its_answer_and_the_bad_one_its_status() {
+    let script = script([Read::Bytes(format!("{PLAIN}GET x HTTP/1.1\r\n\r\nmore").into()), Read::End]);
+    drive(&script, &mut desk());
+    assert_eq!(statuses(&script), ["302", "400"]);
+}
+
+#[test]
+fn a_body_ends_the_connection_and_is_never_taken_for_a_request() {
+    let smuggled = format!("POST / HTTP/1.1\r\nHost: img.org\r\nContent-Length: {}\r\n\r\n{PLAIN}", PLAIN.len());
+    let script = script([Read::Bytes(smuggled.into()), Read::End]);
+    drive(&script, &mut desk());
+    assert_eq!(statuses(&script), ["405"]);
+}
+
+#[test]
+fn a_page_is_waited_for_and_what_is_pipelined_behind_it_comes_after_it() {
+    let script = script([Read::Bytes(format!("{PLAIN}{}{PLAIN}", PLAIN.replace("/a", "/stats")).into())]);
+    let steps = drive(&script, &mut desk());
+    assert!(matches!(steps[0], Progress::Page(_)), "{steps:?}");
+    assert_eq!(statuses(&script), ["302", "200", "302"]);
+}
+
+#[test]
+fn while_draining_every_answer_closes() {
+    let mut desk = desk();
+    desk.draining = true;
+    let script = script([Read::Bytes(PLAIN.into()), Read::End]);
+    assert_eq!(drive(&script, &mut desk).last(), Some(&Progress::Done));
+    assert!(String::from_utf8_lossy(&script.sent.borrow()).contains("Connection: close"));
+}
+
+proptest! {
+    /// However the bytes are cut, and however little each write takes, the answers are the same.
+    #[test]
+    fn splits_and_short_writes_change_nothing(
+        requests in proptest::collection::vec("(a|b|stats)", 1..6), cuts in proptest::collection::vec(1usize..50, 0..30), room in 1usize..80
+    ) {
+        let all: String = requests.iter().map(|path| PLAIN.replace("/a", &format!("/{path}"))).chain([CLOSE.to_owned()]).collect();
+        let (mut reads, mut rest) = (Vec::new(), all.as_bytes());
+        for cut in cuts {
+            let (part, after) = rest.split_at(cut.min(rest.len()));
+            if !part.is_empty() { reads.extend([Read::Bytes(part.to_vec()), Read::Nothing]); }
+            rest = after;
+        }
+        if !rest.is_empty() { reads.push(Read::Bytes(rest.to_vec())); }
+        reads.push(Read::End);
+        let script = Script { room: Some(room), ..script(reads) };
+        let steps = drive(&script, &mut desk());
+        let expected: Vec<&str> = requests.iter().map(|path| if path == "stats" { "200" } else { "302" }).chain(["302"]).collect();
+        prop_assert_eq!(statuses(&script), expected);
+        prop_assert_eq!(steps.last(), Some(&Progress::Done));
+    }
+}

@@ -1,0 +1,106 @@
+//! What was answered, counted without a shared line: one shard of counters a thread, summed at each flush.
+//!
+//! A counter belongs to what it counts for the life of the process, whatever the table does meanwhile.
+
+use common::tally::CountKey;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Counters a page; pages are made when the first counter in them is.
+const PAGE: usize = 1024;
+
+/// Pages a shard can have: four million counters, far beyond any farm's life.
+const PAGES: usize = 4096;
+
+/// The place of one counter in every shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(u32);
+
+/// The counters of one thread. Only that thread adds.
+#[derive(Debug)]
+pub struct Shard(Box<[OnceLock<Box<[AtomicU64]>>]>);
+
+impl Shard {
+    fn new() -> Self {
+        Self((0..PAGES).map(|_| OnceLock::new()).collect())
+    }
+
+    fn make(&self, slot: Slot) {
+        self.0[slot.0 as usize / PAGE].get_or_init(|| (0..PAGE).map(|_| AtomicU64::new(0)).collect());
+    }
+
+    /// Counts one. A plain load and store: the thread is the only writer, flushing only reads.
+    #[inline]
+    pub fn count(&self, slot: Slot) {
+        if let Some(page) = self.0[slot.0 as usize / PAGE].get() {
+            let counter = &page[slot.0 as usize % PAGE];
+            counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self, slot: Slot) -> u64 {
+        self.0[slot.0 as usize / PAGE].get().map_or(0, |page| page[slot.0 as usize % PAGE].load(Ordering::Relaxed))
+    }
+}
+
+/// All counters of the process.
+#[derive(Debug)]
+pub struct Counters {
+    shards: Vec<Arc<Shard>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    keys: Vec<CountKey>,
+    slots: HashMap<CountKey, Slot>,
+}
+
+impl Counters {
+    /// Counters for `threads` threads.
+    pub fn new(threads: usize) -> Self {
+        Self { shards: (0..threads).map(|_| Arc::new(Shard::new())).collect(), known: Mutex::default() }
+    }
+
+    /// The shard of one thread.
+    pub fn shard(&self, thread: usize) -> Arc<Shard> {
+        self.shards[thread].clone()
+    }
+
+    /// The slot of `key`, made if it is new. The last slot is shared by all that come after it.
+    pub fn slot(&self, key: &CountKey) -> Slot {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = known.slots.get(key) {
+            return *slot;
+        }
+        let slot = Slot(u32::try_from(known.keys.len()).unwrap_or(u32::MAX).min((PAGES * PAGE - 1) as u32));
+        self.shards.iter().for_each(|shard| shard.make(slot));
+        known.keys.push(key.clone());
+        known.slots.insert(key.clone(), slot);
+        slot
+    }
+
+    /// Every counter's total over all threads, in the order the counters were made.
+    pub fn totals(&self) -> Vec<(CountKey, u64)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = |index: usize| self.shards.iter().map(|shard| shard.get(Slot(index as u32))).sum();
+        known.keys.iter().enumerate().take(PAGES * PAGE).map(|(index, key)| (key.clone(), total(index))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_count_apart_and_are_summed() {
+        let counters = Counters::new(2);
+        let keys: Vec<CountKey> = (0..3000).map(|n| format!("img/s{n}").parse().expect("valid")).collect();
+        let slots: Vec<Slot> = keys.iter().map(|key| counters.slot(key)).collect();
+        assert_eq!(counters.slot(&keys[7]), slots[7]);
+        counters.shard(0).count(slots[2999]);
+        counters.shard(1).count(slots[2999]);
+        assert_eq!(counters.totals()[2999], (keys[2999].clone(), 2));
+    }
+}

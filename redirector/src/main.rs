@@ -1,0 +1,60 @@
+//! `rbalancer-redirector`: arguments, logging, settings before sockets, bind, run until the signal.
+
+use clap::Parser;
+use common::admin::{Admin, REDIRECTOR_PORT};
+use common::listen::{self, ListenAddress};
+use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
+use common::settings::Global;
+use common::socket::Sharing;
+use common::store::{Redis, Store};
+use redirector::{Doors, Settings};
+use std::process::ExitCode;
+
+/// Answers every request for a farm with a redirect to one of its live servers.
+#[derive(Parser)]
+#[command(name = "rbalancer-redirector", version)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Where to listen for clients
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<ListenAddress>,
+    /// Test the settings and exit
+    #[arg(short, long)]
+    test: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    start_logging(args.common.log_format);
+    finish(run(args))
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    args.common.refuse_password()?;
+    let mut global = Global::load(args.common.config.as_deref())?;
+    if global.has_farms() {
+        tracing::info!("farms in the file are not used: they come from the store, see `rbalancer apply`");
+    }
+    let settings = Settings::take(&mut global, args.listen);
+    let redis = global.redis(args.common.redis);
+    let admin = Admin::take(&mut global, REDIRECTOR_PORT);
+    if redis.is_none() {
+        global.problem("no redis: give --redis URL, RBALANCER_REDIS_URL or redis in [global]".into());
+    }
+    let settings = global.finish(settings)?;
+    let Some(redis) = redis else { return Ok(()) };
+    if args.test {
+        return Ok(());
+    }
+    let listeners = listen::bind(settings.listen, settings.threads, Sharing::Shared)?;
+    let admin = admin.map(Admin::bind).transpose()?.flatten();
+    // Clients have threads of their own: one is enough for everything in the background.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(anyhow::Error::from)?;
+    runtime.block_on(async {
+        let (shutdown, _reload) = on_signals().map_err(anyhow::Error::from)?;
+        let store = Store::Redis(Redis::dedicated(&redis));
+        let doors = Doors { clients: listeners, admin };
+        redirector::run(doors, store.reader(), store.replica(), settings, None, shutdown).await.map_err(Failure::Runtime)
+    })
+}

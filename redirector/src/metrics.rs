@@ -1,0 +1,81 @@
+//! What one redirector tells monitoring of itself: its own counts and the state it answers from.
+
+use crate::counters::Counters;
+use crate::refresh::{InUse, InUseCell};
+use common::process::{Phase, Shutdown};
+use common::tally::CountKey;
+use common::web::{Ask, Page, Router, StatusCode, page, text};
+use std::fmt::Write;
+use std::sync::{Arc, PoisonError};
+
+/// The media type of OpenMetrics 1.0.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `/healthz`, `/readyz` and `/metrics`.
+pub fn router(in_use: InUseCell, counters: Arc<Counters>, shutdown: Shutdown) -> Router {
+    Arc::new(move |ask| {
+        let state = in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let answer = answer(&ask, &state, shutdown.phase(), &counters);
+        Box::pin(std::future::ready(answer))
+    })
+}
+
+fn answer(ask: &Ask, state: &InUse, phase: Phase, counters: &Counters) -> Page {
+    match ask.path.as_str() {
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if phase != Phase::Running => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
+        "/readyz" if state.generation == 0 => text(StatusCode::SERVICE_UNAVAILABLE, "no table yet\n"),
+        "/readyz" => text(StatusCode::OK, "ready\n"),
+        "/metrics" => page(StatusCode::OK, OPENMETRICS, render(state, &counters.totals())),
+        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
+    }
+}
+
+fn render(state: &InUse, totals: &[(CountKey, u64)]) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail. Farm and server names hold nothing that a label would have to escape.
+    let mut family = |name: &str, kind: &str, help: &str, lines: String| {
+        let _ = write!(out, "# TYPE rbalancer_redirector_{name} {kind}\n# HELP rbalancer_redirector_{name} {help}\n{lines}");
+    };
+    let of = |wanted: fn(&CountKey) -> bool, line: fn(&CountKey) -> String| -> String {
+        let chosen = totals.iter().filter(|(key, _)| wanted(key));
+        chosen.map(|(key, total)| format!("rbalancer_redirector_{} {total}\n", line(key))).collect()
+    };
+    family("redirects", "counter", "Redirects to a server since the start.", of(|key| matches!(key, CountKey::Server(_)), labels));
+    family(
+        "fallbacks",
+        "counter",
+        "Redirects to a farm's fallback since the start.",
+        of(|key| matches!(key, CountKey::Fallback(_)), labels),
+    );
+    family("refused", "counter", "Requests refused, by status.", of(|key| matches!(key, CountKey::Refused(_)), labels));
+    family(
+        "generation",
+        "gauge",
+        "Generation of the table in use, 0 for none.",
+        format!("rbalancer_redirector_generation {}\n", state.generation),
+    );
+    let alarm = u8::from(!state.alarm.is_empty());
+    family("alarm", "gauge", "Whether the state offered by the store cannot be used.", format!("rbalancer_redirector_alarm {alarm}\n"));
+    out + "# EOF\n"
+}
+
+fn labels(key: &CountKey) -> String {
+    match key {
+        CountKey::Server(id) => format!("redirects_total{{farm=\"{}\",server=\"{}\"}}", id.farm, id.server),
+        CountKey::Fallback(farm) => format!("fallbacks_total{{farm=\"{farm}\"}}"),
+        CountKey::Refused(status) => format!("refused_total{{status=\"{status}\"}}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_openmetrics() {
+        let text = render(&InUse { generation: 7, ..InUse::default() }, &[("img/a".parse().expect("valid"), 3)]);
+        assert!(text.contains("rbalancer_redirector_redirects_total{farm=\"img\",server=\"a\"} 3\n"), "{text}");
+        assert!(text.contains("rbalancer_redirector_generation 7\n") && text.ends_with("# EOF\n"), "{text}");
+    }
+}

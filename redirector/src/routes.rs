@@ -1,0 +1,324 @@
+//! `Routes`: the immutable table that answers are made from: farms × overrides × health, swapped whole.
+
+use crate::counters::{Counters, Slot};
+use crate::pick::Pick;
+use common::farm::{Balance, Farm, Farms, Force, Intent, Name, OnAllDown, Override, Server, ServerId};
+use common::health::{Health, State};
+use common::host::Host;
+use common::tally::CountKey;
+use common::target::{Scheme, Target};
+use rand::Rng;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+/// Everything an answer needs to know of the farms.
+#[derive(Debug, Default)]
+pub struct Routes {
+    farms: Vec<FarmRoute>,
+    hosts: HashMap<Host, u32>,
+    /// Whether there is a table at all; without one every request is answered 503.
+    pub ready: bool,
+}
+
+/// One farm, ready to answer.
+#[derive(Debug)]
+pub struct FarmRoute {
+    name: Name,
+    /// Status line and fixed fields of a normal redirect, up to the value of Location.
+    head: Box<[u8]>,
+    /// The same where the redirect is a last resort: never cached.
+    last_resort: Box<[u8]>,
+    /// Whether a connection may stay open.
+    pub keepalive: bool,
+    choice: Choice,
+    position: Arc<AtomicU32>,
+}
+
+#[derive(Debug)]
+enum Choice {
+    /// Live servers.
+    Live(Pick, Box<[Destination]>),
+    /// No server is live: all that are enabled.
+    Any(Pick, Box<[Destination]>),
+    /// No server is live: elsewhere.
+    Fallback(Destination),
+    /// No server is live.
+    Nobody,
+}
+
+/// Where a redirect leads.
+#[derive(Debug)]
+pub struct Destination {
+    http: Box<[u8]>,
+    /// Only where it differs.
+    https: Option<Box<[u8]>>,
+    /// What counts it.
+    pub slot: Slot,
+}
+
+impl Destination {
+    fn new(target: &Target, slot: Slot) -> Self {
+        let of = |scheme| target.origin(scheme).into_bytes().into_boxed_slice();
+        let https = target.scheme().is_none().then(|| of(Scheme::Https));
+        Self { http: of(Scheme::Http), https, slot }
+    }
+
+    /// What precedes the request's path in a Location.
+    #[inline]
+    pub fn origin(&self, request: Scheme) -> &[u8] {
+        match (&self.https, request) {
+            (Some(https), Scheme::Https) => https,
+            _ => &self.http,
+        }
+    }
+}
+
+impl Routes {
+    /// Makes the routes of `farms`; round-robin positions go on where `previous` was.
+    pub fn build(
+        farms: &Farms,
+        overrides: &HashMap<ServerId, Override>,
+        health: &Health,
+        counters: &Counters,
+        previous: &Self,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let positions: HashMap<&Name, &Arc<AtomicU32>> = previous.farms.iter().map(|farm| (&farm.name, &farm.position)).collect();
+        let mut routes = Self { farms: Vec::with_capacity(farms.len()), hosts: HashMap::new(), ready: true };
+        for farm in farms.iter() {
+            // A random start, so that many processes do not begin with the same server.
+            let position = positions.get(&farm.name).map_or_else(|| Arc::new(AtomicU32::new(rng.next_u32())), |held| (*held).clone());
+            for host in &farm.domains {
+                routes.hosts.insert(host.clone(), routes.farms.len() as u32);
+            }
+            routes.farms.push(FarmRoute {
+                name: farm.name.clone(),
+                head: head_of(farm, farm.cache_control.as_str()),
+                last_resort: head_of(farm, "no-store"),
+                keepalive: farm.keepalive,
+                choice: choose(farm, overrides, health, counters, &position),
+                position,
+            });
+        }
+        routes
+    }
+
+    /// The farm of a normalised host.
+    #[inline]
+    pub fn farm(&self, host: &[u8]) -> Option<&FarmRoute> {
+        self.hosts.get(host).map(|&index| &self.farms[index as usize])
+    }
+}
+
+impl FarmRoute {
+    /// The head of the answer and the destination for one request; none if no server is live.
+    #[inline]
+    pub fn pick(&self, rng: &mut impl Rng) -> Option<(&[u8], &Destination)> {
+        match &self.choice {
+            Choice::Live(pick, servers) => Some((&self.head, &servers[pick.next(rng)])),
+            Choice::Any(pick, servers) => Some((&self.last_resort, &servers[pick.next(rng)])),
+            Choice::Fallback(destination) => Some((&self.last_resort, destination)),
+            Choice::Nobody => None,
+        }
+    }
+}
+
+fn head_of(farm: &Farm, cache_control: &str) -> Box<[u8]> {
+    let status = farm.redirect_code.status_line();
+    format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nCache-Control: {cache_control}\r\nLocation: ").into_bytes().into()
+}
+
+fn choose(farm: &Farm, overrides: &HashMap<ServerId, Override>, health: &Health, counters: &Counters, position: &Arc<AtomicU32>) -> Choice {
+    let candidates = candidates(farm, overrides, health);
+    let live = live(&candidates, health.is_fresh());
+    let destination = |candidate: &&Candidate<'_>| {
+        let slot = counters.slot(&CountKey::Server(farm.id(candidate.server)));
+        Destination::new(&candidate.server.target, slot)
+    };
+    let servers = |chosen: &[&Candidate<'_>]| {
+        let weights: Vec<u16> = chosen.iter().map(|candidate| candidate.weight).collect();
+        let pick = match farm.balance {
+            Balance::Random => Pick::random(&weights),
+            Balance::RoundRobin => Pick::round_robin(&weights, position.clone()),
+        };
+        (pick, chosen.iter().map(destination).collect())
+    };
+    if !live.is_empty() {
+        let (pick, servers) = servers(&live);
+        return Choice::Live(pick, servers);
+    }
+    if farm.on_all_down == OnAllDown::Any && !candidates.is_empty() {
+        let (pick, servers) = servers(&candidates.iter().collect::<Vec<_>>());
+        return Choice::Any(pick, servers);
+    }
+    match &farm.fallback {
+        Some(target) => Choice::Fallback(Destination::new(target, counters.slot(&CountKey::Fallback(farm.name.clone())))),
+        None => Choice::Nobody,
+    }
+}
+
+/// An enabled server with weight.
+struct Candidate<'a> {
+    server: &'a Server,
+    weight: u16,
+    state: State,
+}
+
+fn candidates<'a>(farm: &'a Farm, overrides: &HashMap<ServerId, Override>, health: &Health) -> Vec<Candidate<'a>> {
+    let by_hand = |server| if overrides.is_empty() { None } else { overrides.get(&farm.id(server)) };
+    let candidate = |server: &'a Server| {
+        let hand = by_hand(server);
+        let enable = hand.and_then(|hand| hand.enable).unwrap_or(server.enable);
+        let weight = hand.and_then(|hand| hand.weight).unwrap_or(server.weight).0;
+        let state = match (hand.and_then(|hand| hand.force), &server.check) {
+            (Some(Force::Up), _) | (None, None) => State::Up,
+            (Some(Force::Down), _) => State::Down,
+            (None, Some(check)) => health.state(&check.key()),
+        };
+        (enable == Intent::On && weight > 0).then_some(Candidate { server, weight, state })
+    };
+    farm.servers.iter().filter_map(candidate).collect()
+}
+
+/// The candidates in service. One nobody has probed yet waits while a mate is known to be up; with no mate up, or
+/// no prober at work, it is in.
+fn live<'a, 'b>(candidates: &'b [Candidate<'a>], watched: bool) -> Vec<&'b Candidate<'a>> {
+    let mate_up = watched && candidates.iter().any(|candidate| candidate.state == State::Up);
+    let in_service = |candidate: &&Candidate<'_>| match candidate.state {
+        State::Up | State::Suspect => true,
+        State::Abstain => !mate_up,
+        State::Down => false,
+    };
+    candidates.iter().filter(in_service).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::check::Check;
+    use common::health::{Checked, Finding, ViewChanges, Views};
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+    use std::collections::BTreeSet;
+    use std::time::{Duration, Instant};
+
+    fn check(server: usize) -> Check {
+        let json = serde_json::json!({"scheme": "http", "host": format!("s{server}.org"), "port": 80, "method": "HEAD", "uri": "/",
+            "expect": "200-499", "tls_verify": true, "inter": 1000, "fastinter": 300, "downinter": 2000, "timeout": 1200, "rise": 2, "fall": 3});
+        serde_json::from_value(json).expect("valid check")
+    }
+
+    fn farms(servers: &[(u16, Intent)], farm: &serde_json::Value) -> Farms {
+        let servers: Vec<_> = servers
+            .iter()
+            .enumerate()
+            .map(|(n, (weight, enable))| {
+                serde_json::json!({"name": format!("s{n}"), "target": format!("http://s{n}.org"), "weight": weight, "enable": enable, "check": check(n)})
+            })
+            .collect();
+        let mut whole = serde_json::json!([{"name": "img", "domains": ["img.org"], "servers": servers}]);
+        for (key, value) in farm.as_object().expect("an object") {
+            whole[0][key] = value.clone();
+        }
+        serde_json::from_value(whole).expect("valid farms")
+    }
+
+    fn health(states: &[State]) -> Health {
+        let finding = |state| Finding { state, checked: Checked::Ok, since: 1, why: String::new(), last_check: 1 };
+        let findings = states.iter().enumerate().map(|(n, &state)| (check(n).key(), finding(state))).collect();
+        let mut views = Views::default();
+        let now = Instant::now();
+        views.take(ViewChanges { sequences: [("h".into(), 1)].into(), changed: [("h".into(), (1, findings))].into() }, now);
+        views.merge(now, Duration::from_secs(5))
+    }
+
+    fn build(farms: &Farms, overrides: &HashMap<ServerId, Override>, health: &Health) -> Routes {
+        Routes::build(farms, overrides, health, &Counters::new(1), &Routes::default(), &mut SmallRng::seed_from_u64(1))
+    }
+
+    fn reached(routes: &Routes) -> BTreeSet<String> {
+        let mut rng = SmallRng::seed_from_u64(2);
+        let farm = routes.farm(b"img.org").expect("the farm");
+        let text = |(_, to): (_, &Destination)| String::from_utf8_lossy(to.origin(Scheme::Http)).into_owned();
+        (0..500).filter_map(|_| farm.pick(&mut rng).map(text)).collect()
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| format!("http://{name}.org")).collect()
+    }
+
+    const ON: (u16, Intent) = (1, Intent::On);
+
+    #[test]
+    fn one_nobody_has_probed_waits_for_a_mate_that_is_up_only() {
+        let two = farms(&[ON, ON], &serde_json::json!({}));
+        let none = HashMap::new();
+        assert_eq!(reached(&build(&two, &none, &Health::default())), set(&["s0", "s1"]));
+        assert_eq!(reached(&build(&two, &none, &health(&[State::Up, State::Abstain]))), set(&["s0"]));
+        assert_eq!(reached(&build(&two, &none, &health(&[State::Down, State::Abstain]))), set(&["s1"]));
+        assert_eq!(reached(&build(&two, &none, &health(&[State::Suspect, State::Up]))), set(&["s0", "s1"]));
+    }
+
+    #[test]
+    fn with_nobody_live_the_farm_says_what_happens() {
+        let (none, down) = (HashMap::new(), health(&[State::Down, State::Down]));
+        assert!(reached(&build(&farms(&[ON, ON], &serde_json::json!({})), &none, &down)).is_empty());
+        let any = farms(&[ON, (1, Intent::Off)], &serde_json::json!({"on_all_down": "any"}));
+        assert_eq!(reached(&build(&any, &none, &down)), set(&["s0"]));
+        let fallback = farms(&[ON, ON], &serde_json::json!({"fallback": "http://spare.org"}));
+        assert_eq!(reached(&build(&fallback, &none, &down)), set(&["spare"]));
+    }
+
+    #[test]
+    fn what_is_set_by_hand_beats_file_and_probes() {
+        let two = farms(&[ON, ON], &serde_json::json!({}));
+        let by_hand = |value: Override| HashMap::from([("img/s0".parse::<ServerId>().expect("valid"), value)]);
+        let drained = by_hand(Override { enable: Some(Intent::Drain), ..Override::default() });
+        assert_eq!(reached(&build(&two, &drained, &Health::default())), set(&["s1"]));
+        let forced = by_hand(Override { force: Some(Force::Up), ..Override::default() });
+        assert_eq!(reached(&build(&two, &forced, &health(&[State::Down, State::Up]))), set(&["s0", "s1"]));
+    }
+
+    #[test]
+    fn round_robin_goes_on_across_a_swap() {
+        let two = farms(&[ON, ON], &serde_json::json!({"balance": "roundrobin"}));
+        let (counters, mut rng) = (Counters::new(1), SmallRng::seed_from_u64(3));
+        let make = |previous: &Routes| {
+            Routes::build(&two, &HashMap::new(), &Health::default(), &counters, previous, &mut SmallRng::seed_from_u64(4))
+        };
+        let first = make(&Routes::default());
+        let next = |routes: &Routes, rng: &mut SmallRng| {
+            routes.farm(b"img.org").and_then(|farm| farm.pick(rng)).map(|(_, to)| to.origin(Scheme::Http).to_vec()).expect("live")
+        };
+        let before = next(&first, &mut rng);
+        let second = make(&first);
+        assert_ne!(next(&second, &mut rng), before);
+    }
+
+    fn any_state() -> impl Strategy<Value = State> {
+        prop_oneof![Just(State::Up), Just(State::Down), Just(State::Suspect), Just(State::Abstain)]
+    }
+
+    fn any_intent() -> impl Strategy<Value = Intent> {
+        prop_oneof![Just(Intent::On), Just(Intent::Drain), Just(Intent::Off)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_dead_off_drained_or_weightless_server_is_never_picked(
+            servers in proptest::collection::vec((0u16..3, any_intent(), any_state()), 1..6), balance in "(random|roundrobin)"
+        ) {
+            let table: Vec<_> = servers.iter().map(|(weight, enable, _)| (*weight, *enable)).collect();
+            let states: Vec<_> = servers.iter().map(|(_, _, state)| *state).collect();
+            let routes = build(&farms(&table, &serde_json::json!({"balance": balance})), &HashMap::new(), &health(&states));
+            for name in reached(&routes) {
+                let index: usize = name.trim_start_matches("http://s").trim_end_matches(".org").parse().expect("index");
+                let (weight, enable, state) = servers[index];
+                prop_assert!(weight > 0 && enable == Intent::On && state != State::Down, "{} was reached", name);
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What a redirector is told.
+
+use crate::statics::{StaticName, StaticSettings};
+use common::farm::Name;
+use common::listen::ListenAddress;
+use common::settings::{Global, Network, duration, list, networks, non_empty, number, path, positive_duration};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The port of rbalancer.
+pub const DEFAULT_PORT: u16 = 9998;
+
+/// A redirector's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: ListenAddress,
+    /// The cluster whose tables it takes.
+    pub cluster: Name,
+    /// Threads that serve clients.
+    pub threads: usize,
+    /// Static files, if any.
+    pub statics: Option<StaticSettings>,
+    /// The stats pages' path; none: off.
+    pub stats_uri: Option<String>,
+    /// Who may see them.
+    pub stats_allow: Vec<Network>,
+    /// From a head's first byte to its last.
+    pub client_timeout: Duration,
+    /// From an answer to the next request.
+    pub keepalive_timeout: Duration,
+    /// Connections held at once; none: as many as descriptors allow.
+    pub maxconn: Option<usize>,
+    /// How long draining may take.
+    pub grace: Duration,
+    /// Where the last good table is kept.
+    pub state_file: Option<PathBuf>,
+    /// How old it may be at a start.
+    pub state_max_age: Duration,
+}
+
+impl Settings {
+    /// Takes the settings from `[global]` and environment; `listen` is the flag.
+    pub fn take(global: &mut Global, listen: Option<ListenAddress>) -> Self {
+        let port = global.get("port", number(1u16, u16::MAX)).unwrap_or(DEFAULT_PORT);
+        let bind = global.get("bind", |text| parse_bind(text, port));
+        let default_names = || vec!["favicon.ico".parse::<StaticName>()].into_iter().flatten().collect();
+        let names = global.get("static_files", |text| list(text).into_iter().map(str::parse).collect::<Result<Vec<StaticName>, _>>());
+        let names = names.unwrap_or_else(default_names);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let stats_uri = global.get("stats_uri", parse_stats_uri).unwrap_or_else(|| Some("/stats".into()));
+        let cluster = global.get("cluster", str::parse::<Name>).or_else(|| "rbalancer".parse().ok());
+        Self {
+            listen: listen.or(bind).unwrap_or(ListenAddress { ip: None, port }),
+            cluster: cluster.expect("the default is a name"),
+            threads: global.get("threads", number(1usize, 1024)).unwrap_or(cores),
+            statics: global.get("static_dir", path).map(|folder| StaticSettings { folder, names }),
+            stats_uri,
+            stats_allow: global.get("stats_allow", networks).unwrap_or_else(Network::private),
+            client_timeout: global.get("client_timeout", positive_duration).unwrap_or(Duration::from_secs(5)),
+            keepalive_timeout: global.get("keepalive_timeout", positive_duration).unwrap_or(Duration::from_secs(65)),
+            maxconn: global.get("maxconn", number(1usize, 100_000_000)),
+            grace: global.get("grace", duration).unwrap_or(Duration::from_secs(10)),
+            state_file: global.get("state_file", path),
+            state_max_age: global.get("state_max_age", positive_duration).unwrap_or(Duration::from_secs(7 * 86_400)),
+        }
+    }
+}
+
+/// `bind` is an address, with or without a port.
+fn parse_bind(text: &str, port: u16) -> Result<ListenAddress, String> {
+    if text == "*" {
+        return Ok(ListenAddress { ip: None, port });
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    bare.map(|ip| ListenAddress { ip: Some(ip), port }).or_else(|_| text.parse::<ListenAddress>()).map_err(|error| error.to_string())
+}
+
+/// A path, or `off`.
+fn parse_stats_uri(text: &str) -> Result<Option<String>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let text = non_empty(text)?;
+    let plain = text.starts_with('/') && text.len() > 1 && !text.ends_with('/');
+    let plain = plain && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte));
+    if plain { Ok(Some(text)) } else { Err(format!("`{text}` is no path for the stats: write one such as /stats, or off")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_paths_are_checked() {
+        assert_eq!(parse_bind("::1", 80).map(|address| address.to_string()).as_deref(), Ok("[::1]:80"));
+        assert_eq!(parse_bind("10.0.0.1:81", 80).map(|address| address.to_string()).as_deref(), Ok("10.0.0.1:81"));
+        assert!(parse_bind("nowhere", 80).is_err());
+        assert_eq!(parse_stats_uri("OFF"), Ok(None));
+        for bad in ["stats", "/", "/stats/", "/a b", ""] {
+            assert!(parse_stats_uri(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+}
