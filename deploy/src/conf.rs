@@ -1,0 +1,318 @@
+//! rbalancer.conf: Document → Farms, or every problem at once with its line.
+
+use crate::values;
+use common::check::{Check, CheckUri, Method, StatusSet};
+use common::farm::{Farm, Farms, Name, Server};
+use common::ini::{Document, Entry, Problem, Section};
+use common::settings::{CHECK_KEYS, FARM_KEYS, Global, Problems, did_you_mean, list, positive_duration, read_document, switch};
+use common::target::{Scheme, Target};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+/// A configuration file, read whole.
+#[derive(Debug)]
+pub struct Conf {
+    /// The cluster its table is for.
+    pub cluster: Name,
+    /// The table.
+    pub farms: Farms,
+    /// The redirector's settings, as `[global]` has them.
+    pub redirector: redirector::Settings,
+    /// The Redis that `[global]` names, if any.
+    pub redis: Option<common::store::RedisSettings>,
+    /// The admin listener that `[global]` names, or the default one.
+    pub admin: Option<common::admin::Admin>,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// What the command line sets over the file.
+#[derive(Debug, Default)]
+pub struct Flags {
+    /// `--listen`
+    pub listen: Option<common::listen::ListenAddress>,
+    /// `--redis`
+    pub redis: Option<common::store::RedisAddress>,
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// Every problem at once.
+pub fn load(path: &Path, flags: Flags) -> Result<Conf, Problems> {
+    let (document, problems) = read_document(path)?;
+    parse(document, problems, flags)
+}
+
+/// Checks a document.
+///
+/// # Errors
+/// Every problem at once, those found while reading the text included.
+pub fn parse(document: Document, problems: Vec<Problem>, flags: Flags) -> Result<Conf, Problems> {
+    let mut global = Global::new(document.clone(), problems, |key| std::env::var(key).ok());
+    let redirector = redirector::Settings::take(&mut global, flags.listen);
+    let redis = global.redis(flags.redis);
+    let admin = common::admin::Admin::take(&mut global, common::admin::REDIRECTOR_PORT);
+    let mut reading = Reading { document: &document, problems: Vec::new(), listen_port: redirector.listen.port, claimed: BTreeMap::new() };
+    let farms = reading.farms();
+    let warnings = reading.unlisted();
+    let mut problems = reading.problems;
+    if let Err(Problems(others)) = global.finish(()) {
+        problems.extend(others);
+    }
+    let farms = Farms::try_from(farms).unwrap_or_else(|error| {
+        // Each of its rules has been checked with a line before: this is for what they leave over.
+        if problems.is_empty() {
+            problems.push(Problem { file: document.file.clone(), line: None, message: error.to_string() });
+        }
+        Farms::default()
+    });
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    Ok(Conf { cluster: redirector.cluster.clone(), farms, redirector, redis, admin, warnings })
+}
+
+/// The reading of the farms of one document.
+struct Reading<'a> {
+    document: &'a Document,
+    problems: Vec<Problem>,
+    listen_port: u16,
+    /// What each section is, and so which keys it may have.
+    claimed: BTreeMap<&'a str, Kind>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Farm,
+    Server,
+}
+
+impl Kind {
+    fn keys(self) -> Vec<&'static str> {
+        match self {
+            Self::Farm => [&["list", "domain"], FARM_KEYS, CHECK_KEYS].concat(),
+            Self::Server => [&["domain", "weight", "enable"], CHECK_KEYS].concat(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Farm => "farm",
+            Self::Server => "server",
+        }
+    }
+}
+
+impl<'a> Reading<'a> {
+    fn problem(&mut self, line: Option<usize>, message: String) {
+        let problem = Problem { file: self.document.file.clone(), line, message };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn farms(&mut self) -> Vec<Farm> {
+        if let Some(global) = self.document.section("global") {
+            self.check_values(global);
+        }
+        let Some(farms) = self.document.section("farms") else {
+            self.problem(None, "has no section [farms]: add one with list = FARM, …".into());
+            return Vec::new();
+        };
+        self.check_keys(farms, &["list"], "[farms]");
+        let names = self.list(farms, "farm");
+        let listed: Vec<_> = names.into_iter().filter_map(|(name, line)| Some((name, self.claim(name, line, Kind::Farm)?))).collect();
+        let mut hosts = HashMap::new();
+        let farms = listed.into_iter().filter_map(|(name, section)| self.farm(name, section, &mut hosts)).collect();
+        self.check_loops(&farms);
+        farms
+    }
+
+    /// The names in a section's `list`, each once, with the line.
+    fn list(&mut self, section: &'a Section, what: &str) -> Vec<(&'a str, usize)> {
+        let Some(entry) = section.get("list") else {
+            self.problem(Some(section.line), format!("[{}] has no list: add list = {}, …", section.name, what.to_uppercase()));
+            return Vec::new();
+        };
+        let (mut seen, mut names) = (HashSet::new(), Vec::new());
+        for name in list(&entry.value) {
+            if let Err(error) = name.parse::<Name>() {
+                self.problem(Some(entry.line), format!("list of [{}]: {error}", section.name));
+            } else if !seen.insert(name) {
+                self.problem(Some(entry.line), format!("list of [{}] names {what} `{name}` twice: remove one", section.name));
+            } else {
+                names.push((name, entry.line));
+            }
+        }
+        if seen.is_empty() {
+            self.problem(Some(entry.line), format!("list of [{}] is empty: name at least one {what}", section.name));
+        }
+        names
+    }
+
+    /// The section a list names, checked to be of one kind.
+    fn claim(&mut self, name: &'a str, line: usize, kind: Kind) -> Option<&'a Section> {
+        let document = self.document;
+        if matches!(name, "global" | "farms") {
+            self.problem(Some(line), format!("`{name}` cannot be the name of a {}: that section has a meaning of its own", kind.name()));
+            return None;
+        }
+        let Some(section) = document.section(name) else {
+            let sections: Vec<&str> = document.sections.iter().map(|section| section.name.as_str()).filter(|name| !matches!(*name, "global" | "farms")).collect();
+            self.problem(Some(line), format!("{} `{name}` is listed but has no section [{name}]{}", kind.name(), did_you_mean(name, &sections)));
+            return None;
+        };
+        match self.claimed.insert(name, kind) {
+            None => {
+                self.check_keys(section, &kind.keys(), &format!("{} [{name}]", kind.name()));
+                self.check_values(section);
+            }
+            Some(other) if other != kind => {
+                self.problem(Some(section.line), format!("[{name}] is listed as a farm and as a server: give one of them another name"));
+                return None;
+            }
+            Some(_) => {}
+        }
+        Some(section)
+    }
+
+    fn check_keys(&mut self, section: &Section, known: &[&str], place: &str) {
+        for entry in section.entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
+            self.problem(Some(entry.line), format!("unknown key `{}` in {place}{}", entry.key, did_you_mean(&entry.key, known)));
+        }
+    }
+
+    fn check_values(&mut self, section: &Section) {
+        for Entry { key, value, line } in &section.entries {
+            if let Err(error) = values::check(key, value) {
+                self.problem(Some(*line), format!("{key}: {error}"));
+            }
+        }
+    }
+
+    fn farm(&mut self, name: &'a str, section: &'a Section, hosts: &mut HashMap<common::host::Host, &'a str>) -> Option<Farm> {
+        let global = self.document.section("global");
+        let layers = Layers(vec![Some(section), global]);
+        let domains = self.required(section, "domain", "the host clients ask for", values::hosts);
+        for host in domains.iter().flatten() {
+            match hosts.insert(host.clone(), name) {
+                Some(other) if other == name => self.problem(section.get("domain").map(|entry| entry.line), format!("domain {host} is given twice: remove one")),
+                Some(other) => self.problem(section.get("domain").map(|entry| entry.line), format!("domain {host} belongs to farm [{other}] already: a host has one farm")),
+                None => {}
+            }
+        }
+        let names = self.list(section, "server");
+        let servers = names.into_iter().filter_map(|(server, line)| {
+            let found = self.claim(server, line, Kind::Server)?;
+            self.server(server, found, section)
+        });
+        let servers: Vec<Server> = servers.collect();
+        Some(Farm {
+            name: name.parse().ok()?,
+            domains: domains?,
+            balance: layers.get("balance", values::balance).unwrap_or_default(),
+            redirect_code: layers.get("redirect_code", values::redirect_code).unwrap_or_default(),
+            cache_control: layers.get("cache_control", values::cache_control).unwrap_or_default(),
+            on_all_down: layers.get("on_all_down", values::on_all_down).unwrap_or_default(),
+            fallback: layers.get("fallback", values::target),
+            keepalive: layers.get("keepalive", switch).unwrap_or(true),
+            servers,
+        })
+    }
+
+    fn server(&mut self, name: &str, section: &'a Section, farm: &'a Section) -> Option<Server> {
+        let target = self.required(section, "domain", "where the server is", values::target)?;
+        let layers = Layers(vec![Some(section), Some(farm), self.document.section("global")]);
+        let probed = layers.get("check", switch).unwrap_or(true);
+        let check = if probed { Some(self.check(&target, &layers, section)?) } else { None };
+        Some(Server {
+            name: name.parse().ok()?,
+            weight: layers.own("weight", values::weight).unwrap_or_default(),
+            enable: layers.own("enable", values::enable).unwrap_or_default(),
+            target,
+            check,
+        })
+    }
+
+    fn check(&mut self, target: &Target, layers: &Layers<'_>, section: &Section) -> Option<Check> {
+        let scheme = target.scheme().or_else(|| layers.get("check_scheme", values::scheme)).unwrap_or(Scheme::Http);
+        let chosen = layers.get("check_uri", values::uri);
+        let expect = if chosen.is_some() { StatusSet::below_400() } else { StatusSet::below_500() };
+        let path = chosen.map_or_else(|| "/".to_owned(), |uri: CheckUri| uri.to_string());
+        let Ok(uri) = format!("{}{path}", target.base()).parse() else {
+            self.problem(Some(section.line), format!("server [{}]: its base path and check_uri make no path to ask for", section.name));
+            return None;
+        };
+        let time = |key, default| layers.get(key, positive_duration).unwrap_or(Duration::from_millis(default));
+        let inter = time("inter", 1000);
+        Some(Check {
+            scheme,
+            host: target.host().clone(),
+            port: target.port().unwrap_or(scheme.default_port()),
+            addr: layers.get("check_addr", values::addr),
+            method: layers.get("check_method", values::method).unwrap_or(Method::Head),
+            uri,
+            expect: layers.get("check_expect", values::expect).unwrap_or(expect),
+            tls_verify: layers.get("check_tls_verify", switch).unwrap_or(true),
+            inter,
+            fastinter: time("fastinter", 300).min(inter),
+            downinter: time("downinter", 2000),
+            timeout: time("timeout_check", 1200),
+            rise: layers.get("rise", values::count).unwrap_or(2),
+            fall: layers.get("fall", values::count).unwrap_or(3),
+        })
+    }
+
+    fn required<T>(&mut self, section: &Section, key: &str, meaning: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let Some(entry) = section.get(key) else {
+            self.problem(Some(section.line), format!("[{}] has no {key}: add {key} = {meaning}", section.name));
+            return None;
+        };
+        parse(&entry.value).map_err(|error| self.problem(Some(entry.line), format!("{key}: {error}"))).ok()
+    }
+
+    /// A server, or a fallback, that is a farm's own host on the port we listen on: clients would go round in circles.
+    fn check_loops(&mut self, farms: &Vec<Farm>) {
+        let own: HashSet<_> = farms.iter().flat_map(|farm| &farm.domains).collect();
+        for farm in farms {
+            let servers = farm.servers.iter().map(|server| (server.name.as_str(), "domain", &server.target));
+            let fallback = farm.fallback.iter().map(|target| (farm.name.as_str(), "fallback", target));
+            for (section, key, target) in servers.chain(fallback) {
+                let port = target.port().unwrap_or(target.scheme().unwrap_or(Scheme::Http).default_port());
+                if own.contains(target.host()) && port == self.listen_port {
+                    let found = self.document.section(section).or(self.document.section("global"));
+                    let line = found.and_then(|section| section.get(key)).map(|entry| entry.line);
+                    self.problem(line, format!("{key}: {target} is a farm's own domain on the port we listen on: every client would be redirected in a circle"));
+                }
+            }
+        }
+    }
+
+    /// Sections nothing lists: a server taken out of its list, or a slip.
+    fn unlisted(&self) -> Vec<String> {
+        let known = |name: &str| matches!(name, "global" | "farms") || self.claimed.contains_key(name);
+        let others = self.document.sections.iter().filter(|section| !known(&section.name));
+        others.map(|section| format!("{}:{}: nothing lists section [{}]: it is not used", self.document.file, section.line, section.name)).collect()
+    }
+}
+
+/// The sections a key may stand in, the first one wins. Values have been checked: an unusable one is reported already.
+struct Layers<'a>(Vec<Option<&'a Section>>);
+
+impl Layers<'_> {
+    fn get<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let entry = self.0.iter().flatten().find_map(|section| section.get(key))?;
+        parse(&entry.value).ok()
+    }
+
+    fn own<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let entry = self.0.first().copied().flatten()?.get(key)?;
+        parse(&entry.value).ok()
+    }
+}
+
+#[cfg(test)]
+#[path = "conf_tests.rs"]
+mod tests;

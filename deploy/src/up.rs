@@ -1,0 +1,146 @@
+//! `rbalancer up`: every role in one process, state in memory.
+
+use crate::conf::Conf;
+use anyhow::Context;
+use common::clock::unix_ms;
+use common::listen::{self, Listeners};
+use common::process::{Phase, Reload, Shutdown, random_id};
+use common::socket::Sharing;
+use common::store::{Memory, Operator, Publication, Published, Reader, Snapshot, Store};
+use common::{durable, settings::Problems};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often the state file is written.
+const SAVE: Duration = Duration::from_secs(10);
+
+/// The sockets of `up`, bound.
+pub struct Doors {
+    /// For clients, and for the stats pages.
+    pub clients: Listeners,
+    /// For monitoring.
+    pub admin: Option<TcpListener>,
+}
+
+/// Binds what `conf` says.
+///
+/// # Errors
+/// When an address cannot be bound.
+pub fn bind(conf: &Conf) -> anyhow::Result<Doors> {
+    let clients = listen::bind(conf.redirector.listen, conf.redirector.threads, Sharing::Exclusive)?;
+    let admin = conf.admin.map(common::admin::Admin::bind).transpose()?.flatten();
+    Ok(Doors { clients, admin })
+}
+
+/// Runs all roles until `shutdown`. `reread` reads the configuration again when `reload` asks for it.
+///
+/// # Errors
+/// When a role cannot go on.
+pub async fn run(
+    conf: Conf,
+    doors: Doors,
+    reread: impl Fn() -> Result<Conf, Problems>,
+    mut reload: Reload,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let state_file = conf.redirector.state_file.clone();
+    let memory = Memory::restore(kept(state_file.as_deref()));
+    let store = Store::Memory(memory.clone());
+    publish(&store.operator(), &store.reader(), &conf, "start").await?;
+    conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+
+    let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone(), admin: None };
+    let stats_uri = conf.redirector.stats_uri.clone().unwrap_or_else(|| "/stats".into());
+    let statsd = statsd::Settings { cluster: conf.cluster.clone(), stats_uri };
+    let router = statsd::start(store.reader(), statsd, shutdown.clone());
+    let mut roles = tokio::task::JoinSet::new();
+    roles.spawn(healthd::run(store.reader(), store.prober(), healthd, shutdown.clone()));
+    if let Some(admin) = doors.admin {
+        let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
+        tokio::spawn(common::web::serve(listener, router.clone()));
+    }
+    let pages = conf.redirector.stats_uri.as_ref().map(|_| redirector::Pages {
+        router,
+        runtime: tokio::runtime::Handle::current(),
+        allowed: conf.redirector.stats_allow.clone().into(),
+    });
+    // Totals and health are kept here; the redirector has no need of a file of its own.
+    let settings = redirector::Settings { state_file: None, ..conf.redirector.clone() };
+    let doors = redirector::Doors { clients: doors.clients, admin: None };
+    let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, shutdown.clone());
+
+    let chores = async {
+        let mut saving = tokio::time::interval(SAVE);
+        loop {
+            tokio::select! {
+                _ = saving.tick() => save(state_file.as_deref(), &memory),
+                () = reload.asked() => again(&store, &reread).await,
+            }
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = serving => outcome,
+        () = chores => Ok(()),
+        Some(ended) = roles.join_next(), if shutdown.phase() == Phase::Running => match ended {
+            // healthd ends as soon as the drain begins; clients are served to its end.
+            Ok(Ok(())) => finish_serving(shutdown.clone()).await,
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(error.into()),
+        },
+    };
+    save(state_file.as_deref(), &memory);
+    outcome
+}
+
+async fn finish_serving(mut shutdown: Shutdown) -> anyhow::Result<()> {
+    shutdown.reached(Phase::Stopping).await;
+    Ok(())
+}
+
+fn kept(state_file: Option<&Path>) -> Snapshot {
+    let read = state_file.map(durable::read::<Snapshot>).transpose();
+    read.unwrap_or_else(|error| {
+        tracing::warn!("{error:#}; starting with empty totals");
+        None
+    })
+    .flatten()
+    .unwrap_or_default()
+}
+
+fn save(state_file: Option<&Path>, memory: &Memory) {
+    if let Some(path) = state_file.map(PathBuf::from)
+        && let Err(error) = durable::write(&path, &memory.snapshot())
+    {
+        tracing::warn!("{error:#}");
+    }
+}
+
+/// Puts the table of `conf` in force.
+async fn publish(operator: &Operator, reader: &Reader, conf: &Conf, why: &str) -> anyhow::Result<()> {
+    let expected = reader.stamp().await?.map_or(0, |stamp| stamp.table);
+    let publication = Publication {
+        expected,
+        cluster: conf.cluster.clone(),
+        farms: conf.farms.clone(),
+        by: "up".into(),
+        why: format!("{why} at {}", unix_ms()),
+        nonce: random_id(),
+    };
+    match operator.publish(&publication).await? {
+        Published::Now(_) => Ok(()),
+        Published::Lost { generation, .. } => anyhow::bail!("generation {generation} came first"),
+    }
+}
+
+/// Reads the file again: a good one is put in force, a bad one changes nothing and is logged.
+async fn again(store: &Store, reread: &impl Fn() -> Result<Conf, Problems>) {
+    match reread() {
+        Ok(conf) => {
+            if let Err(error) = publish(&store.operator(), &store.reader(), &conf, "reload").await {
+                tracing::error!("reload: {error:#}");
+            }
+        }
+        Err(problems) => tracing::error!("reload: keeping everything as it is:\n{problems}"),
+    }
+}
