@@ -74,7 +74,7 @@ fn nothing_else_in_the_folder_and_nothing_outside_is_served() {
 }
 
 #[test]
-fn a_link_out_of_the_folder_is_not_followed_into_a_directory() {
+fn a_directory_in_the_files_place_is_not_served() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let folder = directory.path().join("www");
     std::fs::create_dir_all(folder.join("favicon.ico")).expect("a folder where the file should be");
