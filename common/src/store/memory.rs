@@ -24,6 +24,8 @@ pub struct Memory {
 struct State {
     table: Option<(Stamp, Vec<u8>)>,
     overrides: HashMap<ServerId, Override>,
+    /// The overrides' generation: it is there before the first table is.
+    overridden: u64,
     views: BTreeMap<String, View>,
     replicas: BTreeMap<String, (Announcement, Instant)>,
     totals: Totals,
@@ -144,7 +146,7 @@ impl Memory {
         let json = serde_json::to_vec(&publication.farms).unwrap_or_default();
         let stamp = Stamp {
             table: unix_ms().max(generation + 1),
-            overrides: held.map_or(0, |stamp| stamp.overrides),
+            overrides: state.overridden,
             checksum: checksum(&json),
             cluster: publication.cluster.clone(),
             schema: SCHEMA,
@@ -168,8 +170,10 @@ impl Memory {
             Some(value) => drop(state.overrides.insert(id.clone(), value.clone())),
             None => drop(state.overrides.remove(id)),
         }
+        state.overridden = unix_ms().max(state.overridden + 1);
+        let overridden = state.overridden;
         if let Some((stamp, _)) = &mut state.table {
-            stamp.overrides = unix_ms().max(stamp.overrides + 1);
+            stamp.overrides = overridden;
         }
         state.remember(event.clone());
         drop(state);

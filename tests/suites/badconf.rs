@@ -1,0 +1,170 @@
+//! Fifty bad configuration files with one fault each: every one is refused with its line, and nothing is written.
+
+use tests::START;
+use tests::process::{Ended, Process};
+use tests::redis::RedisServer;
+use tests::up::write;
+use tests::world::apply;
+
+/// A good file; each case spoils one line of it.
+const GOOD: &str = "[global]
+port = 9998
+inter = 1s
+[farms]
+list = img, stc
+[img]
+list = srv1, srv2
+domain = img.test
+balance = random
+[srv1]
+domain = http://img1.test
+weight = 2
+enable = on
+[srv2]
+domain = http://img2.test
+[stc]
+list = srv3
+domain = stc.test
+[srv3]
+domain = http://img3.test
+";
+
+/// What stands in for a byte that is no UTF-8.
+const LATIN1: char = '\u{1}';
+
+/// One fault: the text it replaces, what it is replaced by, the (last) line the problem is on, and a word of the
+/// message.
+type Fault = (&'static str, &'static str, &'static str, &'static str);
+
+const FAULTS: &[Fault] = &[
+    // The form of the file.
+    ("[global]\n", "port = 1\n[global]\n", "port = 1", "section"),
+    ("[srv2]", "[srv2", "[srv2", "section"),
+    ("[srv2]", "[srv1]", "[srv1]", "twice"),
+    ("weight = 2", "weight 2", "weight 2", "weight 2"),
+    ("weight = 2", "= 2", "= 2", "key"),
+    ("weight = 2", "weight = 2\nWeight = 3", "Weight = 3", "twice"),
+    ("port = 9998", "static_dir = c:\\", "static_dir = c:\\", "backslash"),
+    ("balance = random", "# caf\u{1}", "# caf\u{1}", "UTF-8"),
+    // Names nobody knows.
+    ("weight = 2", "wieght = 2", "wieght = 2", "weight"),
+    ("balance = random", "balanse = random", "balanse = random", "balance"),
+    ("port = 9998", "prot = 9998", "prot = 9998", "port"),
+    ("[farms]", "[farms]\nlst = img", "lst = img", "list"),
+    ("[srv3]\n", "[orphan]\ndomain = http://o.test\n[srv3]\n", "[orphan]", "orphan"),
+    ("weight = 2", "port = 80", "port = 80", "port"),
+    // Lists and sections that do not fit together.
+    ("list = img, stc", "list = img, stc, vid", "list = img, stc, vid", "vid"),
+    ("list = img, stc", "list = img, stcc", "list = img, stcc", "stc"),
+    ("list = srv1, srv2", "list = srv1, srv2, srv9", "list = srv1, srv2, srv9", "srv9"),
+    ("list = srv1, srv2", "list = srv1, srv2, srv1", "list = srv1, srv2, srv1", "srv1"),
+    ("list = img, stc", "list = img, stc, img", "list = img, stc, img", "img"),
+    ("list = img, stc", "list =", "list =", "list"),
+    ("list = srv3", "list = ,", "list = ,", "list"),
+    ("list = srv3\n", "", "[stc]", "list"),
+    ("list = srv3", "list = srv3, a/b", "list = srv3, a/b", "a/b"),
+    ("list = srv3", "list = srv3, s\u{e9}", "list = srv3, s\u{e9}", "s\u{e9}"),
+    // Domains.
+    ("domain = stc.test\n", "", "[stc]", "domain"),
+    ("domain = http://img3.test\n", "", "[srv3]", "domain"),
+    ("domain = stc.test", "domain = IMG.test.", "domain = IMG.test.", "img.test"),
+    ("domain = stc.test", "domain = a_b c", "domain = a_b c", "domain"),
+    ("domain = http://img2.test", "domain = http://u:p@img2.test", "domain = http://u:p@img2.test", "user"),
+    ("domain = http://img2.test", "domain = http://img2.test/?q", "domain = http://img2.test/?q", "?"),
+    ("domain = http://img2.test", "domain = http://img2.test/#f", "domain = http://img2.test/#f", "#"),
+    ("domain = http://img2.test", "domain = ftp://img2.test", "domain = ftp://img2.test", "ftp"),
+    ("domain = http://img2.test", "domain = http://img2.test:99999", "domain = http://img2.test:99999", "99999"),
+    ("domain = http://img2.test", "domain = http://stc.test:9998", "domain = http://stc.test:9998", "loop"),
+    // Values.
+    ("weight = 2", "weight = 65536", "weight = 65536", "weight"),
+    ("weight = 2", "weight = -1", "weight = -1", "weight"),
+    ("enable = on", "enable = maybe", "enable = maybe", "enable"),
+    ("balance = random", "balance = leastconn", "balance = leastconn", "roundrobin"),
+    ("balance = random", "redirect_code = 301", "redirect_code = 301", "302"),
+    ("balance = random", "on_all_down = panic", "on_all_down = panic", "on_all_down"),
+    ("balance = random", "fallback = gopher://x", "fallback = gopher://x", "fallback"),
+    ("balance = random", "cache_control = no\u{e9}store", "cache_control = no\u{e9}store", "cache_control"),
+    ("balance = random", "keepalive = 65s", "keepalive = 65s", "keepalive"),
+    ("port = 9998", "port = 70000", "port = 70000", "port"),
+    ("port = 9998", "threads = 0", "threads = 0", "threads"),
+    ("port = 9998", "cluster = a b", "cluster = a b", "cluster"),
+    ("inter = 1s", "inter = soon", "inter = soon", "inter"),
+    ("inter = 1s", "timeout_check = 0", "timeout_check = 0", "timeout_check"),
+    ("weight = 2", "rise = 0", "rise = 0", "rise"),
+    ("weight = 2", "fall = 0", "fall = 0", "fall"),
+    ("weight = 2", "check = perhaps", "check = perhaps", "check"),
+    ("weight = 2", "check_method = BREW", "check_method = BREW", "check_method"),
+    ("weight = 2", "check_uri = no/slash", "check_uri = no/slash", "check_uri"),
+    ("weight = 2", "check_expect = 300-200", "check_expect = 300-200", "check_expect"),
+    ("weight = 2", "check_addr = http://a/", "check_addr = http://a/", "check_addr"),
+];
+
+/// The bytes of the spoilt file, and the number of the line at fault.
+fn spoil((was, is, at, _): &Fault) -> (Vec<u8>, usize) {
+    assert!(GOOD.contains(was), "{was:?} is not in the good file");
+    let text = GOOD.replacen(was, is, 1);
+    let line = text.lines().collect::<Vec<_>>().iter().rposition(|line| line == at).expect("the line at fault is there");
+    let bytes = text.chars().flat_map(|c| if c == LATIN1 { vec![0xe9] } else { c.to_string().into_bytes() });
+    (bytes.collect(), line + 1)
+}
+
+/// What is wrong with how a spoilt file was refused, if anything.
+fn complaint(ended: &Ended, file: &str, line: usize, word: &str) -> Option<String> {
+    let said = ended.lines.join("\n");
+    if ended.code != Some(78) {
+        return Some(format!("exit {:?}, not 78: {said}", ended.code));
+    }
+    let place = format!("{file}:{line}: ");
+    let named = |text: &String| text.split_once(&place).is_some_and(|(_, message)| message.to_lowercase().contains(&word.to_lowercase()));
+    (!ended.lines.iter().any(named)).then(|| format!("no line with `{place}` and `{word}`: {said}"))
+}
+
+#[test]
+fn each_of_fifty_faults_is_refused_with_its_line_and_writes_nothing() {
+    assert!(FAULTS.len() >= 50, "{} faults", FAULTS.len());
+    let (redis, directory) = (RedisServer::forgetful(), tempfile::tempdir().expect("a temporary directory"));
+    let check = |name: &str| Process::start("rbalancer", directory.path(), &["check", name], &[]).wait(START);
+    let mut complaints = Vec::new();
+    for fault in FAULTS {
+        let (bytes, line) = spoil(fault);
+        write(directory.path(), "checked.conf", &bytes);
+        let checked = complaint(&check("checked.conf"), "checked.conf", line, fault.3);
+        let applied = complaint(&apply(&redis, &directory, &bytes), "applied.conf", line, fault.3);
+        complaints.extend(checked.map(|why| format!("check of {:?}: {why}", fault.1)));
+        complaints.extend(applied.map(|why| format!("apply of {:?}: {why}", fault.1)));
+    }
+    assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+    assert_eq!(redis.keys(), 0, "a bad file was written");
+    // And a good one is taken.
+    write(directory.path(), "checked.conf", GOOD);
+    assert_eq!(check("checked.conf").code, Some(0));
+    assert_eq!(apply(&redis, &directory, GOOD.as_bytes()).code, Some(0));
+    assert!(redis.keys() > 0);
+}
+
+#[test]
+fn a_file_without_farms_is_refused_where_it_ends_and_a_missing_one_by_name() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let check = |name: &str| Process::start("rbalancer", directory.path(), &["check", name], &[]).wait(START);
+    for (text, word) in [("[global]\nport = 9998\n", "farms"), ("", "farms"), ("[farms]\n", "list")] {
+        write(directory.path(), "empty.conf", text);
+        let ended = check("empty.conf");
+        let said = ended.lines.join("\n");
+        assert!(ended.code == Some(78) && said.contains("empty.conf") && said.contains(word), "{text:?}: {:?}: {said}", ended.code);
+    }
+    let ended = check("nowhere.conf");
+    assert!(ended.code == Some(78) && ended.lines.join("\n").contains("nowhere.conf"), "{:?}", ended.lines);
+}
+
+#[test]
+fn all_problems_are_named_at_once() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let bad = GOOD.replace("weight = 2", "wieght = 2").replace("balance = random", "balance = fair").replace("enable = on", "enable = 7");
+    write(directory.path(), "three.conf", bad);
+    let ended = Process::start("rbalancer", directory.path(), &["check", "three.conf"], &[]).wait(START);
+    let said = ended.lines.join("\n");
+    assert_eq!(ended.code, Some(78), "{said}");
+    for place in ["three.conf:9: ", "three.conf:12: ", "three.conf:13: "] {
+        assert!(said.contains(place), "no word of {place}: {said}");
+    }
+}

@@ -1,0 +1,283 @@
+//! The store's contract, the same suite on both stores: in this process and on a real redis-server.
+
+use common::check::CheckKey;
+use common::farm::{Farms, Intent, Override, ServerId};
+use common::health::{Checked, Finding, State, Views};
+use common::store::{Announcement, Event, HealthReport, Memory, Publication, Published, Redis, Store};
+use common::tally::CountKey;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tests::redis::RedisServer;
+
+/// Runs each contract on every kind of store.
+macro_rules! contracts {
+    ($($contract:ident)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $contract() {
+                super::$contract(super::Store::Memory(super::Memory::default())).await;
+            })*
+        }
+        mod redis_dedicated {
+            $(#[tokio::test]
+            async fn $contract() {
+                let server = super::RedisServer::forgetful();
+                super::$contract(super::Store::Redis(super::Redis::dedicated(&server.settings()))).await;
+            })*
+        }
+        mod redis_pooled {
+            $(#[tokio::test]
+            async fn $contract() {
+                let server = super::RedisServer::forgetful();
+                super::$contract(super::Store::Redis(super::Redis::pooled(&server.settings()))).await;
+            })*
+        }
+    };
+}
+
+contracts! {
+    an_empty_store_holds_nothing
+    a_publication_compares_and_sets
+    of_racing_publications_one_wins
+    a_table_of_any_size_reads_back_whole
+    overrides_are_set_counted_and_cleared
+    an_override_before_the_first_table_is_counted_too
+    health_is_told_once_and_whole_to_newcomers
+    a_prober_finds_its_own_view_again
+    totals_are_absolute_and_sum_up
+    thousands_of_totals_are_flushed_and_read
+    a_redirector_is_seen_as_it_last_spoke
+    events_come_newest_first
+}
+
+fn farms(servers: usize) -> Farms {
+    let server = |n: usize| json!({"name": format!("srv{n}"), "target": format!("http://img{n}.test"), "weight": 1, "enable": "on"});
+    let servers: Vec<_> = (0..servers).map(server).collect();
+    serde_json::from_value(json!([{"name": "img", "domains": ["img.test"], "servers": servers}])).expect("valid farms")
+}
+
+fn publication(expected: u64, nonce: &str, farms: Farms) -> Publication {
+    let cluster = "rbalancer".parse().expect("valid");
+    Publication { expected, cluster, farms, by: format!("{nonce}@host"), why: "because".into(), nonce: nonce.into() }
+}
+
+async fn publish(store: &Store, expected: u64, nonce: &str) -> Published {
+    store.operator().publish(&publication(expected, nonce, farms(2))).await.expect("the store answers")
+}
+
+fn now(published: &Published) -> u64 {
+    match published {
+        Published::Now(generation) => *generation,
+        Published::Lost { .. } => unreachable!("{published:?}"),
+    }
+}
+
+fn id(text: &str) -> ServerId {
+    text.parse().expect("a server's identity")
+}
+
+fn key(text: &str) -> CountKey {
+    text.parse().expect("something counted")
+}
+
+fn check(name: &str) -> CheckKey {
+    CheckKey(name.into())
+}
+
+fn event(what: &str) -> Event {
+    Event { at: 7, by: "me".into(), what: what.into(), why: "why: \"é\"".into() }
+}
+
+fn finding(state: State, why: &str) -> Finding {
+    Finding { state, checked: Checked::Ok, since: 5, why: why.into(), last_check: 6 }
+}
+
+async fn an_empty_store_holds_nothing(store: Store) {
+    let reader = store.reader();
+    assert_eq!(reader.stamp().await, Ok(None));
+    assert!(reader.overrides().await.expect("an answer").is_empty());
+    assert_eq!(reader.health(&BTreeMap::new()).await.expect("an answer"), Default::default());
+    assert!(reader.replicas().await.expect("an answer").is_empty());
+    assert!(reader.totals().await.expect("an answer").sum().is_empty());
+    assert!(reader.events(10).await.expect("an answer").is_empty());
+    assert_eq!(store.prober().own_view("p").await.expect("an answer"), Default::default());
+}
+
+async fn a_publication_compares_and_sets(store: Store) {
+    let first = now(&publish(&store, 0, "one").await);
+    assert_eq!(publish(&store, 0, "late").await, Published::Lost { generation: first, by: "one@host".into() });
+    assert_eq!(publish(&store, first + 1, "wrong").await, Published::Lost { generation: first, by: "one@host".into() });
+    // A reply that was lost: the same publication again is told that it is in force.
+    assert_eq!(publish(&store, 0, "one").await, Published::Now(first));
+    let second = now(&publish(&store, first, "two").await);
+    assert!(second > first, "{second} after {first}");
+    let stamp = store.reader().stamp().await.expect("an answer").expect("a table");
+    assert_eq!((stamp.table, stamp.nonce.as_str(), stamp.by.as_str(), stamp.why.as_str()), (second, "two", "two@host", "because"));
+    assert_eq!(stamp.cluster.as_str(), "rbalancer");
+}
+
+async fn of_racing_publications_one_wins(store: Store) {
+    let base = now(&publish(&store, 0, "base").await);
+    let racer = |n: usize| {
+        let store = store.clone();
+        tokio::spawn(async move { publish(&store, base, &format!("racer{n}")).await })
+    };
+    let racers: Vec<_> = (0..8).map(racer).collect();
+    let (mut won, mut lost) = (Vec::new(), Vec::new());
+    for racer in racers {
+        match racer.await.expect("no panic") {
+            Published::Now(generation) => won.push(generation),
+            Published::Lost { generation, .. } => lost.push(generation),
+        }
+    }
+    assert_eq!((won.len(), lost.len()), (1, 7));
+    assert!(lost.iter().all(|generation| *generation == won[0]), "{won:?} {lost:?}");
+}
+
+async fn a_table_of_any_size_reads_back_whole(store: Store) {
+    let mut generation = 0;
+    // Around and far beyond one slice of 64 KiB, and small again after large.
+    for servers in [0, 1, 1000, 5000, 2] {
+        let table = farms(servers);
+        let published = store.operator().publish(&publication(generation, &format!("n{servers}"), table.clone())).await;
+        generation = now(&published.expect("an answer"));
+        let stamp = store.reader().stamp().await.expect("an answer").expect("a table");
+        let json = store.reader().table_json(&stamp).await.expect("an answer").expect("its text");
+        assert!(servers < 1000 || json.len() > 64 * 1024, "{} bytes", json.len());
+        assert_eq!(store.reader().table(stamp).await.expect("an answer").expect("undamaged").farms, table);
+    }
+}
+
+async fn overrides_are_set_counted_and_cleared(store: Store) {
+    publish(&store, 0, "one").await;
+    let (reader, operator) = (store.reader(), store.operator());
+    let counted = async || reader.stamp().await.expect("an answer").expect("a table").overrides;
+    let before = counted().await;
+    let drain = Override { enable: Some(Intent::Drain), by: "me".into(), until: Some(99), ..Override::default() };
+    operator.set_override(&id("img/srv1"), Some(&drain), &event("drained")).await.expect("an answer");
+    let set = counted().await;
+    assert!(set > before, "{set} after {before}");
+    assert_eq!(reader.overrides().await.expect("an answer"), [(id("img/srv1"), drain)].into());
+    // A table published meanwhile leaves what was set by hand.
+    let generation = reader.stamp().await.expect("an answer").expect("a table").table;
+    publish(&store, generation, "two").await;
+    assert_eq!((counted().await, reader.overrides().await.expect("an answer").len()), (set, 1));
+    operator.set_override(&id("img/srv1"), None, &event("cleared")).await.expect("an answer");
+    assert!(counted().await > set && reader.overrides().await.expect("an answer").is_empty());
+    assert_eq!(reader.events(1).await.expect("an answer")[0], event("cleared"));
+}
+
+async fn an_override_before_the_first_table_is_counted_too(store: Store) {
+    let off = Override { enable: Some(Intent::Off), ..Override::default() };
+    store.operator().set_override(&id("img/srv1"), Some(&off), &event("off")).await.expect("an answer");
+    assert_eq!(store.reader().stamp().await, Ok(None));
+    publish(&store, 0, "one").await;
+    let stamp = store.reader().stamp().await.expect("an answer").expect("a table");
+    assert!(stamp.overrides > 0, "{stamp:?}");
+    assert_eq!(store.reader().overrides().await.expect("an answer").len(), 1);
+}
+
+async fn health_is_told_once_and_whole_to_newcomers(store: Store) {
+    let (prober, reader, mut views) = (store.prober(), store.reader(), Views::default());
+    let many: Vec<_> = (0..2500).map(|n| (check(&format!("c{n}")), finding(State::Up, "HTTP 200"))).collect();
+    let first = HealthReport { id: "p".into(), sequence: 1, changed: many.clone(), ..HealthReport::default() };
+    assert_eq!(prober.report(&first).await, Ok(2500));
+    let changes = reader.health(&views.read_to()).await.expect("an answer");
+    assert_eq!((changes.sequences["p"], changes.changed["p"].1.len()), (1, 2500));
+    views.take(changes, Instant::now());
+    // Only what changed is told from then on; a touched finding moves the sequence alone.
+    let down = (check("c7"), finding(State::Down, "connection refused"));
+    let touched = vec![(check("c8"), finding(State::Up, "HTTP 204"))];
+    let second = HealthReport { id: "p".into(), sequence: 2, changed: vec![down.clone()], touched, ..HealthReport::default() };
+    assert_eq!(prober.report(&second).await, Ok(2500));
+    let changes = reader.health(&views.read_to()).await.expect("an answer");
+    assert_eq!(changes.changed["p"], (2, [down].into()));
+    views.take(changes, Instant::now());
+    let third = HealthReport { id: "p".into(), sequence: 3, removed: vec![check("c9")], ..HealthReport::default() };
+    assert_eq!(prober.report(&third).await, Ok(2499));
+    let changes = reader.health(&views.read_to()).await.expect("an answer");
+    assert_eq!((changes.sequences["p"], changes.changed.get("p")), (3, None));
+    // Another prober's view and a newcomer's reading: everything, as it is now.
+    let other = HealthReport { id: "q".into(), sequence: 9, changed: many[..1].to_vec(), ..HealthReport::default() };
+    prober.report(&other).await.expect("an answer");
+    let all = reader.health(&BTreeMap::new()).await.expect("an answer");
+    assert_eq!((all.changed["p"].1.len(), all.changed["p"].0, all.changed["q"].1.len()), (2499, 2, 1));
+    assert_eq!((all.changed["p"].1[&check("c7")].state, all.changed["p"].1[&check("c8")].why.as_str()), (State::Down, "HTTP 204"));
+}
+
+async fn a_prober_finds_its_own_view_again(store: Store) {
+    let changed = vec![(check("a"), finding(State::Down, "timed out after 1s")), (check("b"), finding(State::Up, "HTTP 200"))];
+    let report = HealthReport { id: "p".into(), sequence: 41, changed: changed.clone(), ..HealthReport::default() };
+    store.prober().report(&report).await.expect("an answer");
+    let idle = HealthReport { id: "p".into(), sequence: 42, ..HealthReport::default() };
+    assert_eq!(store.prober().report(&idle).await, Ok(2));
+    let own = store.prober().own_view("p").await.expect("an answer");
+    assert_eq!((own.sequence, own.findings), (42, changed.into_iter().collect()));
+    assert_eq!(store.prober().own_view("other").await.expect("an answer"), Default::default());
+}
+
+async fn totals_are_absolute_and_sum_up(store: Store) {
+    let replica = store.replica();
+    for replica_id in ["r1", "r2"] {
+        replica.announce(&announcement(replica_id)).await.expect("an answer");
+    }
+    let first = [(key("img/srv1"), 10), (key("img/@fallback"), 2), (key("@refused/403"), 1)];
+    replica.flush("r1", &first).await.expect("an answer");
+    // Again, and an older one that arrives late: neither adds, neither takes away.
+    replica.flush("r1", &first).await.expect("an answer");
+    replica.flush("r1", &[(key("img/srv1"), 4)]).await.expect("an answer");
+    replica.flush("r2", &[(key("img/srv1"), 5), (key("img/srv2"), 1 << 52)]).await.expect("an answer");
+    replica.flush("r2", &[]).await.expect("an answer");
+    let totals = store.reader().totals().await.expect("an answer");
+    assert_eq!((totals.live["r1"].get(&key("img/srv1")), totals.live["r2"].get(&key("img/srv1"))), (10, 5));
+    let sum = totals.sum();
+    let expected = [("img/srv1", 15), ("img/srv2", 1 << 52), ("img/@fallback", 2), ("@refused/403", 1)];
+    expected.iter().for_each(|(counted, total)| assert_eq!(sum.get(&key(counted)), *total, "{counted}"));
+}
+
+async fn thousands_of_totals_are_flushed_and_read(store: Store) {
+    store.replica().announce(&announcement("r1")).await.expect("an answer");
+    let totals: Vec<_> = (1..=3500).map(|n| (key(&format!("farm{}/srv{n}", n % 7)), n)).collect();
+    store.replica().flush("r1", &totals).await.expect("an answer");
+    let sum = store.reader().totals().await.expect("an answer").sum();
+    assert_eq!((sum.iter().count(), sum.iter().map(|(_, total)| total).sum::<u64>()), (3500, 3500 * 3501 / 2));
+}
+
+fn announcement(replica: &str) -> Announcement {
+    Announcement {
+        id: replica.into(),
+        host: "host".into(),
+        address: "127.0.0.1:9998".into(),
+        version: "0.1.0".into(),
+        generation: 1_790_000_000_000,
+        overrides: 3,
+        started: 4,
+        alarm: "run `rbalancer apply`".into(),
+        left: false,
+    }
+}
+
+async fn a_redirector_is_seen_as_it_last_spoke(store: Store) {
+    let said = announcement("r1");
+    store.replica().announce(&said).await.expect("an answer");
+    let seen = store.reader().replicas().await.expect("an answer");
+    assert_eq!((seen.len(), &seen[0].said), (1, &said));
+    assert!(seen[0].silent_ms < 10_000, "{}", seen[0].silent_ms);
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert!(store.reader().replicas().await.expect("an answer")[0].silent_ms >= 25);
+    let left = Announcement { left: true, alarm: String::new(), generation: 0, ..said };
+    store.replica().announce(&left).await.expect("an answer");
+    let seen = store.reader().replicas().await.expect("an answer");
+    assert_eq!((seen.len(), &seen[0].said), (1, &left));
+}
+
+async fn events_come_newest_first(store: Store) {
+    let report = HealthReport { id: "p".into(), sequence: 1, events: vec![event("a"), event("b"), event("c")], ..HealthReport::default() };
+    store.prober().report(&report).await.expect("an answer");
+    let said: Vec<String> = store.reader().events(2).await.expect("an answer").into_iter().map(|event| event.what).collect();
+    assert_eq!(said, ["c", "b"]);
+    assert_eq!(store.reader().events(9).await.expect("an answer")[2], event("a"));
+    publish(&store, 0, "one").await;
+    assert!(store.reader().events(1).await.expect("an answer")[0].what.ends_with(" published"));
+}

@@ -1,0 +1,205 @@
+//! `rbalancer up` on the configuration operators already have, and the order in which servers are chosen.
+
+use std::collections::BTreeMap;
+use tests::client::{self, Connection};
+use tests::origin::Origin;
+use tests::traffic::{Received, load};
+use tests::up::Up;
+
+/// As operators of the first rbalancer wrote it: indented, inline comments, blanks everywhere.
+const CANONICAL: &str = "    [global]
+    port = 9998              # Listening port.
+    static_dir=/var/www/
+
+    [farms]
+    list=stc,img 
+
+    ; config for ``img`` farm 
+    [img]
+    list=srv1,srv2
+    domain=img.org.domain.cdn.com   ;original domain 
+
+    [srv1] 
+    domain=http://img1.org.domain.cdn.com
+    weight=20
+    enable=on
+
+    [srv2]
+    domain=http://img2.org.domain.cdn.com
+    weight=10
+    enable=on
+
+
+    ; config for ``stc`` farm
+    [stc] 
+    list=srv3,srv4
+    domain=stc.org.domain.cdn.com
+
+    [srv3] 
+    domain=http://img1.org.domain.cdn.com
+    weight=10
+    enable=on
+    [srv4]
+    domain=http://img2.org.domain.cdn.com
+    weight=10
+    enable=off
+";
+const IMG: &str = "img.org.domain.cdn.com";
+const STC: &str = "stc.org.domain.cdn.com";
+const IMG1: &str = "http://img1.org.domain.cdn.com";
+const IMG2: &str = "http://img2.org.domain.cdn.com";
+
+#[test]
+fn the_canonical_file_gives_what_a_person_reads_in_it() {
+    let up = Up::start(CANONICAL);
+    // 3,000 draws with p = 2/3 have a standard deviation of 25.8. One honest sample in 370 lies outside of three,
+    // so a second one is drawn before that is a failure.
+    let sample = || load(up.address, IMG, 3000, 8);
+    let fits = |received: &Received| {
+        assert_eq!((received.total(), received.to(IMG1) + received.to(IMG2)), (3000, 3000), "{received:?}");
+        received.to(IMG1).abs_diff(2000) <= 77
+    };
+    let first = sample();
+    assert!(fits(&first) || fits(&sample()), "{first:?}");
+    let stc = load(up.address, STC, 500, 4);
+    assert_eq!((stc.to(IMG1), stc.to(IMG2)), (500, 0), "a server that is off was used: {stc:?}");
+    up.end();
+}
+
+#[test]
+fn a_host_is_known_in_every_spelling() {
+    let up = Up::start(CANONICAL);
+    for host in ["IMG.ORG.domain.cdn.com", "img.org.domain.cdn.com:9998", "img.org.domain.cdn.com.", "Img.Org.Domain.Cdn.Com.:80"] {
+        assert!(up.get(host, "/x").location().ends_with(".org.domain.cdn.com/x"), "{host}");
+    }
+    for host in ["example.org", "org.domain.cdn.com", "x.img.org.domain.cdn.com", "img1.org.domain.cdn.com"] {
+        let answer = up.get(host, "/x");
+        assert_eq!((answer.status, answer.header("location")), (403, None), "{host}");
+        assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"), "{host}");
+    }
+    assert_eq!(up.get(IMG, "/").status, 302);
+}
+
+#[test]
+fn the_url_arrives_byte_for_byte() {
+    let up = Up::start(CANONICAL);
+    let mut connection = Connection::open(up.address).expect("a connection");
+    let targets: &[&[u8]] = &[
+        b"/",
+        b"/?",
+        b"/a?b?c=d&&e",
+        b"//elsewhere.test/x",
+        b"/a/../b/./c//d",
+        b"/%2e%2e/%00?%zz&=+",
+        b"/a\"b{c}|d",
+        b"/~user;v=1,2:3@4!$'()*",
+        b"/caf\xc3\xa9?\xff=\xfe",
+        b"/http://user@elsewhere.test/",
+    ];
+    for target in targets {
+        let answer = connection.get(STC, target).expect("an answer");
+        let expected = [IMG1.as_bytes(), target].concat();
+        let shown = String::from_utf8_lossy(target);
+        assert_eq!((answer.status, answer.bytes("location")), (302, Some(expected.as_slice())), "{shown}: {answer:?}");
+        assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"), "{shown}");
+        assert!(answer.body.is_empty(), "{shown}");
+    }
+    let long = format!("/{}", "x".repeat(4000));
+    assert_eq!(up.get(STC, &long).location(), format!("{IMG1}{long}"));
+}
+
+#[test]
+fn get_and_head_are_redirected_and_nothing_else() {
+    let up = Up::start(CANONICAL);
+    let mut connection = Connection::open(up.address).expect("a connection");
+    let head = connection.request("HEAD", STC, b"/a?b", &[]).expect("an answer");
+    assert_eq!(head.location(), format!("{IMG1}/a?b"));
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
+        let answer = client::request(up.address, method, STC, "/a", &[("Content-Length", "0")]);
+        assert_eq!(answer.status, 405, "{method}: {answer:?}");
+        let allowed = answer.header("allow").expect("Allow");
+        assert!(allowed.contains("GET") && allowed.contains("HEAD"), "{method}: {allowed}");
+    }
+    assert_eq!(connection.get(STC, b"/").expect("the connection is still good").location(), format!("{IMG1}/"));
+}
+
+#[test]
+fn the_stats_pages_answer_on_the_same_port() {
+    let up = Up::start(CANONICAL);
+    let received = load(up.address, IMG, 300, 2);
+    tests::eventually!(tests::FLUSH, up.stats().of_farm("img") == received.total(), "{:?}", up.stats());
+    let stats = up.stats();
+    assert_eq!(stats.server("stc", "srv4")["enable"], "off");
+    assert_eq!((&stats.server("img", "srv1")["weight"], &stats.server("img", "srv1")["enable"]), (&20.into(), &"on".into()));
+    assert_eq!(up.get("refused.test", "/").status, 403);
+    let page = up.get(IMG, "/stats");
+    assert!(page.status == 200 && page.header("content-type").is_some_and(|kind| kind.starts_with("text/html")), "{page:?}");
+    let metrics = up.get("localhost", "/metrics");
+    assert!(metrics.status == 200 && metrics.text().contains("# EOF"), "{metrics:?}");
+}
+
+/// Three servers of weights 4, 2 and 1, never probed, chosen in turn by two threads.
+fn round_robin() -> Up {
+    let server = |name: &str, weight: u16| format!("[{name}]\ndomain = http://{name}.test\nweight = {weight}\n");
+    let servers = [server("a", 4), server("b", 2), server("c", 1)].concat();
+    let two = "[two]\nlist = d, e\ndomain = two.test\nbalance = roundrobin\n";
+    let more = [server("d", 2), server("e", 1)].concat();
+    Up::start(&format!(
+        "[global]\nthreads = 2\ncheck = off\n[farms]\nlist = rr, two\n[rr]\nlist = a, b, c\ndomain = rr.test\nbalance = roundrobin\n{servers}{two}{more}"
+    ))
+}
+
+/// The picks of `count` requests, as letters: `abacaba`.
+fn picks(count: usize, mut location: impl FnMut() -> String) -> String {
+    let letter = |location: String| location.strip_prefix("http://").and_then(|rest| rest.chars().next()).expect("a server's name");
+    (0..count).map(|_| letter(location())).collect()
+}
+
+/// Whether `picks` goes round `cycle`, from wherever it began.
+fn goes_round(picks: &str, cycle: &str) -> bool {
+    cycle.repeat(2 + picks.len() / cycle.len()).contains(picks)
+}
+
+#[test]
+fn round_robin_is_smooth_over_one_connection() {
+    let up = round_robin();
+    let mut connection = Connection::open(up.address).expect("a connection");
+    let sequence = picks(21, || connection.get("rr.test", b"/").expect("an answer").location());
+    assert!(goes_round(&sequence, "abacaba"), "{sequence}");
+    let sequence = picks(9, || connection.get("two.test", b"/").expect("an answer").location());
+    assert!(goes_round(&sequence, "ded"), "{sequence}");
+    up.end();
+}
+
+#[test]
+fn round_robin_is_smooth_over_new_connections_and_two_threads() {
+    let up = round_robin();
+    let sequence = picks(42, || up.get("rr.test", "/").location());
+    assert!(goes_round(&sequence, "abacaba"), "{sequence}");
+    let sequence = picks(12, || up.get("two.test", "/").location());
+    assert!(goes_round(&sequence, "ded"), "{sequence}");
+}
+
+#[test]
+fn weight_zero_and_off_get_nothing() {
+    let origin = Origin::start("a");
+    let url = origin.url();
+    let up = Up::start(&format!(
+        "[farms]\nlist = img\n[img]\nlist = a, b, c\ndomain = img.test\n[a]\ndomain = {url}\n[b]\ndomain = http://b.test\nweight = 0\n[c]\ndomain = http://c.test\nenable = off\nweight = 1000\n"
+    ));
+    let received = load(up.address, "img.test", 500, 4);
+    assert_eq!(received.redirects, BTreeMap::from([(("img.test".to_owned(), url), 500)]));
+}
+
+#[test]
+fn two_hundred_farms_are_kept_apart() {
+    let name = |n: usize| format!("farm{n}");
+    let names: Vec<String> = (0..200).map(name).collect();
+    let farm = |n: usize| format!("[farm{n}]\nlist = s{n}\ndomain = f{n}.test, www.f{n}.test\n[s{n}]\ndomain = http://s{n}.test:81/base\n");
+    let farms: String = (0..200).map(farm).collect();
+    let up = Up::start(&format!("[global]\ncheck = off\n[farms]\nlist = {}\n{farms}", names.join(",")));
+    for n in 0..200 {
+        assert_eq!(up.get(&format!("f{n}.test"), "/x").location(), format!("http://s{n}.test:81/base/x"));
+        assert_eq!(up.get(&format!("www.f{n}.test"), "/").location(), format!("http://s{n}.test:81/base/"));
+    }
+}
