@@ -146,6 +146,15 @@ impl Global {
         address.map(|address| RedisSettings { address, password_file, prefix })
     }
 
+    /// The Redis a daemon cannot do without: its absence is a problem.
+    pub fn redis_needed(&mut self, flag: Option<RedisAddress>) -> Option<RedisSettings> {
+        let redis = self.redis(flag);
+        if redis.is_none() && self.problems.is_empty() {
+            self.problem("no redis: give --redis URL, RBALANCER_REDIS_URL or redis in [global]".into());
+        }
+        redis
+    }
+
     /// Notes a problem found outside a single value.
     pub fn problem(&mut self, message: String) {
         let file = if self.document.file.is_empty() { "settings".to_owned() } else { self.document.file.clone() };

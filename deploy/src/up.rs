@@ -50,12 +50,12 @@ pub async fn run(
     publish(&store.operator(), &store.reader(), &conf, "start").await?;
     conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 
-    let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone(), admin: None };
+    let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone() };
     let stats_uri = conf.redirector.stats_uri.clone().unwrap_or_else(|| "/stats".into());
     let statsd = statsd::Settings { cluster: conf.cluster.clone(), stats_uri };
     let router = statsd::start(store.reader(), statsd, shutdown.clone());
     let mut roles = tokio::task::JoinSet::new();
-    roles.spawn(healthd::run(store.reader(), store.prober(), healthd, shutdown.clone()));
+    roles.spawn(healthd::run(store.reader(), store.prober(), healthd, None, shutdown.clone()));
     if let Some(admin) = doors.admin {
         let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
         tokio::spawn(common::web::serve(listener, router.clone()));

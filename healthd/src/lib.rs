@@ -1,1 +1,44 @@
-//! x
+//! healthd: watches servers. The only writer of health.
+
+pub mod judge;
+pub mod lookup;
+pub mod metrics;
+pub mod probe;
+pub mod schedule;
+pub mod settings;
+pub mod table;
+pub mod watched;
+
+pub use settings::Settings;
+
+use common::process::{Phase, Shutdown};
+use common::store::{Prober, Reader};
+use schedule::{Done, Schedule};
+use std::sync::Arc;
+use table::Checks;
+use tokio::sync::watch;
+
+/// Probes every enabled server of the table in force until `shutdown`. `admin` is where monitoring asks.
+///
+/// # Errors
+/// When background work panics.
+pub async fn run(
+    reader: Reader,
+    prober: Prober,
+    settings: Settings,
+    admin: Option<tokio::net::TcpListener>,
+    mut shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let (sender, checks) = watch::channel(Checks::new());
+    let done: Arc<Done> = Arc::default();
+    let mut work = tokio::task::JoinSet::new();
+    if let Some(listener) = admin {
+        work.spawn(common::web::serve(listener, metrics::router(done.clone(), checks.clone())));
+    }
+    work.spawn(table::follow(reader, settings.cluster, sender));
+    work.spawn(Schedule::new(settings.id, prober, checks, done).run());
+    tokio::select! {
+        () = shutdown.reached(Phase::Draining) => Ok(()),
+        Some(ended) = work.join_next() => Err(anyhow::anyhow!("background work ended: {:?}", ended.err())),
+    }
+}

@@ -37,16 +37,10 @@ fn run(args: Args) -> Result<(), Failure> {
         tracing::info!("farms in the file are not used: they come from the store, see `rbalancer apply`");
     }
     let settings = Settings::take(&mut global, args.listen);
-    let redis = global.redis(args.common.redis);
+    let redis = global.redis_needed(args.common.redis);
     let admin = Admin::take(&mut global, REDIRECTOR_PORT);
-    if redis.is_none() {
-        global.problem("no redis: give --redis URL, RBALANCER_REDIS_URL or redis in [global]".into());
-    }
     let settings = global.finish(settings)?;
-    let Some(redis) = redis else { return Ok(()) };
-    if args.test {
-        return Ok(());
-    }
+    let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
     let listeners = listen::bind(settings.listen, settings.threads, Sharing::Shared)?;
     let admin = admin.map(Admin::bind).transpose()?.flatten();
     // Clients have threads of their own: one is enough for everything in the background.

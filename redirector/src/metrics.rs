@@ -4,12 +4,9 @@ use crate::counters::Counters;
 use crate::refresh::{InUse, InUseCell};
 use common::process::{Phase, Shutdown};
 use common::tally::CountKey;
-use common::web::{Ask, Page, Router, StatusCode, page, text};
+use common::web::{Ask, OPENMETRICS, Page, Router, StatusCode, page, text};
 use std::fmt::Write;
 use std::sync::{Arc, PoisonError};
-
-/// The media type of OpenMetrics 1.0.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `/healthz`, `/readyz` and `/metrics`.
 pub fn router(in_use: InUseCell, counters: Arc<Counters>, shutdown: Shutdown) -> Router {

@@ -1,0 +1,52 @@
+//! `rbalancer-healthd`: arguments, logging, settings before sockets, bind, run until the signal.
+
+use clap::Parser;
+use common::admin::{Admin, HEALTHD_PORT};
+use common::farm::Name;
+use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
+use common::settings::Global;
+use common::store::{Redis, Store};
+use healthd::Settings;
+use std::process::ExitCode;
+
+/// Probes every enabled server and tells all redirectors which are up.
+#[derive(Parser)]
+#[command(name = "rbalancer-healthd", version)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// The stable name of this prober; by default the host's
+    #[arg(long, value_name = "NAME")]
+    id: Option<Name>,
+    /// Test the settings and exit
+    #[arg(short, long)]
+    test: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    start_logging(args.common.log_format);
+    finish(run(args))
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    args.common.refuse_password()?;
+    let mut global = Global::load(args.common.config.as_deref())?;
+    if global.has_farms() {
+        tracing::info!("farms in the file are not used: they come from the store, see `rbalancer apply`");
+    }
+    let settings = Settings::take(&mut global, args.id);
+    let admin = Admin::take(&mut global, HEALTHD_PORT);
+    let redis = global.redis_needed(args.common.redis);
+    let settings = global.finish(settings)?;
+    let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
+    let admin = admin.map(Admin::bind).transpose()?.flatten();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(anyhow::Error::from)?;
+    runtime.block_on(async {
+        let (shutdown, _reload) = on_signals().map_err(anyhow::Error::from)?;
+        let admin = admin.map(tokio::net::TcpListener::from_std).transpose().map_err(anyhow::Error::from)?;
+        let store = Store::Redis(Redis::pooled(&redis));
+        tracing::info!(id = settings.id, redis = %redis.address, "watching");
+        healthd::run(store.reader(), store.prober(), settings, admin, shutdown).await.map_err(Failure::Runtime)
+    })
+}

@@ -1,0 +1,44 @@
+//! What one healthd tells monitoring of itself.
+
+use crate::schedule::Done;
+use crate::table::Checks;
+use common::web::{Ask, OPENMETRICS, Page, Router, StatusCode, page, text};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::watch;
+
+/// `/healthz`, `/readyz` and `/metrics`.
+pub fn router(done: Arc<Done>, checks: watch::Receiver<Checks>) -> Router {
+    Arc::new(move |ask| {
+        let answer = answer(&ask, &done, !checks.borrow().is_empty());
+        Box::pin(std::future::ready(answer))
+    })
+}
+
+fn answer(ask: &Ask, done: &Done, ready: bool) -> Page {
+    match ask.path.as_str() {
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if ready => text(StatusCode::OK, "ready\n"),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "nothing to watch yet\n"),
+        "/metrics" => page(StatusCode::OK, OPENMETRICS, render(done)),
+        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
+    }
+}
+
+fn render(done: &Done) -> String {
+    let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    format!(
+        "# TYPE rbalancer_healthd_probes counter\n\
+         # HELP rbalancer_healthd_probes Probes made since the start, by outcome.\n\
+         rbalancer_healthd_probes_total{{outcome=\"success\"}} {}\n\
+         rbalancer_healthd_probes_total{{outcome=\"failure\"}} {}\n\
+         rbalancer_healthd_probes_total{{outcome=\"inconclusive\"}} {}\n\
+         # TYPE rbalancer_healthd_checks gauge\n\
+         # HELP rbalancer_healthd_checks Checks being made.\n\
+         rbalancer_healthd_checks {}\n# EOF\n",
+        of(&done.succeeded),
+        of(&done.failed),
+        of(&done.inconclusive),
+        of(&done.checks)
+    )
+}

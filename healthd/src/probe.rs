@@ -1,0 +1,175 @@
+//! One probe of one check → what it is evidence of.
+
+use crate::lookup::{Lookup, LookupFailed};
+use common::check::{Check, Method};
+use common::target::Scheme;
+use reqwest::{Client, StatusCode, header, redirect};
+use std::error::Error;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a probe says about a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// It answers as expected.
+    Success(String),
+    /// It certainly does not work: refused, reset, a bad status.
+    Hard(String),
+    /// It seems not to work, but the trouble may be ours: a timeout, a certificate.
+    Soft(String),
+    /// Nothing about the server: a failed look-up, no descriptors, no route.
+    Nothing(String),
+}
+
+/// Makes probes.
+#[derive(Clone)]
+pub struct Prober {
+    lookup: Lookup,
+    verifying: Option<Client>,
+    unverifying: Option<Client>,
+}
+
+impl Prober {
+    /// A prober. Where TLS cannot be set up at all, every https probe is no evidence.
+    pub fn new() -> Self {
+        // A second caller in one process finds it installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let lookup = Lookup::default();
+        let make = |verify| client(&lookup, verify).build().map_err(|error| tracing::warn!(%error, "no probes over https")).ok();
+        let (verifying, unverifying) = (make(true), make(false));
+        Self { lookup, verifying, unverifying }
+    }
+
+    /// Probes once, within the check's timeout.
+    pub async fn probe(&self, check: &Check) -> Evidence {
+        match tokio::time::timeout(check.timeout, self.ask(check)).await {
+            Ok(evidence) => evidence,
+            Err(_) => Evidence::Soft(format!("timed out after {}", seconds(check.timeout))),
+        }
+    }
+
+    async fn ask(&self, check: &Check) -> Evidence {
+        let Some(client) = self.client_for(check) else { return Evidence::Nothing("TLS cannot be set up here".into()) };
+        let first = request(&client, check, check.method).await;
+        match first {
+            // RFC 9110 section 9.1: a server may know no HEAD. GET of one byte says as much.
+            Ok(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) if check.method == Method::Head => {
+                judge(request(&client, check, Method::Get).await, check)
+            }
+            other => judge(other, check),
+        }
+    }
+
+    fn client_for(&self, check: &Check) -> Option<Client> {
+        let verify = check.tls_verify || check.scheme == Scheme::Http;
+        match &check.addr {
+            // The certificate must carry the server's name though another address is asked.
+            Some(addr) if check.scheme == Scheme::Https => {
+                let lookup = self.lookup.pinned(check.host.as_str(), addr.host.as_str());
+                client(&lookup, verify).build().ok()
+            }
+            _ if verify => self.verifying.clone().or_else(|| self.unverifying.clone().filter(|_| check.scheme == Scheme::Http)),
+            _ => self.unverifying.clone(),
+        }
+    }
+}
+
+impl Default for Prober {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn client(lookup: &Lookup, verify: bool) -> reqwest::ClientBuilder {
+    Client::builder()
+        .http1_only()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .pool_max_idle_per_host(0)
+        .user_agent(concat!("rbalancer-healthd/", env!("CARGO_PKG_VERSION")))
+        .dns_resolver(Arc::new(lookup.clone()))
+        .tls_danger_accept_invalid_certs(!verify)
+}
+
+async fn request(client: &Client, check: &Check, method: Method) -> Result<StatusCode, reqwest::Error> {
+    let own_port = check.port == check.scheme.default_port();
+    let host = if own_port { check.host.to_string() } else { format!("{}:{}", check.host, check.port) };
+    let (to, port) = match (&check.addr, check.scheme) {
+        (Some(addr), Scheme::Http) => (&addr.host, addr.port.unwrap_or(check.port)),
+        (Some(addr), Scheme::Https) => (&check.host, addr.port.unwrap_or(check.port)),
+        (None, _) => (&check.host, check.port),
+    };
+    let url = format!("{}://{to}:{port}{}", check.scheme, check.uri);
+    let request = match method {
+        Method::Head => client.head(url),
+        Method::Get => client.get(url).header(header::RANGE, "bytes=0-0"),
+    };
+    // The body, if any, is not read: dropping the response closes the connection.
+    request.header(header::HOST, host).header(header::CONNECTION, "close").send().await.map(|response| response.status())
+}
+
+fn judge(outcome: Result<StatusCode, reqwest::Error>, check: &Check) -> Evidence {
+    match outcome {
+        Ok(status) if check.expect.contains(status.as_u16()) => Evidence::Success(format!("HTTP {}", status.as_u16())),
+        Ok(status) => Evidence::Hard(format!("HTTP {}", status.as_u16())),
+        Err(error) => from_error(&error),
+    }
+}
+
+/// What went wrong, from the innermost cause outwards.
+fn from_error(error: &(dyn Error + 'static)) -> Evidence {
+    let mut causes = vec![error];
+    while let Some(cause) = causes[causes.len() - 1].source() {
+        causes.push(cause);
+    }
+    for cause in causes.iter().rev() {
+        if let Some(failed) = cause.downcast_ref::<LookupFailed>() {
+            return Evidence::Nothing(failed.to_string());
+        }
+        if let Some(tls) = find_tls(*cause) {
+            return Evidence::Soft(format!("certificate: {tls}"));
+        }
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            if let Some(failed) = io.get_ref().and_then(|inner| inner.downcast_ref::<LookupFailed>()) {
+                return Evidence::Nothing(failed.to_string());
+            }
+            if let Some(evidence) = from_io(io) {
+                return evidence;
+            }
+        }
+    }
+    let innermost = causes.last().map(ToString::to_string).unwrap_or_default();
+    Evidence::Hard(innermost)
+}
+
+fn find_tls(cause: &(dyn Error + 'static)) -> Option<String> {
+    let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let tls = cause.downcast_ref::<rustls::Error>().or_else(|| inside?.downcast_ref::<rustls::Error>())?;
+    matches!(tls, rustls::Error::InvalidCertificate(_)).then(|| tls.to_string())
+}
+
+fn from_io(error: &std::io::Error) -> Option<Evidence> {
+    Some(match error.kind() {
+        ErrorKind::ConnectionRefused => Evidence::Hard("connection refused".into()),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Evidence::Hard("connection reset".into()),
+        ErrorKind::UnexpectedEof => Evidence::Hard("connection closed before an answer".into()),
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable => Evidence::Soft("host unreachable".into()),
+        ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown | ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => {
+            Evidence::Nothing(format!("no way out from here: {error}"))
+        }
+        _ if error.raw_os_error().is_some_and(|code| [23, 24, 12].contains(&code)) => {
+            Evidence::Nothing(format!("no resources here: {error}"))
+        }
+        _ => return None,
+    })
+}
+
+fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds.fract() == 0.0 { format!("{seconds:.0}s") } else { format!("{seconds}s") }
+}
+
+#[cfg(test)]
+#[path = "probe_tests.rs"]
+mod tests;

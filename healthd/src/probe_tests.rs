@@ -1,0 +1,84 @@
+//! Probes against real sockets.
+
+use super::*;
+use std::sync::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// A server that answers each connection with the next of `answers`, and what it was asked.
+async fn server(at: &str, answers: Vec<&'static str>) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind((at, 0)).await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = asked.clone();
+    tokio::spawn(async move {
+        for answer in answers {
+            let Ok((mut stream, _)) = listener.accept().await else { return };
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            log.lock().expect("no panic").push(String::from_utf8_lossy(&request[..length]).into_owned());
+            let _ = stream.write_all(answer.as_bytes()).await;
+            if answer.is_empty() {
+                // Silent, but there.
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    (port, asked)
+}
+
+fn check(host: &str, port: u16) -> Check {
+    let json = serde_json::json!({"scheme": "http", "host": host, "port": port, "method": "HEAD", "uri": "/ok", "expect": "200-399",
+        "tls_verify": true, "inter": 1000, "fastinter": 300, "downinter": 2000, "timeout": 1000, "rise": 2, "fall": 3});
+    serde_json::from_value(json).expect("valid check")
+}
+
+async fn probe(check: &Check) -> Evidence {
+    Prober::new().probe(check).await
+}
+
+#[tokio::test]
+async fn a_status_decides_and_a_redirect_is_not_followed() {
+    for (answer, expected) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", Evidence::Success("HTTP 200".into())),
+        ("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", Evidence::Success("HTTP 302".into())),
+        ("HTTP/1.1 503 Busy\r\n\r\n", Evidence::Hard("HTTP 503".into())),
+    ] {
+        let (port, asked) = server("127.0.0.1", vec![answer]).await;
+        assert_eq!(probe(&check("127.0.0.1", port)).await, expected);
+        let request = asked.lock().expect("no panic")[0].to_ascii_lowercase();
+        assert!(request.starts_with("head /ok http/1.1\r\n") && request.contains("user-agent: rbalancer-healthd/"), "{request}");
+        assert_eq!(request.matches("host:").count(), 1, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_head_is_asked_for_one_byte() {
+    let (port, asked) = server("127.0.0.1", vec!["HTTP/1.1 405 No\r\n\r\n", "HTTP/1.1 206 Part\r\n\r\n"]).await;
+    assert_eq!(probe(&check("127.0.0.1", port)).await, Evidence::Success("HTTP 206".into()));
+    let request = asked.lock().expect("no panic")[1].to_ascii_lowercase();
+    assert!(request.starts_with("get /ok") && request.contains("range: bytes=0-0"), "{request}");
+}
+
+#[tokio::test]
+async fn failures_are_told_apart() {
+    let closed = { std::net::TcpListener::bind("127.0.0.1:0").expect("free").local_addr().expect("bound").port() };
+    assert_eq!(probe(&check("127.0.0.1", closed)).await, Evidence::Hard("connection refused".into()));
+    let (silent, _) = server("127.0.0.1", vec![""]).await;
+    assert_eq!(probe(&check("127.0.0.1", silent)).await, Evidence::Soft("timed out after 1s".into()));
+    let unknown = probe(&check("no-such-name.invalid", 80)).await;
+    assert!(matches!(&unknown, Evidence::Nothing(why) if why.starts_with("name does not resolve")), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn ipv6_literals_and_check_addr_are_probed() {
+    if let Ok(free) = std::net::TcpListener::bind("[::1]:0") {
+        drop(free);
+        let (port, _) = server("::1", vec!["HTTP/1.1 200 OK\r\n\r\n"]).await;
+        assert_eq!(probe(&check("[::1]", port)).await, Evidence::Success("HTTP 200".into()));
+    }
+    let (port, asked) = server("127.0.0.1", vec!["HTTP/1.1 200 OK\r\n\r\n"]).await;
+    let elsewhere = Check { addr: Some(format!("127.0.0.1:{port}").parse().expect("valid")), ..check("no-such-name.invalid", 8080) };
+    assert_eq!(probe(&elsewhere).await, Evidence::Success("HTTP 200".into()));
+    assert!(asked.lock().expect("no panic")[0].to_ascii_lowercase().contains("host: no-such-name.invalid:8080\r\n"));
+}
