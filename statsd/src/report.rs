@@ -1,10 +1,12 @@
 //! The report: what is wanted, seen and counted, brought together for readers. Pure.
 
+mod server;
+
 use crate::rate::Rates;
 use common::clock::UnixMs;
-use common::farm::{Balance, Farm, Force, Intent, Name, Override, Server, ServerId, Weight};
+use common::farm::{Balance, Farm, Intent, Name, Override, ServerId, Weight};
 use common::generation::Table;
-use common::health::{self, Finding, Health, State};
+use common::health::Health;
 use common::store::{Event, Replica};
 use common::tally::{CountKey, Tally};
 use serde::Serialize;
@@ -186,7 +188,7 @@ impl Report {
     pub fn new(inputs: Inputs<'_>) -> Self {
         let mut counted = Counted::by_farm(inputs.totals, inputs.rates);
         let farms = inputs.table.map(|table| &table.farms).into_iter().flat_map(|farms| farms.iter());
-        let farms = farms.map(|farm| farm_report(&inputs, farm, counted.remove(&farm.name).unwrap_or_default())).collect();
+        let farms = farms.map(|farm| farm_report(&inputs, farm, &counted.remove(&farm.name).unwrap_or_default())).collect();
         let removed_farms = counted.into_iter().map(|(name, counted)| Removed { name: name.clone(), redirects: counted.redirects });
         let refused = inputs.totals.iter().filter_map(|(key, total)| match key {
             CountKey::Refused(status) => Some((*status, total)),
@@ -230,8 +232,8 @@ impl<'a> Counted<'a> {
     }
 }
 
-fn farm_report(inputs: &Inputs<'_>, farm: &Farm, counted: Counted<'_>) -> FarmReport {
-    let mut servers: Vec<ServerReport> = farm.servers.iter().map(|server| server_report(inputs, farm, server)).collect();
+fn farm_report(inputs: &Inputs<'_>, farm: &Farm, counted: &Counted<'_>) -> FarmReport {
+    let mut servers: Vec<ServerReport> = farm.servers.iter().map(|server| server::report(inputs, farm, server)).collect();
     let in_service = |server: &&ServerReport| server.in_service();
     let weights: u64 = servers.iter().filter(in_service).map(|server| u64::from(server.weight.0)).sum();
     for server in &mut servers {
@@ -258,78 +260,6 @@ fn farm_report(inputs: &Inputs<'_>, farm: &Farm, counted: Counted<'_>) -> FarmRe
         removed: removed.map(|(name, redirects)| Removed { name: (*name).clone(), redirects: *redirects }).collect(),
         servers,
     }
-}
-
-fn server_report(inputs: &Inputs<'_>, farm: &Farm, server: &Server) -> ServerReport {
-    let id = farm.id(server);
-    let by_hand = inputs.overrides.get(&id);
-    let enable = by_hand.and_then(|by_hand| by_hand.enable).unwrap_or(server.enable);
-    // A server that is off is not probed: what an earlier probe found says nothing about it any more.
-    let check = server.check.as_ref().filter(|_| enable != Intent::Off);
-    let finding = check.and_then(|check| inputs.health.of(&check.key()));
-    let force = by_hand.and_then(|by_hand| by_hand.force);
-    let key = CountKey::Server(id);
-    ServerReport {
-        name: server.name.clone(),
-        domain: server.target.to_string(),
-        weight: by_hand.and_then(|by_hand| by_hand.weight).unwrap_or(server.weight),
-        enable,
-        health: standing(force, finding),
-        checked: check.map_or(Checked::Off, |_| checked(finding)),
-        last_check: finding.map(|finding| finding.last_check).filter(|at| *at > 0),
-        reason: reason(force, finding),
-        since: finding.filter(|_| force.is_none()).map(|finding| finding.since).filter(|at| *at > 0),
-        by_hand: by_hand.map(hand),
-        redirects: inputs.totals.get(&key),
-        rate: inputs.rates.of(&key),
-        share_intended: 0.0,
-        share_actual: 0.0,
-    }
-}
-
-fn standing(force: Option<Force>, finding: Option<&Finding>) -> Standing {
-    match (force, finding.map(|finding| finding.state)) {
-        (Some(Force::Up), _) => Standing::Up,
-        (Some(Force::Down), _) | (None, Some(State::Down)) => Standing::Down,
-        (None, Some(State::Suspect)) => Standing::Suspect,
-        (None, Some(State::Up | State::Abstain) | None) => Standing::Up,
-    }
-}
-
-fn checked(finding: Option<&Finding>) -> Checked {
-    match finding.map(|finding| finding.checked) {
-        Some(health::Checked::Ok) => Checked::Ok,
-        Some(health::Checked::Failing) => Checked::Failing,
-        Some(health::Checked::Never) | None => Checked::Never,
-    }
-}
-
-fn reason(force: Option<Force>, finding: Option<&Finding>) -> String {
-    let seen = finding.map(|finding| finding.why.as_str()).unwrap_or_default();
-    let forced = match force {
-        Some(Force::Up) => "forced up",
-        Some(Force::Down) => "forced down",
-        None => return seen.to_owned(),
-    };
-    if seen.is_empty() { forced.to_owned() } else { format!("{forced}; probes say: {seen}") }
-}
-
-fn hand(by_hand: &Override) -> String {
-    let set = [
-        by_hand.enable.map(|enable| format!("enable {}", enable.as_str())),
-        by_hand.weight.map(|weight| format!("weight {weight}")),
-        by_hand.force.map(|force| if force == Force::Up { "force up".to_owned() } else { "force down".to_owned() }),
-    ];
-    let mut text = set.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    if !by_hand.by.is_empty() {
-        text.push_str(" by ");
-        text.push_str(&by_hand.by);
-    }
-    if !by_hand.why.is_empty() {
-        text.push_str(": ");
-        text.push_str(&by_hand.why);
-    }
-    text
 }
 
 #[cfg(test)]

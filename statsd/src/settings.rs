@@ -42,7 +42,10 @@ fn stats_uri(text: &str) -> Result<String, String> {
     match text {
         "off" => Ok("/stats".into()),
         _ if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)) => {
-            Ok(text.trim_end_matches('/').to_owned())
+            match text.trim_end_matches('/') {
+                "" => Err("`/` is every farm's first page: choose a path such as /stats".into()),
+                path => Ok(path.to_owned()),
+            }
         }
         _ => Err(format!("`{text}` is no path: start it with `/`, such as /stats, or write off")),
     }

@@ -2,9 +2,9 @@
 
 use super::*;
 use common::check::Check;
-use common::farm::Farms;
+use common::farm::{Farms, Force};
 use common::generation::{SCHEMA, Stamp};
-use common::health::{ViewChanges, Views};
+use common::health::{self, Finding, State, ViewChanges, Views};
 use std::time::{Duration, Instant};
 
 fn check(host: &str) -> serde_json::Value {
@@ -100,7 +100,7 @@ fn what_is_set_by_hand_beats_table_and_probes() {
     let weight = Override { weight: Some(Weight(9)), force: Some(Force::Up), ..Override::default() };
     let down = health(&[("srv2", State::Down)]);
     let report = report(&[("img/srv1", drain), ("img/srv2", weight)], &down, &Tally::default(), &Rates::default());
-    let [first, second, ..] = &report.farms[0].servers[..] else { panic!("four servers") };
+    let (first, second) = (&report.farms[0].servers[0], &report.farms[0].servers[1]);
     assert_eq!((first.enable, first.by_hand.as_deref()), (Intent::Drain, Some("enable drain by ann: disk")));
     assert_eq!((second.weight, second.health, second.checked), (Weight(9), Standing::Up, Checked::Failing));
     assert_eq!(second.reason, "forced up; probes say: connection refused");
