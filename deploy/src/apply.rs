@@ -22,7 +22,10 @@ pub async fn apply(conf: &Conf, redis: &RedisSettings, file: &str) -> Result<Str
     let held = reader.stamp().await.map_err(anyhow::Error::from)?;
     if let Some(other) = held.as_ref().filter(|held| held.cluster != conf.cluster) {
         let (theirs, ours) = (&other.cluster, &conf.cluster);
-        return Err(anyhow::anyhow!("this redis holds cluster `{theirs}`, the file is for `{ours}`: check --redis and `cluster` in [global]").into());
+        return Err(anyhow::anyhow!(
+            "this redis holds cluster `{theirs}`, the file is for `{ours}`: check --redis and `cluster` in [global]"
+        )
+        .into());
     }
     let publication = Publication {
         expected: held.map_or(0, |held| held.table),
@@ -38,7 +41,9 @@ pub async fn apply(conf: &Conf, redis: &RedisSettings, file: &str) -> Result<Str
         outcome => outcome.map_err(unknown)?,
     };
     match published {
-        Published::Lost { generation, by } => Err(Failure::LostRace(format!("generation {generation} by {by} came first: look at it with `rbalancer show`, then apply again"))),
+        Published::Lost { generation, by } => Err(Failure::LostRace(format!(
+            "generation {generation} by {by} came first: look at it with `rbalancer show`, then apply again"
+        ))),
         Published::Now(generation) => {
             let servers = conf.farms.servers().count();
             let overrides = reader.overrides().await.map_err(anyhow::Error::from)?.len();

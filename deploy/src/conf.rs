@@ -42,19 +42,19 @@ pub struct Flags {
 /// Every problem at once.
 pub fn load(path: &Path, flags: Flags) -> Result<Conf, Problems> {
     let (document, problems) = read_document(path)?;
-    parse(document, problems, flags)
+    parse(&document, problems, flags)
 }
 
 /// Checks a document.
 ///
 /// # Errors
 /// Every problem at once, those found while reading the text included.
-pub fn parse(document: Document, problems: Vec<Problem>, flags: Flags) -> Result<Conf, Problems> {
+pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Result<Conf, Problems> {
     let mut global = Global::new(document.clone(), problems, |key| std::env::var(key).ok());
     let redirector = redirector::Settings::take(&mut global, flags.listen);
     let redis = global.redis(flags.redis);
     let admin = common::admin::Admin::take(&mut global, common::admin::REDIRECTOR_PORT);
-    let mut reading = Reading { document: &document, problems: Vec::new(), listen_port: redirector.listen.port, claimed: BTreeMap::new() };
+    let mut reading = Reading { document, problems: Vec::new(), listen_port: redirector.listen.port, claimed: BTreeMap::new() };
     let farms = reading.farms();
     let warnings = reading.unlisted();
     let mut problems = reading.problems;
@@ -160,8 +160,12 @@ impl<'a> Reading<'a> {
             return None;
         }
         let Some(section) = document.section(name) else {
-            let sections: Vec<&str> = document.sections.iter().map(|section| section.name.as_str()).filter(|name| !matches!(*name, "global" | "farms")).collect();
-            self.problem(Some(line), format!("{} `{name}` is listed but has no section [{name}]{}", kind.name(), did_you_mean(name, &sections)));
+            let sections: Vec<&str> =
+                document.sections.iter().map(|section| section.name.as_str()).filter(|name| !matches!(*name, "global" | "farms")).collect();
+            self.problem(
+                Some(line),
+                format!("{} `{name}` is listed but has no section [{name}]{}", kind.name(), did_you_mean(name, &sections)),
+            );
             return None;
         };
         match self.claimed.insert(name, kind) {
@@ -198,8 +202,13 @@ impl<'a> Reading<'a> {
         let domains = self.required(section, "domain", "the host clients ask for", values::hosts);
         for host in domains.iter().flatten() {
             match hosts.insert(host.clone(), name) {
-                Some(other) if other == name => self.problem(section.get("domain").map(|entry| entry.line), format!("domain {host} is given twice: remove one")),
-                Some(other) => self.problem(section.get("domain").map(|entry| entry.line), format!("domain {host} belongs to farm [{other}] already: a host has one farm")),
+                Some(other) if other == name => {
+                    self.problem(section.get("domain").map(|entry| entry.line), format!("domain {host} is given twice: remove one"))
+                }
+                Some(other) => self.problem(
+                    section.get("domain").map(|entry| entry.line),
+                    format!("domain {host} belongs to farm [{other}] already: a host has one farm"),
+                ),
                 None => {}
             }
         }
@@ -284,7 +293,12 @@ impl<'a> Reading<'a> {
                 if own.contains(target.host()) && port == self.listen_port {
                     let found = self.document.section(section).or(self.document.section("global"));
                     let line = found.and_then(|section| section.get(key)).map(|entry| entry.line);
-                    self.problem(line, format!("{key}: {target} is a farm's own domain on the port we listen on: every client would be redirected in a circle"));
+                    self.problem(
+                        line,
+                        format!(
+                            "{key}: {target} is a farm's own domain on the port we listen on: every client would be redirected in a circle"
+                        ),
+                    );
                 }
             }
         }
@@ -294,7 +308,9 @@ impl<'a> Reading<'a> {
     fn unlisted(&self) -> Vec<String> {
         let known = |name: &str| matches!(name, "global" | "farms") || self.claimed.contains_key(name);
         let others = self.document.sections.iter().filter(|section| !known(&section.name));
-        others.map(|section| format!("{}:{}: nothing lists section [{}]: it is not used", self.document.file, section.line, section.name)).collect()
+        others
+            .map(|section| format!("{}:{}: nothing lists section [{}]: it is not used", self.document.file, section.line, section.name))
+            .collect()
     }
 }
 

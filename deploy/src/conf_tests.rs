@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 fn load(text: &str) -> Result<Conf, String> {
     let (document, problems) = Document::parse("f", text);
-    parse(document, problems, Flags::default()).map_err(|problems| problems.to_string())
+    parse(&document, problems, Flags::default()).map_err(|problems| problems.to_string())
 }
 
 /// As operators of the first rbalancer wrote it.
@@ -52,7 +52,8 @@ const CANONICAL: &str = "
 #[test]
 fn the_canonical_file_means_what_a_person_reads_in_it() {
     let conf = load(CANONICAL).expect("good");
-    let servers: Vec<_> = conf.farms.servers().map(|(id, server)| (id.to_string(), server.target.to_string(), server.weight, server.enable)).collect();
+    let servers: Vec<_> =
+        conf.farms.servers().map(|(id, server)| (id.to_string(), server.target.to_string(), server.weight, server.enable)).collect();
     let expected = [
         ("stc/srv3", "http://img1.org.domain.cdn.com", 10, Intent::On),
         ("stc/srv4", "http://img2.org.domain.cdn.com", 10, Intent::Off),

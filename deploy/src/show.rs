@@ -42,7 +42,12 @@ pub async fn show(redis: &RedisSettings) -> anyhow::Result<String> {
             let by_hand = if hand.is_some() { "  set by hand" } else { "" };
             let redirects = totals.get(&common::tally::CountKey::Server(id));
             let why = finding.map(|finding| finding.why.as_str()).unwrap_or_default();
-            let _ = writeln!(out, "  {:<16} {:<40} weight {weight:<6} {enable:<6} {state:<8} {redirects:>12}  {why}{by_hand}", server.name.as_str(), server.target.to_string());
+            let _ = writeln!(
+                out,
+                "  {:<16} {:<40} weight {weight:<6} {enable:<6} {state:<8} {redirects:>12}  {why}{by_hand}",
+                server.name.as_str(),
+                server.target.to_string()
+            );
         }
     }
     Ok(out)

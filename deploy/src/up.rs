@@ -52,7 +52,7 @@ pub async fn run(
 
     let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone() };
     let stats_uri = conf.redirector.stats_uri.clone().unwrap_or_else(|| "/stats".into());
-    let statsd = statsd::Settings { cluster: conf.cluster.clone(), stats_uri };
+    let statsd = statsd::Settings { cluster: conf.cluster.clone(), stats_uri, bind: conf.redirector.listen };
     let router = statsd::start(store.reader(), statsd, shutdown.clone());
     let mut roles = tokio::task::JoinSet::new();
     roles.spawn(healthd::run(store.reader(), store.prober(), healthd, None, shutdown.clone()));

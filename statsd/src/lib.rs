@@ -1,1 +1,85 @@
-//! x
+//! statsd: reports on a whole cluster as a page, JSON, CSV and OpenMetrics. Reads the store, writes nothing.
+
+pub mod rate;
+pub mod render;
+pub mod report;
+mod sample;
+pub mod settings;
+
+pub use settings::Settings;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use common::clock::unix_ms;
+use common::listen::Listeners;
+use common::process::{Phase, Shutdown};
+use common::store::Reader;
+use common::web::{self, Page, Router, StatusCode, header};
+use report::Report;
+use sample::{Latest, Sampler};
+use std::sync::Arc;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// Starts reading the store and gives what answers for the pages. Needs a runtime; ends with `shutdown`.
+pub fn start(reader: Reader, settings: Settings, shutdown: Shutdown) -> Router {
+    begin(reader, settings, shutdown).0
+}
+
+/// Serves the pages on `listeners` until the process drains.
+///
+/// # Errors
+/// When a socket cannot be used, or the reading of the store ended by a panic.
+pub async fn run(listeners: Listeners, reader: Reader, settings: Settings, mut shutdown: Shutdown) -> anyhow::Result<()> {
+    let (router, mut sampler) = begin(reader, settings, shutdown.clone());
+    let mut servers = JoinSet::new();
+    for socket in listeners.sockets {
+        let listener = tokio::net::TcpListener::from_std(socket).context("a listening socket")?;
+        servers.spawn(web::serve(listener, router.clone()));
+    }
+    tracing::info!(address = %listeners.address, "serving the stats");
+    tokio::select! {
+        () = shutdown.reached(Phase::Draining) => Ok(()),
+        // The sampler ends by itself only where the process drains.
+        ended = &mut sampler => ended.context("reading the store"),
+    }
+}
+
+fn begin(reader: Reader, settings: Settings, shutdown: Shutdown) -> (Router, JoinHandle<()>) {
+    let Settings { cluster, stats_uri, .. } = settings;
+    let latest: Latest = Arc::new(ArcSwap::from_pointee(Sampler::nothing_yet(&cluster)));
+    let sampler = tokio::spawn(Sampler::new(reader, cluster).run(latest.clone(), shutdown));
+    let router: Router = Arc::new(move |ask| {
+        let page = answer(&ask.path, &stats_uri, &latest.load());
+        Box::pin(std::future::ready(page))
+    });
+    (router, sampler)
+}
+
+/// The page at `path`.
+fn answer(path: &str, stats_uri: &str, report: &Report) -> Page {
+    match (path, path.strip_prefix(stats_uri)) {
+        ("/", _) | (_, Some("" | "/")) => html(report),
+        (_, Some(".json")) => json(report),
+        (_, Some(".csv")) => web::page(StatusCode::OK, "text/csv; charset=utf-8; header=present", render::csv::page(report)),
+        ("/metrics", _) => web::page(StatusCode::OK, render::openmetrics::CONTENT_TYPE, render::openmetrics::page(report)),
+        ("/healthz", _) => web::text(StatusCode::OK, "ok\n"),
+        ("/readyz", _) if report.generation > 0 => web::text(StatusCode::OK, "ready\n"),
+        ("/readyz", _) => web::text(StatusCode::SERVICE_UNAVAILABLE, "no table was read yet\n"),
+        _ => web::text(StatusCode::NOT_FOUND, format!("not here; see {stats_uri}, {stats_uri}.json, {stats_uri}.csv, /metrics\n")),
+    }
+}
+
+fn html(report: &Report) -> Page {
+    let mut page = web::page(StatusCode::OK, "text/html; charset=utf-8", render::html::page(report, unix_ms()));
+    let policy = header::HeaderValue::from_static(render::html::CONTENT_SECURITY_POLICY);
+    page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    page.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    page
+}
+
+fn json(report: &Report) -> Page {
+    match render::json::page(report) {
+        Ok(body) => web::page(StatusCode::OK, "application/json", body),
+        Err(error) => web::text(StatusCode::INTERNAL_SERVER_ERROR, format!("the report has no JSON form: {error}\n")),
+    }
+}

@@ -1,0 +1,62 @@
+//! `rbalancer-statsd`: arguments, logging, settings before sockets, bind, run until the signal.
+
+use anyhow::Context;
+use clap::Parser;
+use common::listen::{self, ListenAddress};
+use common::process::{self, CommonArgs, Failure};
+use common::settings::Global;
+use common::socket::Sharing;
+use common::store::{Redis, RedisSettings, Store};
+use statsd::Settings;
+use std::process::ExitCode;
+
+/// Shows the stats of a whole rbalancer cluster: page, JSON, CSV and OpenMetrics
+#[derive(Debug, Parser)]
+#[command(name = "rbalancer-statsd", version)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Where to listen [env: RBALANCER_STATS_BIND] [default: 127.0.0.1:9999]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<ListenAddress>,
+    /// Test the settings and exit
+    #[arg(short, long)]
+    test: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    process::start_logging(args.common.log_format);
+    process::finish(start(&args))
+}
+
+fn start(args: &Args) -> Result<(), Failure> {
+    args.common.refuse_password()?;
+    let (settings, redis) = settings(args)?;
+    if args.test {
+        tracing::info!("the settings are good");
+        return Ok(());
+    }
+    let listeners = listen::bind(settings.bind, 1, Sharing::Exclusive)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let (shutdown, _) = process::on_signals().context("installing signal handlers")?;
+        statsd::run(listeners, Store::Redis(Redis::pooled(&redis)).reader(), settings, shutdown).await
+    })?;
+    Ok(())
+}
+
+fn settings(args: &Args) -> Result<(Settings, RedisSettings), Failure> {
+    let mut global = Global::load(args.common.config.as_deref())?;
+    let mut settings = Settings::take(&mut global);
+    settings.bind = args.listen.unwrap_or(settings.bind);
+    let redis = global.redis(args.common.redis.clone());
+    if redis.is_none() {
+        global.problem("no redis: give --redis URL, RBALANCER_REDIS_URL or redis in [global]".into());
+    }
+    if global.has_farms() {
+        tracing::info!("farms in the file are not used by a daemon: they come from the store (`rbalancer apply`)");
+    }
+    let redis = global.finish(redis)?.context("no redis")?;
+    Ok((settings, redis))
+}

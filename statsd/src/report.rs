@@ -1,0 +1,266 @@
+//! The report: what is wanted, seen and counted, brought together for readers. Pure.
+
+mod server;
+
+use crate::rate::Rates;
+use common::clock::UnixMs;
+use common::farm::{Balance, Farm, Intent, Name, Override, ServerId, Weight};
+use common::generation::Table;
+use common::health::Health;
+use common::store::{Event, Replica};
+use common::tally::{CountKey, Tally};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// What a report is made of.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The cluster reported on.
+    pub cluster: &'a Name,
+    /// When the figures were read.
+    pub at: UnixMs,
+    /// The table in force, if one was read.
+    pub table: Option<&'a Table>,
+    /// What is set by hand; it beats the table.
+    pub overrides: &'a HashMap<ServerId, Override>,
+    /// What probers see, merged.
+    pub health: &'a Health,
+    /// The totals of the whole cluster.
+    pub totals: &'a Tally,
+    /// What is counted, per second.
+    pub rates: &'a Rates,
+    /// The redirectors heard of.
+    pub replicas: Vec<Replica>,
+    /// The latest events, newest first.
+    pub events: Vec<Event>,
+    /// What is wrong, in words.
+    pub alarm: Option<String>,
+}
+
+/// Everything the pages show.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The cluster's name.
+    pub cluster: Name,
+    /// The generation of the table in force; 0 before one was read.
+    pub generation: u64,
+    /// When the figures were read.
+    pub at: UnixMs,
+    /// What is wrong with them, if anything.
+    pub alarm: Option<String>,
+    /// The farms, in the table's order.
+    pub farms: Vec<FarmReport>,
+    /// Farms that were counted but are no longer in the table.
+    pub removed_farms: Vec<Removed>,
+    /// Refusals by status.
+    pub refused: BTreeMap<u16, u64>,
+    /// The redirectors.
+    pub replicas: Vec<Replica>,
+    /// The latest events, newest first.
+    pub events: Vec<Event>,
+}
+
+/// One farm.
+#[derive(Debug, Clone, Serialize)]
+pub struct FarmReport {
+    /// Its name.
+    pub name: Name,
+    /// The host it is shown under.
+    pub domain: String,
+    /// Every host it answers for.
+    pub domains: Vec<String>,
+    /// How it chooses.
+    pub balance: Balance,
+    /// Clients sent on per second, lately.
+    pub rate: f64,
+    /// All clients ever sent on: to servers, to removed servers, to the fallback.
+    pub redirects: u64,
+    /// Of these, to the fallback.
+    pub fallbacks: u64,
+    /// How many servers get new redirects.
+    pub in_service: usize,
+    /// Its servers, in the table's order.
+    pub servers: Vec<ServerReport>,
+    /// Servers that were counted but are no longer in the table.
+    pub removed: Vec<Removed>,
+}
+
+/// One server.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServerReport {
+    /// Its name.
+    pub name: Name,
+    /// Its target as written.
+    pub domain: String,
+    /// Its weight in force.
+    pub weight: Weight,
+    /// What the operator wants of it.
+    pub enable: Intent,
+    /// Its health in force.
+    pub health: Standing,
+    /// How its latest probes went.
+    pub checked: Checked,
+    /// When the latest probe ended, by the prober's clock.
+    pub last_check: Option<UnixMs>,
+    /// Why its health is what it is.
+    pub reason: String,
+    /// When its health began, by the prober's clock.
+    pub since: Option<UnixMs>,
+    /// Who set something by hand, and why; none if nobody did.
+    pub by_hand: Option<String>,
+    /// Redirects to it, ever.
+    pub redirects: u64,
+    /// Redirects per second, lately.
+    pub rate: f64,
+    /// The part of its farm's clients it should get, 0 to 1.
+    pub share_intended: f64,
+    /// The part it gets: lately, or ever where nothing moved lately.
+    pub share_actual: f64,
+}
+
+impl ServerReport {
+    /// Whether it gets new redirects.
+    pub fn in_service(&self) -> bool {
+        self.enable == Intent::On && self.weight.0 > 0 && self.health != Standing::Down
+    }
+}
+
+/// A server or farm that is counted but no longer in the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Its name.
+    pub name: Name,
+    /// Its clients, ever.
+    pub redirects: u64,
+}
+
+/// The health a server is treated by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Used.
+    Up,
+    /// Not used.
+    Down,
+    /// Fails in a way that may be the prober's own trouble: still used.
+    Suspect,
+}
+
+impl Standing {
+    /// The value as the report spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Suspect => "suspect",
+        }
+    }
+}
+
+/// How the latest probes of a server went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checked {
+    /// The latest succeeded.
+    Ok,
+    /// The latest failed.
+    Failing,
+    /// None was conclusive so far.
+    Never,
+    /// Nobody probes it.
+    Off,
+}
+
+impl Checked {
+    /// The value as the report spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failing => "failing",
+            Self::Never => "never",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl Report {
+    /// Brings the inputs together.
+    pub fn new(inputs: Inputs<'_>) -> Self {
+        let mut counted = Counted::by_farm(inputs.totals, inputs.rates);
+        let farms = inputs.table.map(|table| &table.farms).into_iter().flat_map(|farms| farms.iter());
+        let farms = farms.map(|farm| farm_report(&inputs, farm, &counted.remove(&farm.name).unwrap_or_default())).collect();
+        let removed_farms = counted.into_iter().map(|(name, counted)| Removed { name: name.clone(), redirects: counted.redirects });
+        let refused = inputs.totals.iter().filter_map(|(key, total)| match key {
+            CountKey::Refused(status) => Some((*status, total)),
+            _ => None,
+        });
+        Self {
+            cluster: inputs.cluster.clone(),
+            generation: inputs.table.map_or(0, |table| table.stamp.table),
+            at: inputs.at,
+            removed_farms: removed_farms.collect(),
+            refused: refused.collect(),
+            farms,
+            alarm: inputs.alarm,
+            replicas: inputs.replicas,
+            events: inputs.events,
+        }
+    }
+}
+
+/// What is counted of one farm, whatever the table says of it.
+#[derive(Default)]
+struct Counted<'a> {
+    redirects: u64,
+    rate: f64,
+    servers: Vec<(&'a Name, u64)>,
+}
+
+impl<'a> Counted<'a> {
+    fn by_farm(totals: &'a Tally, rates: &Rates) -> BTreeMap<&'a Name, Self> {
+        let mut farms: BTreeMap<&Name, Self> = BTreeMap::new();
+        for (key, total) in totals.iter() {
+            let Some(name) = key.farm() else { continue };
+            let farm = farms.entry(name).or_default();
+            farm.redirects += total;
+            farm.rate += rates.of(key);
+            if let CountKey::Server(id) = key {
+                farm.servers.push((&id.server, total));
+            }
+        }
+        farms
+    }
+}
+
+fn farm_report(inputs: &Inputs<'_>, farm: &Farm, counted: &Counted<'_>) -> FarmReport {
+    let mut servers: Vec<ServerReport> = farm.servers.iter().map(|server| server::report(inputs, farm, server)).collect();
+    let in_service = |server: &&ServerReport| server.in_service();
+    let weights: u64 = servers.iter().filter(in_service).map(|server| u64::from(server.weight.0)).sum();
+    for server in &mut servers {
+        if server.in_service() {
+            server.share_intended = f64::from(server.weight.0) / weights as f64;
+        }
+        server.share_actual = match (counted.rate, counted.redirects) {
+            (rate, _) if rate > 0.0 => server.rate / rate,
+            (_, 0) => 0.0,
+            (_, redirects) => server.redirects as f64 / redirects as f64,
+        };
+    }
+    let listed: HashSet<&Name> = farm.servers.iter().map(|server| &server.name).collect();
+    let removed = counted.servers.iter().filter(|(name, _)| !listed.contains(name));
+    FarmReport {
+        name: farm.name.clone(),
+        domain: farm.domains.first().map(ToString::to_string).unwrap_or_default(),
+        domains: farm.domains.iter().map(ToString::to_string).collect(),
+        balance: farm.balance,
+        rate: counted.rate,
+        redirects: counted.redirects,
+        fallbacks: inputs.totals.get(&CountKey::Fallback(farm.name.clone())),
+        in_service: servers.iter().filter(in_service).count(),
+        removed: removed.map(|(name, redirects)| Removed { name: (*name).clone(), redirects: *redirects }).collect(),
+        servers,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
