@@ -200,17 +200,16 @@ impl<'a> Reading<'a> {
         let global = self.document.section("global");
         let layers = Layers(vec![Some(section), global]);
         let domains = self.required(section, "domain", "the host clients ask for", values::hosts);
+        let line = section.get("domain").map(|entry| entry.line);
         for host in domains.iter().flatten() {
-            match hosts.insert(host.clone(), name) {
-                Some(other) if other == name => {
-                    self.problem(section.get("domain").map(|entry| entry.line), format!("domain {host} is given twice: remove one"))
-                }
-                Some(other) => self.problem(
-                    section.get("domain").map(|entry| entry.line),
-                    format!("domain {host} belongs to farm [{other}] already: a host has one farm"),
-                ),
-                None => {}
-            }
+            let Some(other) = hosts.insert(host.clone(), name) else { continue };
+            self.problem(
+                line,
+                match other == name {
+                    true => format!("domain {host} is given twice: remove one"),
+                    false => format!("domain {host} belongs to farm [{other}] already: a host has one farm"),
+                },
+            );
         }
         let names = self.list(section, "server");
         let servers = names.into_iter().filter_map(|(server, line)| {
@@ -293,12 +292,7 @@ impl<'a> Reading<'a> {
                 if own.contains(target.host()) && port == self.listen_port {
                     let found = self.document.section(section).or(self.document.section("global"));
                     let line = found.and_then(|section| section.get(key)).map(|entry| entry.line);
-                    self.problem(
-                        line,
-                        format!(
-                            "{key}: {target} is a farm's own domain on the port we listen on: every client would be redirected in a circle"
-                        ),
-                    );
+                    self.problem(line, format!("{key}: {target} is a farm's own domain on the port we listen on: a redirect loop"));
                 }
             }
         }

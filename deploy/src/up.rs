@@ -2,9 +2,8 @@
 
 use crate::conf::Conf;
 use anyhow::Context;
-use common::clock::unix_ms;
 use common::listen::{self, Listeners};
-use common::process::{Phase, Reload, Shutdown, random_id};
+use common::process::{Reload, Shutdown, random_id};
 use common::socket::Sharing;
 use common::store::{Memory, Operator, Publication, Published, Reader, Snapshot, Store};
 use common::{durable, settings::Problems};
@@ -79,23 +78,19 @@ pub async fn run(
             }
         }
     };
-    let outcome = tokio::select! {
-        outcome = serving => outcome,
-        () = chores => Ok(()),
-        Some(ended) = roles.join_next(), if shutdown.phase() == Phase::Running => match ended {
+    let (mut serving, mut chores) = (std::pin::pin!(serving), std::pin::pin!(chores));
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut serving => break outcome,
+            () = &mut chores => break Ok(()),
             // healthd ends as soon as the drain begins; clients are served to its end.
-            Ok(Ok(())) => finish_serving(shutdown.clone()).await,
-            Ok(Err(error)) => Err(error),
-            Err(error) => Err(error.into()),
-        },
+            Some(ended) = roles.join_next() => if let Err(error) = ended.map_err(anyhow::Error::from).flatten() {
+                break Err(error.context("healthd"));
+            }
+        }
     };
     save(state_file.as_deref(), &memory);
     outcome
-}
-
-async fn finish_serving(mut shutdown: Shutdown) -> anyhow::Result<()> {
-    shutdown.reached(Phase::Stopping).await;
-    Ok(())
 }
 
 fn kept(state_file: Option<&Path>) -> Snapshot {
@@ -124,7 +119,7 @@ async fn publish(operator: &Operator, reader: &Reader, conf: &Conf, why: &str) -
         cluster: conf.cluster.clone(),
         farms: conf.farms.clone(),
         by: "up".into(),
-        why: format!("{why} at {}", unix_ms()),
+        why: why.to_owned(),
         nonce: random_id(),
     };
     match operator.publish(&publication).await? {

@@ -37,6 +37,8 @@ pub struct WatchList {
     removed: Vec<CheckKey>,
     events: Vec<Event>,
     sequence: u64,
+    /// Whether a state has turned since the last report.
+    turned: bool,
     /// Whether any probe since the last report was conclusive.
     conclusive: bool,
     /// What an earlier run knew of checks that are not watched yet.
@@ -106,6 +108,7 @@ impl WatchList {
         self.conclusive |= watched.judge.take(&watched.check, evidence, now);
         watched.due = started + watched.judge.interval(&watched.check, rng);
         let finding = watched.judge.finding();
+        self.turned |= before != finding.state;
         let turned = match (before, finding.state) {
             (State::Abstain, State::Up) => None,
             (before, after) if before != after => Some(if after == State::Up { "up" } else { "down" }),
@@ -149,7 +152,7 @@ impl WatchList {
         if self.conclusive || !report.changed.is_empty() {
             self.sequence += 1;
         }
-        self.conclusive = false;
+        (self.conclusive, self.turned) = (false, false);
         report.sequence = self.sequence;
         Some(report)
     }
@@ -172,7 +175,7 @@ impl WatchList {
 
     /// Whether a state waits to be told that readers must hear of at once.
     pub fn is_urgent(&self) -> bool {
-        !self.events.is_empty()
+        self.turned
     }
 
     /// How many checks there are.

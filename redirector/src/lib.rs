@@ -40,6 +40,9 @@ use std::time::Duration;
 /// How often static files are looked at for changes.
 const STATICS_POLL: Duration = Duration::from_secs(5);
 
+/// How long serving waits for a first table.
+const FIRST_POLL: Duration = Duration::from_millis(100);
+
 /// Descriptors kept for the store, files and pages.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
@@ -81,10 +84,15 @@ pub async fn run(
             Err(problem) => tracing::warn!("{problem}"),
         }
     }
+    // Where the store answers at once, the first client is answered from its table; where not, nobody waits.
+    let _ = tokio::time::timeout(FIRST_POLL, refresher.poll()).await;
     let mut background = tokio::task::JoinSet::new();
     background.spawn(refresher.run());
     if let Some(settings) = settings.statics.clone() {
-        background.spawn(follow_statics(settings, statics.clone()));
+        let (loaded, problems) = Statics::load(&settings);
+        problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+        statics.store(Arc::new(loaded));
+        background.spawn(follow_statics(settings, statics.clone(), problems));
     }
     if let Some(listener) = admin {
         let listener = tokio::net::TcpListener::from_std(listener).context("admin listener")?;
@@ -157,9 +165,9 @@ pub async fn run(
 }
 
 /// Keeps the static files as they are on disk.
-async fn follow_statics(settings: StaticSettings, statics: Arc<ArcSwap<Statics>>) {
-    let mut told = Vec::new();
+async fn follow_statics(settings: StaticSettings, statics: Arc<ArcSwap<Statics>>, mut told: Vec<String>) {
     loop {
+        tokio::time::sleep(STATICS_POLL).await;
         let from = settings.clone();
         if let Ok((loaded, problems)) = tokio::task::spawn_blocking(move || Statics::load(&from)).await {
             if problems != told {
@@ -170,6 +178,5 @@ async fn follow_statics(settings: StaticSettings, statics: Arc<ArcSwap<Statics>>
                 statics.store(Arc::new(loaded));
             }
         }
-        tokio::time::sleep(STATICS_POLL).await;
     }
 }

@@ -36,7 +36,7 @@ pub async fn run(listeners: Listeners, reader: Reader, settings: Settings, mut s
         let listener = tokio::net::TcpListener::from_std(socket).context("a listening socket")?;
         servers.spawn(web::serve(listener, router.clone()));
     }
-    tracing::info!(address = %listeners.address, "serving the stats");
+    tracing::info!("listening on {}", listeners.address);
     tokio::select! {
         () = shutdown.reached(Phase::Draining) => Ok(()),
         // The sampler ends by itself only where the process drains.

@@ -51,7 +51,6 @@ const FAULTS: &[Fault] = &[
     ("balance = random", "balanse = random", "balanse = random", "balance"),
     ("port = 9998", "prot = 9998", "prot = 9998", "port"),
     ("[farms]", "[farms]\nlst = img", "lst = img", "list"),
-    ("[srv3]\n", "[orphan]\ndomain = http://o.test\n[srv3]\n", "[orphan]", "orphan"),
     ("weight = 2", "port = 80", "port = 80", "port"),
     // Lists and sections that do not fit together.
     ("list = img, stc", "list = img, stc, vid", "list = img, stc, vid", "vid"),

@@ -134,8 +134,8 @@ fn the_stats_pages_answer_on_the_same_port() {
     assert_eq!(up.get("refused.test", "/").status, 403);
     let page = up.get(IMG, "/stats");
     assert!(page.status == 200 && page.header("content-type").is_some_and(|kind| kind.starts_with("text/html")), "{page:?}");
-    let metrics = up.get("localhost", "/metrics");
-    assert!(metrics.status == 200 && metrics.text().contains("# EOF"), "{metrics:?}");
+    let csv = up.get("localhost", "/stats.csv");
+    assert!(csv.status == 200 && csv.text().contains("srv1"), "{csv:?}");
 }
 
 /// Three servers of weights 4, 2 and 1, never probed, chosen in turn by two threads.
