@@ -29,7 +29,7 @@ pub fn write(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     write().with_context(place)
 }
 
-/// Reads what [`write`] wrote; none if there is no file.
+/// Reads what [`write()`] wrote; none if there is no file.
 ///
 /// # Errors
 /// Names the path, and what is wrong with the file.

@@ -12,11 +12,16 @@ use tokio::sync::watch;
 /// Arguments every program takes.
 #[derive(Debug, Clone, Args)]
 pub struct CommonArgs {
-    /// Configuration file; daemons take [global] from it
-    #[arg(short, long, value_name = "FILE", global = true)]
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", global = true, help = "Configuration file; daemons take [global] from it")]
     pub config: Option<PathBuf>,
-    /// Redis to share state through: redis://HOST[:PORT][/DB] or redis+unix:///PATH [env: RBALANCER_REDIS_URL]
-    #[arg(long, value_name = "URL", global = true)]
+    /// The Redis that state is shared through.
+    #[arg(
+        long,
+        value_name = "URL",
+        global = true,
+        help = "Redis to share state through: redis://HOST[:PORT][/DB] or redis+unix:///PATH [env: RBALANCER_REDIS_URL]"
+    )]
     pub redis: Option<RedisAddress>,
     /// How to log
     #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]

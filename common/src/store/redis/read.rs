@@ -69,11 +69,13 @@ impl Redis {
             decode::<Vec<(String, f64)>>(answers.next())?.into_iter().map(|(id, sequence)| (id, sequence as u64)).collect();
         let mut changes = ViewChanges { sequences, ..ViewChanges::default() };
         for ((id, &from), answer) in read_to.iter().zip(answers) {
-            self.read_changes(id, from, decode(Some(answer))?, &mut changes).await?;
+            let sequence = changes.sequences.get(id).copied().unwrap_or(0);
+            self.read_changes(id, from, sequence, decode(Some(answer))?, &mut changes).await?;
         }
-        let unknown: Vec<String> = changes.sequences.keys().filter(|id| !read_to.contains_key(*id)).cloned().collect();
-        for id in unknown {
-            self.read_changes(&id, 0, self.changes(&id, 0, 0).await?, &mut changes).await?;
+        let new = |(id, sequence): (&String, &u64)| (!read_to.contains_key(id)).then(|| (id.clone(), *sequence));
+        let unknown: Vec<(String, u64)> = changes.sequences.iter().filter_map(new).collect();
+        for (id, sequence) in unknown {
+            self.read_changes(&id, 0, sequence, self.changes(&id, 0, 0).await?, &mut changes).await?;
         }
         Ok(changes)
     }
@@ -90,8 +92,16 @@ impl Redis {
         Ok(slice)
     }
 
-    /// Reads the findings of the checks in `slice` and in the slices after it.
-    async fn read_changes(&self, prober: &str, from: u64, mut slice: Vec<(String, f64)>, into: &mut ViewChanges) -> Result<(), StoreError> {
+    /// Reads the findings of the checks in `slice` and in the slices after it. A prober that writes between two
+    /// slices moves members from one to the other: then all is read again the next time.
+    async fn read_changes(
+        &self,
+        prober: &str,
+        from: u64,
+        sequence: u64,
+        mut slice: Vec<(String, f64)>,
+        into: &mut ViewChanges,
+    ) -> Result<(), StoreError> {
         let (mut offset, mut read_to, mut findings) = (0, from, HashMap::new());
         while !slice.is_empty() {
             let mut call = pipe();
@@ -110,20 +120,28 @@ impl Redis {
             offset += slice.len();
             slice = if slice.len() < SLICE { Vec::new() } else { self.changes(prober, from, offset).await? };
         }
-        if read_to > from {
+        if offset > SLICE && self.sequence(prober).await? != sequence {
+            read_to = from;
+        }
+        if !findings.is_empty() {
             into.changed.insert(prober.to_owned(), (read_to, findings));
         }
         Ok(())
     }
 
-    pub(in crate::store) async fn own_view(&self, id: &str) -> Result<OwnView, StoreError> {
+    async fn sequence(&self, prober: &str) -> Result<u64, StoreError> {
         let mut call = pipe();
-        call.cmd("ZSCORE").arg(self.keys.probers()).arg(id);
+        call.cmd("ZSCORE").arg(self.keys.probers()).arg(prober);
         let (sequence,): (Option<f64>,) = self.reading.pipeline(&call).await?;
+        Ok(sequence.unwrap_or(0.0) as u64)
+    }
+
+    pub(in crate::store) async fn own_view(&self, id: &str) -> Result<OwnView, StoreError> {
+        let sequence = self.sequence(id).await?;
         let mut changes = ViewChanges::default();
-        self.read_changes(id, 0, self.changes(id, 0, 0).await?, &mut changes).await?;
+        self.read_changes(id, 0, sequence, self.changes(id, 0, 0).await?, &mut changes).await?;
         let (read_to, findings) = changes.changed.remove(id).unwrap_or_default();
-        Ok(OwnView { sequence: read_to.max(sequence.unwrap_or(0.0) as u64), findings })
+        Ok(OwnView { sequence: read_to.max(sequence), findings })
     }
 
     pub(in crate::store) async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
