@@ -60,7 +60,7 @@ impl Held {
             Step::Alarm(alarm) => return Err(alarm.to_string()),
             Step::Fetch => {
                 let table = reader.table(offered.clone()).await.map_err(words)?.map_err(|alarm| alarm.to_string())?;
-                tracing::info!(generation = table.stamp.table, "new table");
+                tracing::debug!(generation = table.stamp.table, "new table");
                 self.table = Some(table);
                 changed = true;
             }

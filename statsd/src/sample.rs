@@ -135,7 +135,7 @@ impl Sampler {
             Step::Fetch => match offered.clone() {
                 Some(stamp) => match self.reader.table(stamp).await? {
                     Ok(table) => {
-                        tracing::info!(generation = table.stamp.table, farms = table.farms.len(), "table read");
+                        tracing::debug!(generation = table.stamp.table, farms = table.farms.len(), "table read");
                         self.table = Some(table);
                         None
                     }
