@@ -9,7 +9,7 @@ use common::farm::ServerId;
 use common::health::{Finding, State};
 use common::store::{Event, HealthReport, OwnView};
 use rand::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// A later last_check alone is worth a write after this long.
@@ -34,6 +34,10 @@ struct Watched {
 #[derive(Debug, Default)]
 pub struct WatchList {
     checks: BTreeMap<CheckKey, Watched>,
+    /// The checks that wait, by when they are due. One that is watched no more is skipped when its time comes.
+    due: BTreeSet<(Instant, CheckKey)>,
+    /// The shortest interval of all checks.
+    shortest: Option<Duration>,
     removed: Vec<CheckKey>,
     events: Vec<Event>,
     sequence: u64,
@@ -69,11 +73,13 @@ impl WatchList {
                 None => {
                     let known = self.adopted.findings.remove(&key);
                     let judge = known.clone().map_or_else(|| Judge::new(unix_ms()), Judge::adopt);
+                    self.due.insert((now, key.clone()));
                     Watched { check, servers, judge, published: known, due: now, in_flight: false }
                 }
             };
             self.checks.insert(key, watched);
         }
+        self.shortest = self.checks.values().map(|watched| watched.check.inter).min();
         self.removed.extend(old.into_keys());
         self.removed.retain(|key| !self.checks.contains_key(key));
         // What an earlier run watched and nobody wants any more.
@@ -82,22 +88,28 @@ impl WatchList {
 
     /// Up to `room` checks that are due at `now`; they are in flight from then on.
     pub fn take_due(&mut self, now: Instant, room: usize) -> Vec<(CheckKey, Check)> {
-        let due = self.checks.iter_mut().filter(|(_, watched)| !watched.in_flight && watched.due <= now).take(room);
-        due.map(|(key, watched)| {
-            watched.in_flight = true;
-            (key.clone(), watched.check.clone())
-        })
-        .collect()
+        let mut taken = Vec::new();
+        while taken.len() < room
+            && let Some((due, key)) = self.due.first().filter(|(due, _)| *due <= now).cloned()
+        {
+            self.due.pop_first();
+            // An entry of a check that left and came back meanwhile counts for nothing.
+            if let Some(watched) = self.checks.get_mut(&key).filter(|watched| !watched.in_flight && watched.due == due) {
+                watched.in_flight = true;
+                taken.push((key, watched.check.clone()));
+            }
+        }
+        taken
     }
 
     /// When the next check is due.
     pub fn next_due(&self) -> Option<Instant> {
-        self.checks.values().filter(|watched| !watched.in_flight).map(|watched| watched.due).min()
+        self.due.first().map(|(due, _)| *due)
     }
 
     /// The shortest interval of all checks.
     pub fn shortest(&self) -> Option<Duration> {
-        self.checks.values().map(|watched| watched.check.inter).min()
+        self.shortest
     }
 
     /// Takes in the outcome of a probe that was begun at `started`.
@@ -107,6 +119,7 @@ impl WatchList {
         let before = watched.judge.finding().state;
         self.conclusive |= watched.judge.take(&watched.check, evidence, now);
         watched.due = started + watched.judge.interval(&watched.check, rng);
+        self.due.insert((watched.due, key.clone()));
         let finding = watched.judge.finding();
         self.turned |= before != finding.state;
         let turned = match (before, finding.state) {
@@ -114,7 +127,7 @@ impl WatchList {
             (before, after) if before != after => Some(if after == State::Up { "up" } else { "down" }),
             _ => None,
         };
-        for (id, turned) in watched.servers.iter().zip(std::iter::repeat(turned)).filter_map(|(id, turned)| Some((id, turned?))) {
+        for (id, turned) in watched.servers.iter().filter_map(|id| Some((id, turned?))) {
             tracing::info!("{id} is {turned}: {}", finding.why);
             self.events.push(Event { at: now, by: by.to_owned(), what: format!("{id} is {turned}"), why: finding.why.clone() });
         }
@@ -125,8 +138,9 @@ impl WatchList {
 
     /// Probes in flight were lost to a stop of this very process: nothing is concluded from them.
     pub fn forget_flights(&mut self, now: Instant) {
-        for watched in self.checks.values_mut().filter(|watched| watched.in_flight) {
+        for (key, watched) in self.checks.iter_mut().filter(|(_, watched)| watched.in_flight) {
             (watched.in_flight, watched.due) = (false, now);
+            self.due.insert((now, key.clone()));
         }
     }
 

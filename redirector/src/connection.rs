@@ -21,6 +21,9 @@ const INPUT: usize = 2 * MAX_HEAD;
 /// Reads in one turn before other connections get theirs.
 const TURN: usize = 16;
 
+/// Bytes of answers made before they are sent: whoever asks for much at once waits for what it has asked for.
+const OUTPUT: usize = 64 * 1024;
+
 /// Bytes read and thrown away after a refusal, so that its text is not lost to a reset.
 const LINGER: usize = 256 * 1024;
 
@@ -107,19 +110,30 @@ enum After {
 /// The state of one connection between its turns. Empty vectors own no memory.
 #[derive(Debug)]
 pub struct Connection {
-    /// Bytes of a head that is not complete, or of requests behind a page.
+    /// Bytes of a head that is not complete, or of requests that wait for their turn.
     unparsed: Vec<u8>,
-    /// Whether `unparsed` may hold a whole request.
-    behind_page: bool,
-    /// Bytes of answers the kernel had no room for.
+    /// Whether `unparsed` may hold a whole request: behind a page, or behind a full output.
+    waiting_requests: bool,
+    /// Whether a request was answered since anybody asked.
+    answered: bool,
+    /// Bytes of answers the kernel had no room for, from `unsent_from` on.
     unsent: Vec<u8>,
+    unsent_from: usize,
     after: After,
     lingered: usize,
 }
 
 impl Default for Connection {
     fn default() -> Self {
-        Self { unparsed: Vec::new(), behind_page: false, unsent: Vec::new(), after: After::Open, lingered: 0 }
+        Self {
+            unparsed: Vec::new(),
+            waiting_requests: false,
+            answered: false,
+            unsent: Vec::new(),
+            unsent_from: 0,
+            after: After::Open,
+            lingered: 0,
+        }
     }
 }
 
@@ -133,8 +147,9 @@ impl Connection {
             let held = self.unparsed.len();
             desk.input[..held].copy_from_slice(&self.unparsed);
             let mut filled = held;
-            // What is pipelined behind a page is answered before anything is read.
-            if !std::mem::take(&mut self.behind_page) {
+            // Requests that wait are answered before anything is read.
+            let read = !std::mem::take(&mut self.waiting_requests);
+            if read {
                 match wire.receive(&mut desk.input[held..]) {
                     Ok(0) => return Progress::Done,
                     Ok(count) => filled += count,
@@ -144,15 +159,20 @@ impl Connection {
                 }
             }
             // A short read emptied the socket: reading again would only be told so.
-            let drained = filled < desk.input.len();
+            let drained = read && filled < desk.input.len();
             if let Some(progress) = self.respond(filled, drained, wire, desk) {
                 return progress;
             }
-            if drained && self.after == After::Open && self.unsent.is_empty() {
+            if drained && !self.waiting_requests && self.after == After::Open && self.unsent.is_empty() {
                 return self.waiting();
             }
         }
         Progress::Again
+    }
+
+    /// Whether a request was answered since the last call: the next head has its whole time.
+    pub fn has_answered(&mut self) -> bool {
+        std::mem::take(&mut self.answered)
     }
 
     /// Takes the page asked for and goes on; `bytes` is the whole answer.
@@ -168,15 +188,15 @@ impl Connection {
 
     /// Sends what is left of earlier answers, and ends the connection where it was to end.
     fn flush(&mut self, wire: &impl Wire) -> Option<Progress> {
-        while !self.unsent.is_empty() {
-            match wire.send(&self.unsent, false) {
-                Ok(count) => drop(self.unsent.drain(..count)),
+        while self.unsent_from < self.unsent.len() {
+            match wire.send(&self.unsent[self.unsent_from..], false) {
+                Ok(count) => self.unsent_from += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Progress::Write),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Some(Progress::Done),
             }
         }
-        self.unsent = Vec::new();
+        (self.unsent, self.unsent_from) = (Vec::new(), 0);
         match self.after {
             After::Open => None,
             After::Close => Some(Progress::Done),
@@ -224,7 +244,7 @@ impl Connection {
         };
         desk.output.clear();
         let (mut at, mut more, mut page) = (0, false, None);
-        while at < filled && self.after == After::Open && page.is_none() {
+        while at < filled && self.after == After::Open && page.is_none() && desk.output.len() < OUTPUT {
             let (head, length) = match parse(&desk.input[at..filled]) {
                 Parsed::Partial => break,
                 Parsed::Complete(head, length) => (head, length),
@@ -236,6 +256,7 @@ impl Connection {
                 }
             };
             at += length;
+            self.answered = true;
             let mut outcome = answer(&head, &mut view, false, &mut desk.output);
             if matches!(outcome, Outcome::Aside { .. }) && !wire.may_see_stats() {
                 outcome = answer(&head, &mut view, true, &mut desk.output);
@@ -253,7 +274,7 @@ impl Connection {
         } else {
             self.unparsed = desk.input[at..filled].to_vec();
         }
-        self.behind_page = page.is_some() && !self.unparsed.is_empty();
+        self.waiting_requests = !self.unparsed.is_empty() && (page.is_some() || desk.output.len() >= OUTPUT);
         let sent = match desk.output.is_empty() {
             true => 0,
             false => match wire.send(&desk.output, more) {
@@ -266,6 +287,9 @@ impl Connection {
             self.unsent = desk.output[sent..].to_vec();
         } else if more {
             return Some(Progress::Done);
+        }
+        if desk.output.capacity() > 4 * OUTPUT {
+            desk.output = Vec::new();
         }
         page.map(Progress::Page)
     }

@@ -164,6 +164,36 @@ fn a_page_is_waited_for_and_what_is_pipelined_behind_it_comes_after_it() {
 }
 
 #[test]
+fn after_a_page_the_socket_is_read_before_anybody_waits_for_it() {
+    // Readiness seen while the page was made is used up: only a read that finds nothing may be waited after.
+    let script = script([Read::Bytes(format!("{}{PLAIN}", PLAIN.replace("/a", "/stats")).into()), Read::Bytes(CLOSE.into())]);
+    drive(&script, &mut desk());
+    assert_eq!(statuses(&script), ["200", "302", "302"]);
+}
+
+#[test]
+fn many_large_answers_are_made_as_they_are_sent() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::write(folder.path().join("favicon.ico"), vec![0; 1 << 19]).expect("written");
+    let settings = crate::statics::StaticSettings { folder: folder.path().into(), names: vec!["favicon.ico".parse().expect("valid")] };
+    let mut desk = desk();
+    desk.statics.store(Arc::new(Statics::load(&settings).0));
+    let all = PLAIN.replace("/a", "/favicon.ico").repeat(400) + CLOSE;
+    let script = script([Read::Bytes(all.into()), Read::End]);
+    let mut connection = Connection::default();
+    let mut held = 0;
+    for _ in 0..100 {
+        if connection.advance(&script, &mut desk) == Progress::Done {
+            break;
+        }
+        held = held.max(desk.output.capacity() + connection.unsent.capacity());
+    }
+    assert_eq!(script.sent.borrow().windows(12).filter(|bytes| bytes == b"HTTP/1.1 200").count(), 400);
+    assert!(script.sent.borrow().windows(12).any(|bytes| bytes == b"HTTP/1.1 302"));
+    assert!(held <= 4 << 20, "{held} bytes were held");
+}
+
+#[test]
 fn while_draining_every_answer_closes() {
     let mut desk = desk();
     desk.draining = true;

@@ -136,7 +136,9 @@ impl Connections {
             .filter(|entry| entry.phase == Phase::Idle)
             .filter_map(|entry| Some((entry.since, entry.abort.as_ref()?)))
             .collect();
-        idle.sort_by_key(|(since, _)| *since);
+        if count < idle.len() {
+            idle.select_nth_unstable_by_key(count, |(since, _)| *since);
+        }
         idle.iter().take(count).map(|(_, abort)| abort.abort()).count()
     }
 }

@@ -29,6 +29,8 @@ pub struct Flusher {
     said: Announcement,
     /// The totals the store is known to hold.
     written: HashMap<CountKey, u64>,
+    /// Whether it may hold less: after an error everything is said again.
+    doubtful: bool,
     rotation: usize,
     reachable: bool,
 }
@@ -36,7 +38,7 @@ pub struct Flusher {
 impl Flusher {
     /// A flusher that has written nothing yet; `said` is what it announces of this process.
     pub fn new(writer: ReplicaWriter, counters: Arc<Counters>, in_use: InUseCell, said: Announcement) -> Self {
-        Self { writer, counters, in_use, said, written: HashMap::new(), rotation: 0, reachable: true }
+        Self { writer, counters, in_use, said, written: HashMap::new(), doubtful: false, rotation: 0, reachable: true }
     }
 
     /// Flushes until `end`, then once more, and leaves.
@@ -78,9 +80,11 @@ impl Flusher {
         }
         let outcome = self.writer.flush(&self.said.id, &totals).await;
         match &outcome {
-            Ok(()) => self.written.extend(totals),
-            // Nobody knows what the store has now: say everything again.
-            Err(_) => self.written.clear(),
+            Ok(()) => {
+                self.written.extend(totals);
+                self.doubtful = false;
+            }
+            Err(_) => self.doubtful = true,
         }
         outcome
     }
@@ -90,7 +94,7 @@ impl Flusher {
         let (from, until) = (self.rotation, self.rotation + ROTATED);
         let mut totals = self.counters.totals();
         totals.retain(|(key, total)| {
-            if *total > 0 && self.written.get(key) != Some(total) {
+            if *total > 0 && (self.doubtful || self.written.get(key) != Some(total)) {
                 return true;
             }
             unchanged += 1;
@@ -108,9 +112,7 @@ impl Flusher {
             (Ok(()), false) => tracing::info!("counts are written again"),
             _ => {}
         }
-        if outcome.is_err() {
-            self.written.clear();
-        }
+        self.doubtful |= outcome.is_err();
         self.reachable = outcome.is_ok();
     }
 }

@@ -43,6 +43,9 @@ const STATICS_POLL: Duration = Duration::from_secs(5);
 /// How long serving waits for a first table.
 const FIRST_POLL: Duration = Duration::from_millis(100);
 
+/// What a process that is to stop at once spends on its last counts.
+const LAST_WRITE: Duration = Duration::from_millis(500);
+
 /// Descriptors kept for the store, files and pages.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
@@ -157,9 +160,14 @@ pub async fn run(
         Some(ended) = background.join_next() => Err(anyhow::anyhow!("background work ended: {:?}", ended.err())),
     };
     drop(served);
+    // Even a stop at once has time for one write.
+    let stopping = async {
+        shutdown.reached(Phase::Stopping).await;
+        tokio::time::sleep(LAST_WRITE).await;
+    };
     tokio::select! {
         flushed = flusher => flushed.context("the flush of counts panicked")?,
-        () = shutdown.reached(Phase::Stopping) => {}
+        () = stopping => {}
     }
     outcome
 }

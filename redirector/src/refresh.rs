@@ -45,9 +45,12 @@ pub struct Refresher {
     state_file: Option<PathBuf>,
     table: Option<Table>,
     overrides: HashMap<ServerId, Override>,
+    overrides_generation: u64,
     views: Views,
     /// Whether the routes were built from a fresh view.
     fresh: Vec<String>,
+    /// Whether something was taken in that the routes do not show yet: a poll can end before they are rebuilt.
+    stale: bool,
     reachable: bool,
     rng: SmallRng,
 }
@@ -71,8 +74,10 @@ impl Refresher {
             state_file,
             table: None,
             overrides: HashMap::new(),
+            overrides_generation: 0,
             views: Views::default(),
             fresh: Vec::new(),
+            stale: false,
             reachable: true,
             rng: SmallRng::from_rng(&mut rand::rng()),
         }
@@ -97,7 +102,6 @@ impl Refresher {
     /// Takes in what is new in the store, and swaps the routes if anything is.
     pub async fn poll(&mut self) -> Result<(), StoreError> {
         let offered = self.reader.stamp().await?;
-        let mut changed = false;
         let mut alarm = None;
         match generation::step(&self.cluster, self.table.as_ref().map(|table| &table.stamp), offered.as_ref()) {
             Step::Keep => {}
@@ -105,7 +109,7 @@ impl Refresher {
             Step::Fetch => {
                 if let Some(stamp) = &offered {
                     match self.reader.table(stamp.clone()).await? {
-                        Ok(table) => changed |= self.take_table(table),
+                        Ok(table) => self.take_table(table),
                         Err(reason) => alarm = Some(reason),
                     }
                 }
@@ -114,22 +118,22 @@ impl Refresher {
         if alarm.is_none()
             && let Some(offered) = &offered
         {
-            changed |= self.take_overrides(offered.overrides).await?;
+            self.take_overrides(offered.overrides).await?;
         }
         let changes = self.reader.health(&self.views.read_to()).await?;
         let now = Instant::now();
-        changed |= self.views.take(changes, now);
+        self.stale |= self.views.take(changes, now);
         let fresh = self.views.fresh(now, self.window());
-        changed |= fresh != self.fresh;
+        self.stale |= fresh != self.fresh;
         self.fresh = fresh;
-        if changed {
+        if self.stale {
             self.rebuild(now);
         }
         self.tell(alarm.as_ref());
         Ok(())
     }
 
-    fn take_table(&mut self, table: Table) -> bool {
+    fn take_table(&mut self, table: Table) {
         tracing::info!(generation = table.stamp.table, farms = table.farms.len(), by = table.stamp.by, "new table");
         if let Some(path) = &self.state_file
             && let Err(error) = common::durable::write(path, &crate::last_good::LastGood::of(&table))
@@ -137,7 +141,7 @@ impl Refresher {
             tracing::warn!("{error:#}; a restart without the store would start without a table");
         }
         self.table = Some(table);
-        true
+        self.stale = true;
     }
 
     /// Takes over the table the last run wrote down, so that this one answers without the store.
@@ -148,15 +152,12 @@ impl Refresher {
         self.tell(None);
     }
 
-    async fn take_overrides(&mut self, offered: u64) -> Result<bool, StoreError> {
-        let Some(table) = &mut self.table else { return Ok(false) };
-        let held = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).overrides;
-        if held == offered {
-            return Ok(false);
+    async fn take_overrides(&mut self, offered: u64) -> Result<(), StoreError> {
+        if self.overrides_generation != offered {
+            self.overrides = self.reader.overrides().await?;
+            (self.overrides_generation, self.stale) = (offered, true);
         }
-        self.overrides = self.reader.overrides().await?;
-        table.stamp.overrides = offered;
-        Ok(true)
+        Ok(())
     }
 
     /// How long a view stays fresh: three probing intervals, and no less than [`FRESH`].
@@ -171,6 +172,7 @@ impl Refresher {
         let previous = self.routes.load_full();
         let routes = Routes::build(&table.farms, &self.overrides, &health, &self.counters, &previous, &mut self.rng);
         self.routes.store(Arc::new(routes));
+        self.stale = false;
     }
 
     /// Says what is in use, and logs an alarm when it begins or ends.
@@ -184,7 +186,7 @@ impl Refresher {
         }
         in_use.alarm = alarm;
         if let Some(table) = &self.table {
-            (in_use.generation, in_use.overrides) = (table.stamp.table, table.stamp.overrides);
+            (in_use.generation, in_use.overrides) = (table.stamp.table, self.overrides_generation);
         }
     }
 

@@ -86,8 +86,12 @@ impl Thread {
         let drain = async {
             let last_calls = LAST_CALLS.min(self.settings.grace);
             let _ = tokio::time::timeout(last_calls, self.accept(&listener)).await;
-            while let Ok(stream) = socket::accept(listener.get_ref()) {
-                self.take(stream);
+            loop {
+                match socket::accept(listener.get_ref()) {
+                    Ok(stream) => self.take(stream),
+                    Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                    Err(_) => break,
+                }
             }
             drop(listener);
             while !self.connections.borrow().is_empty() && began.elapsed() < self.settings.grace {
@@ -108,8 +112,9 @@ impl Thread {
     async fn accept(self: &Rc<Self>, listener: &AsyncFd<TcpListener>) {
         loop {
             let Ok(mut ready) = listener.readable().await else { return };
+            self.make_room();
             for _ in 0..BATCH {
-                if self.is_full() {
+                if self.connections.borrow().len() >= self.settings.maxconn {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     break;
                 }
@@ -132,14 +137,12 @@ impl Thread {
         }
     }
 
-    /// Whether there is no room for a further connection. From nine tenths on, the longest idle make room.
-    fn is_full(&self) -> bool {
+    /// From nine tenths of the connections on, the longest idle make room for a batch of new ones.
+    fn make_room(&self) {
         let mut connections = self.connections.borrow_mut();
-        let (held, most) = (connections.len(), self.settings.maxconn);
-        if held * 10 >= most * 9 {
-            connections.evict_idle(1 + most / 100);
+        if connections.len() * 10 >= self.settings.maxconn * 9 {
+            connections.evict_idle(BATCH.max(self.settings.maxconn / 100));
         }
-        held >= most
     }
 
     /// Serves a new connection as far as its bytes reach; only one that has to wait becomes a task.
@@ -196,7 +199,13 @@ impl Registered {
                 Progress::Again => Phase::Idle,
                 Progress::Done => return,
             };
-            self.thread.connections.borrow_mut().set_phase(self.place, phase);
+            {
+                let mut connections = self.thread.connections.borrow_mut();
+                if connection.has_answered() {
+                    connections.set_phase(self.place, Phase::Idle);
+                }
+                connections.set_phase(self.place, phase);
+            }
             let waited = match progress {
                 Progress::Write => wait(&stream, Interest::WRITABLE).await,
                 Progress::Again => {
