@@ -1,0 +1,107 @@
+//! What a head is, what is refused, and that no cut or byte makes the parser panic.
+
+use super::*;
+use proptest::prelude::*;
+
+fn head(text: &str) -> Head<'_> {
+    match parse(text.as_bytes()) {
+        Parsed::Complete(head, length) => {
+            assert_eq!(length, text.len(), "whole head of {text:?}");
+            head
+        }
+        other => unreachable!("{text:?} gave {other:?}"),
+    }
+}
+
+fn refused(text: &str) -> Refusal {
+    match parse(text.as_bytes()) {
+        Parsed::Refused(refusal) => refusal,
+        other => unreachable!("{text:?} gave {other:?}"),
+    }
+}
+
+#[test]
+fn a_plain_request_is_read_byte_for_byte() {
+    let plain = head("GET /a%20b/\u{fc}?q=\"<x>|\\ HTTP/1.1\r\nHost: img.org\r\nAccept: */*\r\n\r\n");
+    assert_eq!((plain.method, plain.host, plain.keep_alive, plain.body), (Method::Get, b"img.org".as_slice(), true, false));
+    assert_eq!(plain.target, "/a%20b/\u{fc}?q=\"<x>|\\".as_bytes());
+    assert!(!head("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n").keep_alive);
+    assert!(!head("HEAD / HTTP/1.0\r\n\r\n").keep_alive);
+    assert!(head("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").keep_alive);
+    assert_eq!(head("\r\nGET / HTTP/1.0\r\n\r\n").target, b"/");
+}
+
+#[test]
+fn an_absolute_target_must_name_the_host() {
+    assert_eq!(head("GET HTTP://Img.org/x?y HTTP/1.1\r\nHost: img.org\r\n\r\n").target, b"/x?y");
+    assert_eq!(head("GET http://img.org HTTP/1.1\r\nHost: img.org\r\n\r\n").target, b"/");
+    assert_eq!(refused("GET http://evil.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n"), Refusal::BadRequest);
+    assert_eq!(refused("GET http://u@img.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n"), Refusal::BadRequest);
+    assert_eq!(refused("GET http:/// HTTP/1.1\r\nHost: \r\n\r\n"), Refusal::BadRequest);
+}
+
+#[test]
+fn what_smuggles_or_confuses_is_refused() {
+    for bad in [
+        "GET / HTTP/1.1\n\n",
+        "GET  / HTTP/1.1\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /#f HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /\u{7f} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+        "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n",
+        "\u{16}\u{3}\u{1}",
+        " GET / HTTP/1.1\r\n\r\n",
+        "GET / http/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+    ] {
+        assert_eq!(refused(bad), Refusal::BadRequest, "{bad:?}");
+    }
+    assert_eq!(refused("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), Refusal::Version);
+    assert_eq!(refused(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(MAX_TARGET))), Refusal::TargetTooLong);
+    assert_eq!(refused(&format!("GET /{}", "a".repeat(MAX_HEAD))), Refusal::TargetTooLong);
+    assert_eq!(refused(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MAX_HEAD))), Refusal::HeadTooLarge);
+    assert_eq!(refused(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(MAX_FIELDS))), Refusal::HeadTooLarge);
+}
+
+#[test]
+fn other_methods_are_complete_heads_whatever_their_target() {
+    for other in ["OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", "get / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        assert_eq!(head(other).method, Method::Other);
+    }
+    assert!(head("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").body);
+    assert!(!head("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").body);
+}
+
+#[test]
+fn every_cut_of_a_good_head_is_partial() {
+    let whole = "\r\nGET /a?b HTTP/1.1\r\nHost: img.org\r\nConnection: close\r\n\r\n";
+    for cut in 0..whole.len() {
+        assert_eq!(parse(&whole.as_bytes()[..cut]), Parsed::Partial, "cut at {cut}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics_and_a_target_is_safe(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut request = b"GET ".to_vec();
+        request.extend(bytes);
+        request.extend(b" HTTP/1.1\r\nHost: a\r\n\r\n");
+        if let Parsed::Complete(head, _) = parse(&request) {
+            prop_assert_eq!(head.target[0], b'/');
+            prop_assert!(head.target.iter().all(|&byte| is_target_byte(byte)));
+        }
+    }
+}
