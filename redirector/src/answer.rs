@@ -71,8 +71,8 @@ pub struct View<'a, R: Rng> {
     pub routes: &'a Routes,
     /// The static files.
     pub statics: &'a Statics,
-    /// The stats pages' path, where they are served here.
-    pub stats_uri: Option<&'a [u8]>,
+    /// The stats pages, where this process knows of any.
+    pub stats: Option<&'a Stats>,
     /// How the request came.
     pub scheme: Scheme,
     /// `Date: …` and CRLF.
@@ -112,8 +112,14 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
     if let Some(file) = view.statics.get(head.target) {
         return send_file(file, head, view, out);
     }
-    if !aside_refused && view.stats_uri.is_some_and(|uri| is_stats(head.target, uri)) {
-        return Outcome::Aside { keep_alive: head.keep_alive && !head.body && !view.draining };
+    if !aside_refused
+        && let Some(stats) = view.stats
+        && let Some(rest) = stats.named_by(head.target)
+    {
+        return match &stats.elsewhere {
+            None => Outcome::Aside { keep_alive: head.keep_alive && !head.body && !view.draining },
+            Some(url) => send_elsewhere(url, rest, head, view, out),
+        };
     }
     let mut buffer = [0; MAX_HOST];
     // HTTP/1.0 may name no host: then it is the host of no farm.
@@ -153,9 +159,26 @@ fn connection(head: &Head<'_>, may_stay: bool, draining: bool, out: &mut Vec<u8>
     }
 }
 
-/// `/stats`, `/stats.json`, `/stats/events` where the path is `/stats`.
-fn is_stats(target: &[u8], uri: &[u8]) -> bool {
-    target.starts_with(uri) && matches!(target.get(uri.len()), None | Some(b'?' | b'.' | b'/'))
+/// Where the stats pages are.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    /// Their path.
+    pub uri: Box<[u8]>,
+    /// The same path on another host, if they are not made in this process.
+    pub elsewhere: Option<Box<[u8]>>,
+}
+
+impl Stats {
+    /// What follows the path in `target`: nothing in `/stats`, `.json` in `/stats.json`; none for other targets.
+    fn named_by<'a>(&self, target: &'a [u8]) -> Option<&'a [u8]> {
+        let rest = target.strip_prefix(&*self.uri)?;
+        matches!(rest.first(), None | Some(b'?' | b'.' | b'/')).then_some(rest)
+    }
+}
+
+fn send_elsewhere<R: Rng>(url: &[u8], rest: &[u8], head: &Head<'_>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+    let start = [b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nCache-Control: no-store\r\nLocation: ", url, rest, b"\r\n"].concat();
+    send(&start, b"", head, view, out)
 }
 
 /// DNS and layer-4 checkers ask under a host of no farm, or none.
@@ -227,6 +250,10 @@ mod tests {
     use std::collections::HashMap;
 
     fn ask(request: &[u8]) -> (Outcome, String) {
+        ask_with(request, None)
+    }
+
+    fn ask_with(request: &[u8], elsewhere: Option<&str>) -> (Outcome, String) {
         let farms = serde_json::json!([{"name": "img", "domains": ["img.org"], "servers":
             [{"name": "a", "target": "http://a.org:81/base", "weight": 1, "enable": "on"}]}]);
         let farms = serde_json::from_value(farms).expect("valid farms");
@@ -236,7 +263,7 @@ mod tests {
         let mut view = View {
             routes: &routes,
             statics: &Statics::default(),
-            stats_uri: Some(b"/stats"),
+            stats: Some(&Stats { uri: (*b"/stats").into(), elsewhere: elsewhere.map(|url| url.as_bytes().into()) }),
             scheme: Scheme::Http,
             date: b"",
             draining: false,
@@ -293,6 +320,8 @@ mod tests {
             let (outcome, _) = ask(format!("GET {path} HTTP/1.1\r\nHost: img.org\r\n\r\n").as_bytes());
             assert_eq!(matches!(outcome, Outcome::Aside { .. }), aside, "{path}");
         }
+        let (outcome, text) = ask_with(b"GET /stats.json?x HTTP/1.1\r\nHost: img.org\r\n\r\n", Some("http://stats.org/stats"));
+        assert!(outcome == Outcome::Open && text.contains("Location: http://stats.org/stats.json?x\r\n"), "{text}");
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 //! accept4, recv, send, close. Coalesced: a last answer the client asked for leaves with the FIN in one segment.
 //! Parked: between requests a connection holds no buffer; the thread's own are lent to it for each turn.
 
-use crate::answer::{Outcome, RefusalSlots, View, answer, refuse};
+use crate::answer::{Outcome, RefusalSlots, Stats, View, answer, refuse};
 use crate::counters::Shard;
 use crate::head::{Head, MAX_HEAD, Method, Parsed, parse};
 use crate::routes::Routes;
@@ -45,8 +45,8 @@ pub struct Desk {
     pub routes: Arc<ArcSwap<Routes>>,
     /// The static files.
     pub statics: Arc<ArcSwap<Statics>>,
-    /// The stats pages' path, where they are served here.
-    pub stats_uri: Option<Box<[u8]>>,
+    /// The stats pages, where this process knows of any.
+    pub stats: Option<Stats>,
     /// This thread's counters.
     pub shard: Arc<Shard>,
     /// The refusals' counters.
@@ -234,7 +234,7 @@ impl Connection {
         let mut view = View {
             routes: &routes,
             statics: &statics,
-            stats_uri: desk.stats_uri.as_deref(),
+            stats: desk.stats.as_ref(),
             scheme: Scheme::Http,
             date: &desk.date,
             draining: desk.draining,

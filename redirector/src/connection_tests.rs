@@ -78,7 +78,7 @@ fn desk() -> Desk {
     Desk {
         routes: Arc::new(ArcSwap::from_pointee(routes)),
         statics: Arc::default(),
-        stats_uri: Some(b"/stats".as_slice().into()),
+        stats: Some(Stats { uri: (*b"/stats").into(), elsewhere: None }),
         shard: counters.shard(0),
         refused: RefusalSlots::new(&counters),
         rng,

@@ -18,13 +18,14 @@ pub mod worker;
 pub use settings::{DEFAULT_PORT, Settings};
 pub use worker::Pages;
 
-use answer::RefusalSlots;
+use answer::{RefusalSlots, Stats};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use common::clock::unix_ms;
 use common::listen::Listeners;
 use common::process::{Phase, Shutdown, host_name, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
+use common::target::Scheme;
 use connection::Desk;
 use connections::Deadlines;
 use counters::Counters;
@@ -123,7 +124,7 @@ pub async fn run(
         let desk = Desk {
             routes: routes.clone(),
             statics: statics.clone(),
-            stats_uri: pages.as_ref().and(settings.stats_uri.as_ref()).map(|uri| uri.as_bytes().into()),
+            stats: stats(&settings, pages.is_some()),
             shard: counters.shard(index),
             refused: refused.clone(),
             rng: SmallRng::from_rng(&mut rand::rng()),
@@ -170,6 +171,13 @@ pub async fn run(
         () = stopping => {}
     }
     outcome
+}
+
+/// The stats pages: made here, on the host `stats_url` names, or not known.
+fn stats(settings: &Settings, here: bool) -> Option<Stats> {
+    let uri = settings.stats_uri.as_ref()?.as_bytes().into();
+    let url = settings.stats_url.as_ref().map(|url| url.origin(Scheme::Http).into_bytes().into());
+    (here || url.is_some()).then(|| Stats { uri, elsewhere: url.filter(|_| !here) })
 }
 
 /// Keeps the static files as they are on disk.

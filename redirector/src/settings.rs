@@ -4,6 +4,7 @@ use crate::statics::{StaticName, StaticSettings};
 use common::farm::Name;
 use common::listen::ListenAddress;
 use common::settings::{Global, Network, duration, list, networks, non_empty, number, path, positive_duration};
+use common::target::Target;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub statics: Option<StaticSettings>,
     /// The stats pages' path; none: off.
     pub stats_uri: Option<String>,
+    /// Where a redirector without stats pages sends those who ask for them.
+    pub stats_url: Option<Target>,
     /// Who may see them.
     pub stats_allow: Vec<Network>,
     /// From a head's first byte to its last.
@@ -57,6 +60,7 @@ impl Settings {
             threads: global.get("threads", number(1usize, 1024)).unwrap_or(cores),
             statics: global.get("static_dir", path).map(|folder| StaticSettings { folder, names }),
             stats_uri,
+            stats_url: global.get("stats_url", str::parse::<Target>),
             stats_allow: global.get("stats_allow", networks).unwrap_or_else(Network::private),
             client_timeout: global.get("client_timeout", positive_duration).unwrap_or(Duration::from_secs(5)),
             keepalive_timeout: global.get("keepalive_timeout", positive_duration).unwrap_or(Duration::from_secs(65)),
