@@ -1,7 +1,7 @@
 //! What every program of rbalancer does the same: common arguments, logging, signals, exit codes.
 
 use crate::ini::Problem;
-use crate::settings::Problems;
+use crate::settings::{Global, Problems};
 use crate::store::RedisAddress;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -29,6 +29,19 @@ pub struct CommonArgs {
 }
 
 impl CommonArgs {
+    /// What a daemon begins with: no password in sight, and `[global]` of the file, whose farms are not its own.
+    ///
+    /// # Errors
+    /// When `--redis` holds a password or the file cannot be read.
+    pub fn open(&self) -> Result<Global, Problems> {
+        self.refuse_password()?;
+        let global = Global::load(self.config.as_deref())?;
+        if global.has_farms() {
+            tracing::info!("farms in the file are not used: they come from the store, see `rbalancer apply`");
+        }
+        Ok(global)
+    }
+
     /// Refuses a password on the command line, where every user of the machine can read it.
     ///
     /// # Errors

@@ -10,44 +10,7 @@ fn load(text: &str) -> Result<Conf, String> {
 }
 
 /// As operators of the first rbalancer wrote it.
-const CANONICAL: &str = "
-    [global]
-    port = 9998              # Listening port.
-    static_dir=/var/www/
-
-    [farms]
-    list=stc,img 
-
-    ; config for ``img`` farm 
-    [img]
-    list=srv1,srv2
-    domain=img.org.domain.cdn.com   ;original domain 
-
-    [srv1] 
-    domain=http://img1.org.domain.cdn.com
-    weight=20
-    enable=on
-
-    [srv2]
-    domain=http://img2.org.domain.cdn.com
-    weight=10
-    enable=on
-
-
-    ; config for ``stc`` farm
-    [stc] 
-    list=srv3,srv4
-    domain=stc.org.domain.cdn.com
-
-    [srv3] 
-    domain=http://img1.org.domain.cdn.com
-    weight=10
-    enable=on
-    [srv4]
-    domain=http://img2.org.domain.cdn.com
-    weight=10
-    enable=off
-";
+const CANONICAL: &str = include_str!("canonical.conf");
 
 #[test]
 fn the_canonical_file_means_what_a_person_reads_in_it() {

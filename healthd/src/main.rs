@@ -4,7 +4,6 @@ use clap::Parser;
 use common::admin::{Admin, HEALTHD_PORT};
 use common::farm::Name;
 use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
-use common::settings::Global;
 use common::store::{Redis, Store};
 use healthd::Settings;
 use std::process::ExitCode;
@@ -30,11 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
-    args.common.refuse_password()?;
-    let mut global = Global::load(args.common.config.as_deref())?;
-    if global.has_farms() {
-        tracing::info!("farms in the file are not used: they come from the store, see `rbalancer apply`");
-    }
+    let mut global = args.common.open()?;
     let settings = Settings::take(&mut global, args.id);
     let admin = Admin::take(&mut global, HEALTHD_PORT);
     let redis = global.redis_needed(args.common.redis);

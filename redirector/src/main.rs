@@ -4,7 +4,6 @@ use clap::Parser;
 use common::admin::{Admin, REDIRECTOR_PORT};
 use common::listen::{self, ListenAddress};
 use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
-use common::settings::Global;
 use common::socket::Sharing;
 use common::store::{Redis, Store};
 use redirector::{Doors, Settings};
@@ -31,11 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
-    args.common.refuse_password()?;
-    let mut global = Global::load(args.common.config.as_deref())?;
-    if global.has_farms() {
-        tracing::info!("farms in the file are not used: they come from the store, see `rbalancer apply`");
-    }
+    let mut global = args.common.open()?;
     let settings = Settings::take(&mut global, args.listen);
     let redis = global.redis_needed(args.common.redis);
     let admin = Admin::take(&mut global, REDIRECTOR_PORT);

@@ -4,9 +4,8 @@ use anyhow::Context;
 use clap::Parser;
 use common::listen::{self, ListenAddress};
 use common::process::{self, CommonArgs, Failure};
-use common::settings::Global;
 use common::socket::Sharing;
-use common::store::{Redis, RedisSettings, Store};
+use common::store::{Redis, Store};
 use statsd::Settings;
 use std::process::ExitCode;
 
@@ -31,12 +30,11 @@ fn main() -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<(), Failure> {
-    args.common.refuse_password()?;
-    let (settings, redis) = settings(args)?;
-    if args.test {
-        tracing::info!("the settings are good");
-        return Ok(());
-    }
+    let mut global = args.common.open()?;
+    let settings = Settings::take(&mut global);
+    let redis = global.redis_needed(args.common.redis.clone());
+    let settings = Settings { bind: args.listen.unwrap_or(settings.bind), ..global.finish(settings)? };
+    let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
     let listeners = listen::bind(settings.bind, 1, Sharing::Exclusive)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
@@ -44,19 +42,4 @@ fn start(args: &Args) -> Result<(), Failure> {
         statsd::run(listeners, Store::Redis(Redis::pooled(&redis)).reader(), settings, shutdown).await
     })?;
     Ok(())
-}
-
-fn settings(args: &Args) -> Result<(Settings, RedisSettings), Failure> {
-    let mut global = Global::load(args.common.config.as_deref())?;
-    let mut settings = Settings::take(&mut global);
-    settings.bind = args.listen.unwrap_or(settings.bind);
-    let redis = global.redis(args.common.redis.clone());
-    if redis.is_none() {
-        global.problem("no redis: give --redis URL, RBALANCER_REDIS_URL or redis in [global]".into());
-    }
-    if global.has_farms() {
-        tracing::info!("farms in the file are not used by a daemon: they come from the store (`rbalancer apply`)");
-    }
-    let redis = global.finish(redis)?.context("no redis")?;
-    Ok((settings, redis))
 }
