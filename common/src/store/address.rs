@@ -100,7 +100,9 @@ fn info(url: &str) -> Result<ConnectionInfo, String> {
         .set_nodelay(true)
         .set_keepalive(TcpKeepalive::new().with_time(PEER_TIMEOUT).with_interval(Duration::from_secs(1)))
         .set_user_timeout(PEER_TIMEOUT);
-    Ok(info.set_tcp_settings(tcp))
+    // The library's name is a command more at every dial, and one more to allow.
+    let redis = info.redis_settings().clone().set_skip_set_lib_name();
+    Ok(info.set_tcp_settings(tcp).set_redis_settings(redis))
 }
 
 /// `HOST`, `HOST:PORT`, `[IPV6]:PORT`.
