@@ -26,12 +26,16 @@ impl Guarded {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let shipped = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/redis/users.acl")).expect("the file");
-        let users = ROLES.iter().fold(shipped, |users, role| users.replace(&format!("#SHA256-OF-THE-PASSWORD-OF-{role}"), &format!(">{role}")));
+        let users =
+            ROLES.iter().fold(shipped, |users, role| users.replace(&format!("#SHA256-OF-THE-PASSWORD-OF-{role}"), &format!(">{role}")));
         assert!(!users.contains("SHA256-OF"), "a role has no password: {users}");
         let users = users + "user default off\nuser admin on >admin ~* &* +@all\n";
         let (file, port) = (write(directory.path(), "users.acl", users), port::free());
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--aclfile", &file]).arg("--dir").arg(directory.path());
+        command
+            .args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--aclfile", &file])
+            .arg("--dir")
+            .arg(directory.path());
         let process = Process::spawn("redis-server", command);
         process.wait_for_line("eady to accept connections", START);
         ROLES.iter().for_each(|role| drop(write(directory.path(), role, format!("{role}\n"))));
@@ -111,7 +115,11 @@ fn each_role_works_under_its_own_user_and_passwords_change_without_a_restart() {
 #[test]
 fn each_role_is_refused_what_is_not_its_own() {
     let redis = Guarded::start();
-    redis.ask("admin", "admin", &["HSET {rbalancer}:generation table 1", "SET {rbalancer}:table:1 x", "ZADD {rbalancer}:count:base 1 img/a"]);
+    redis.ask(
+        "admin",
+        "admin",
+        &["HSET {rbalancer}:generation table 1", "SET {rbalancer}:table:1 x", "ZADD {rbalancer}:count:base 1 img/a"],
+    );
     let id = "0123456789abcdef0123456789abcdef";
     let (table, overrides) = ("SETRANGE {rbalancer}:table:1 0 y", "HSET {rbalancer}:overrides img/a x");
     let (publish, health) = ("HSET {rbalancer}:generation table 2", "HSET {rbalancer}:health:watcher x y");
