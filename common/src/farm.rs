@@ -260,6 +260,11 @@ impl Farms {
         self.0.iter()
     }
 
+    /// The farm at `index` of the order.
+    pub fn get(&self, index: usize) -> Option<&Farm> {
+        self.0.get(index)
+    }
+
     /// How many farms there are.
     pub fn len(&self) -> usize {
         self.0.len()

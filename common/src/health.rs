@@ -4,6 +4,7 @@ use crate::check::CheckKey;
 use crate::clock::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a prober holds of one check.
@@ -83,7 +84,7 @@ impl View {
 /// All views a reader follows, kept current by [`Views::take`].
 #[derive(Debug, Clone, Default)]
 pub struct Views {
-    views: BTreeMap<String, View>,
+    views: BTreeMap<String, Arc<View>>,
 }
 
 impl Views {
@@ -92,12 +93,14 @@ impl Views {
         self.views.iter().map(|(id, view)| (id.clone(), view.read_to)).collect()
     }
 
-    /// Takes in what the store answered at `now`. True if any finding changed.
-    pub fn take(&mut self, changes: ViewChanges, now: Instant) -> bool {
+    /// Takes in what the store answered at `now`; the checks whose findings are new.
+    pub fn take(&mut self, changes: ViewChanges, now: Instant) -> Vec<CheckKey> {
         for (id, &sequence) in &changes.sequences {
-            let view = self.views.entry(id.clone()).or_insert_with(|| View { sequence, moved: now, read_to: 0, findings: HashMap::new() });
+            let unknown = || Arc::new(View { sequence, moved: now, read_to: 0, findings: HashMap::new() });
+            let view = self.views.entry(id.clone()).or_insert_with(unknown);
             // A prober's sequence is compared by inequality: one that starts anew is as alive as one that goes on.
             if view.sequence != sequence {
+                let view = Arc::make_mut(view);
                 if sequence < view.sequence {
                     view.read_to = 0;
                 }
@@ -106,15 +109,15 @@ impl Views {
             }
         }
         // A view gone from an emptied store is kept: it goes stale by itself, and the last good state stays.
-        let mut any = false;
+        let mut new = Vec::new();
         for (id, (read_to, findings)) in changes.changed {
-            if let Some(view) = self.views.get_mut(&id) {
+            if let Some(view) = self.views.get_mut(&id).map(Arc::make_mut) {
                 view.read_to = view.read_to.max(read_to);
-                any |= !findings.is_empty();
+                new.extend(findings.keys().cloned());
                 view.findings.extend(findings);
             }
         }
-        any
+        new
     }
 
     /// The probers whose view is fresh at `now`.
@@ -128,11 +131,7 @@ impl Views {
     pub fn merge(&self, now: Instant, window: Duration) -> Health {
         let fresh = self.views.values().any(|view| view.is_fresh(now, window));
         let voters = self.views.values().filter(|view| !fresh || view.is_fresh(now, window));
-        let mut findings: HashMap<CheckKey, Finding> = HashMap::new();
-        for (key, finding) in voters.flat_map(|view| &view.findings) {
-            findings.entry(key.clone()).and_modify(|held| *held = stronger(held, finding).clone()).or_insert_with(|| finding.clone());
-        }
-        Health { findings, fresh }
+        Health { voters: voters.cloned().collect(), fresh }
     }
 }
 
@@ -148,17 +147,17 @@ fn stronger<'a>(left: &'a Finding, right: &'a Finding) -> &'a Finding {
     if (rank(right), right.since, &right.why) < (rank(left), left.since, &left.why) { right } else { left }
 }
 
-/// The merged health of all checks.
+/// The merged health of all checks; merged where it is asked for, so that one change costs its own size.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    findings: HashMap<CheckKey, Finding>,
+    voters: Vec<Arc<View>>,
     fresh: bool,
 }
 
 impl Health {
     /// What is known of one check.
     pub fn of(&self, check: &CheckKey) -> Option<&Finding> {
-        self.findings.get(check)
+        self.voters.iter().filter_map(|view| view.findings.get(check)).reduce(stronger)
     }
 
     /// Whether at least one prober is at work.

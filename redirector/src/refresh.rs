@@ -5,13 +5,14 @@ use crate::counters::Counters;
 use crate::override_file::ByFile;
 use crate::routes::Routes;
 use arc_swap::ArcSwap;
+use common::check::CheckKey;
 use common::farm::{Name, Override, ServerId};
 use common::generation::{self, Alarm, Step, Table};
 use common::health::Views;
 use common::store::{Reader, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +43,13 @@ pub struct InUse {
 /// Shared by the refresher, which writes it, and the flusher, which announces it.
 pub type InUseCell = Arc<Mutex<InUse>>;
 
+/// The part of the routes that is out of date.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Stale {
+    all: bool,
+    farms: BTreeSet<u32>,
+}
+
 /// The refresher's state.
 pub struct Refresher {
     reader: Reader,
@@ -56,10 +64,14 @@ pub struct Refresher {
     /// What this host's own file sets, as it is now.
     by_file: watch::Receiver<ByFile>,
     views: Views,
+    /// How long a view stays fresh: three probing intervals, and no less than [`FRESH`].
+    window: Duration,
     /// Whether the routes were built from a fresh view.
     fresh: Vec<String>,
-    /// Whether something was taken in that the routes do not show yet: a poll can end before they are rebuilt.
-    stale: bool,
+    /// What of the routes does not show yet what was taken in: a poll can end before they are rebuilt.
+    stale: Stale,
+    /// The farms that each check speaks for, by their place in the table.
+    watchers: HashMap<CheckKey, Vec<u32>>,
     reachable: bool,
     rng: SmallRng,
 }
@@ -87,8 +99,10 @@ impl Refresher {
             overrides_generation: 0,
             by_file,
             views: Views::default(),
+            window: FRESH,
             fresh: Vec::new(),
-            stale: false,
+            stale: Stale::default(),
+            watchers: HashMap::new(),
             reachable: true,
             rng: SmallRng::from_rng(&mut rand::rng()),
         }
@@ -111,6 +125,7 @@ impl Refresher {
                 () = hints.next() => tokio::time::sleep_until((began + GAP).into()).await,
                 Ok(()) = by_file.changed() => {
                     // The store may be away: what the file says is in force at once.
+                    self.stale.all = true;
                     self.rebuild(Instant::now());
                     self.tell(None);
                 }
@@ -142,11 +157,14 @@ impl Refresher {
         // Health that cannot be read holds back no table: the last known stays.
         let changes = self.reader.health(&self.views.read_to()).await;
         let now = Instant::now();
-        let outcome = changes.map(|changes| self.stale |= self.views.take(changes, now));
-        let fresh = self.views.fresh(now, self.window());
-        self.stale |= fresh != self.fresh;
+        let outcome = changes.map(|changes| {
+            let changed = self.views.take(changes, now);
+            self.stale.farms.extend(changed.iter().filter_map(|check| self.watchers.get(check)).flatten());
+        });
+        let fresh = self.views.fresh(now, self.window);
+        self.stale.all |= fresh != self.fresh;
         self.fresh = fresh;
-        if self.stale {
+        if self.stale != Stale::default() {
             self.rebuild(now);
         }
         self.tell(alarm.as_ref());
@@ -160,14 +178,27 @@ impl Refresher {
         {
             tracing::warn!("{error:#}; a restart without the store would start without a table");
         }
+        self.hold(table);
+    }
+
+    fn hold(&mut self, table: Table) {
+        self.watchers.clear();
+        let mut shortest: Option<Duration> = None;
+        for (index, farm) in (0..).zip(table.farms.iter()) {
+            for check in farm.servers.iter().filter_map(|server| server.check.as_ref()) {
+                self.watchers.entry(check.key()).or_default().push(index);
+                shortest = Some(shortest.map_or(check.inter, |held| held.min(check.inter)));
+            }
+        }
+        self.window = shortest.map_or(FRESH, |inter| (3 * inter).max(FRESH));
         self.table = Some(table);
-        self.stale = true;
+        self.stale.all = true;
     }
 
     /// Takes over the table the last run wrote down, so that this one answers without the store.
     pub fn adopt(&mut self, table: Table) {
         tracing::info!(generation = table.stamp.table, "starting from the last good table on disk");
-        self.table = Some(table);
+        self.hold(table);
         self.rebuild(Instant::now());
         self.tell(None);
     }
@@ -175,25 +206,23 @@ impl Refresher {
     async fn take_overrides(&mut self, offered: u64) -> Result<(), StoreError> {
         if self.overrides_generation != offered {
             self.overrides = self.reader.overrides().await?;
-            (self.overrides_generation, self.stale) = (offered, true);
+            (self.overrides_generation, self.stale.all) = (offered, true);
         }
         Ok(())
     }
 
-    /// How long a view stays fresh: three probing intervals, and no less than [`FRESH`].
-    fn window(&self) -> Duration {
-        let checks = self.table.iter().flat_map(|table| table.farms.servers()).filter_map(|(_, server)| server.check.as_ref());
-        checks.map(|check| check.inter).min().map_or(FRESH, |inter| (3 * inter).max(FRESH))
-    }
-
     fn rebuild(&mut self, now: Instant) {
         let Some(table) = &self.table else { return };
-        let health = self.views.merge(now, self.window());
+        let health = self.views.merge(now, self.window);
         let previous = self.routes.load_full();
         let overrides = self.by_file.borrow().over(&self.overrides);
-        let routes = Routes::build(&table.farms, &overrides, &health, &self.counters, &previous, &mut self.rng);
+        let routes = if self.stale.all {
+            Routes::build(&table.farms, &overrides, &health, &self.counters, &previous, &mut self.rng)
+        } else {
+            previous.rebuild(&table.farms, &self.stale.farms, &overrides, &health, &self.counters)
+        };
         self.routes.store(Arc::new(routes));
-        self.stale = false;
+        self.stale = Stale::default();
     }
 
     /// Says what is in use, and logs an alarm when it begins or ends.

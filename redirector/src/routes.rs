@@ -8,15 +8,15 @@ use common::host::Host;
 use common::tally::CountKey;
 use common::target::{Scheme, Target};
 use rand::Rng;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 /// Everything an answer needs to know of the farms.
 #[derive(Debug, Default)]
 pub struct Routes {
-    farms: Vec<FarmRoute>,
-    hosts: HashMap<Host, u32>,
+    farms: Vec<Arc<FarmRoute>>,
+    hosts: Arc<HashMap<Host, u32>>,
     /// Whether there is a table at all; without one every request is answered 503.
     pub ready: bool,
 }
@@ -85,21 +85,31 @@ impl Routes {
         rng: &mut impl Rng,
     ) -> Self {
         let positions: HashMap<&Name, &Arc<AtomicU32>> = previous.farms.iter().map(|farm| (&farm.name, &farm.position)).collect();
-        let mut routes = Self { farms: Vec::with_capacity(farms.len()), hosts: HashMap::new(), ready: true };
-        for farm in farms.iter() {
+        let mut hosts = HashMap::new();
+        let route = |(index, farm): (usize, &Farm)| {
             // A random start, so that many processes do not begin with the same server.
             let position = positions.get(&farm.name).map_or_else(|| Arc::new(AtomicU32::new(rng.next_u32())), |held| (*held).clone());
-            for host in &farm.domains {
-                routes.hosts.insert(host.clone(), routes.farms.len() as u32);
+            hosts.extend(farm.domains.iter().map(|host| (host.clone(), index as u32)));
+            Arc::new(FarmRoute::build(farm, overrides, health, counters, position))
+        };
+        let farms = farms.iter().enumerate().map(route).collect();
+        Self { farms, hosts: Arc::new(hosts), ready: true }
+    }
+
+    /// The same table with the farms at `changed` made anew: a turn of one server costs its farm, not the table.
+    pub fn rebuild(
+        &self,
+        farms: &Farms,
+        changed: &BTreeSet<u32>,
+        overrides: &HashMap<ServerId, Override>,
+        health: &Health,
+        counters: &Counters,
+    ) -> Self {
+        let mut routes = Self { farms: self.farms.clone(), hosts: self.hosts.clone(), ready: self.ready };
+        for &index in changed {
+            if let Some((route, farm)) = routes.farms.get_mut(index as usize).zip(farms.get(index as usize)) {
+                *route = Arc::new(FarmRoute::build(farm, overrides, health, counters, route.position.clone()));
             }
-            routes.farms.push(FarmRoute {
-                name: farm.name.clone(),
-                head: head_of(farm, farm.cache_control.as_str()),
-                last_resort: head_of(farm, "no-store"),
-                keepalive: farm.keepalive,
-                choice: choose(farm, overrides, health, counters, &position),
-                position,
-            });
         }
         routes
     }
@@ -107,11 +117,22 @@ impl Routes {
     /// The farm of a normalised host.
     #[inline]
     pub fn farm(&self, host: &[u8]) -> Option<&FarmRoute> {
-        self.hosts.get(host).map(|&index| &self.farms[index as usize])
+        self.hosts.get(host).map(|&index| &*self.farms[index as usize])
     }
 }
 
 impl FarmRoute {
+    fn build(farm: &Farm, overrides: &HashMap<ServerId, Override>, health: &Health, counters: &Counters, position: Arc<AtomicU32>) -> Self {
+        Self {
+            name: farm.name.clone(),
+            head: head_of(farm, farm.cache_control.as_str()),
+            last_resort: head_of(farm, "no-store"),
+            keepalive: farm.keepalive,
+            choice: choose(farm, overrides, health, counters, &position),
+            position,
+        }
+    }
+
     /// The head of the answer and the destination for one request; none if no server is live.
     #[inline]
     pub fn pick(&self, rng: &mut impl Rng) -> Option<(&[u8], &Destination)> {
@@ -201,7 +222,6 @@ mod tests {
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
-    use std::collections::BTreeSet;
     use std::time::{Duration, Instant};
 
     fn check(server: usize) -> Check {
@@ -279,6 +299,16 @@ mod tests {
         assert_eq!(reached(&build(&two, &drained, &Health::default())), set(&["s1"]));
         let forced = by_hand(Override { force: Some(Force::Up), ..Override::default() });
         assert_eq!(reached(&build(&two, &forced, &health(&[State::Down, State::Up]))), set(&["s0", "s1"]));
+    }
+
+    #[test]
+    fn a_farm_made_anew_is_as_if_all_were() {
+        let two = farms(&[ON, ON], &serde_json::json!({}));
+        let (counters, none) = (Counters::new(1), HashMap::new());
+        let first = Routes::build(&two, &none, &Health::default(), &counters, &Routes::default(), &mut SmallRng::seed_from_u64(1));
+        let down = health(&[State::Down, State::Up]);
+        assert_eq!(reached(&first.rebuild(&two, &BTreeSet::from([0, 7]), &none, &down, &counters)), set(&["s1"]));
+        assert_eq!(reached(&first.rebuild(&two, &BTreeSet::new(), &none, &down, &counters)), set(&["s0", "s1"]));
     }
 
     #[test]
