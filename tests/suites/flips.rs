@@ -1,4 +1,5 @@
 //! A server's turn reaches fifty redirectors over a table of ten thousand servers: how soon, and at what price.
+#![allow(clippy::print_stdout, reason = "the figures are what the suite is for")]
 
 use arc_swap::ArcSwap;
 use common::check::CheckKey;
@@ -40,15 +41,15 @@ fn key(server: usize) -> CheckKey {
     serde_json::from_value::<common::check::Check>(check(server)).expect("a check").key()
 }
 
-fn farm(name: String, servers: std::ops::Range<usize>) -> serde_json::Value {
+fn farm(name: &str, servers: std::ops::Range<usize>) -> serde_json::Value {
     let server =
         |n| json!({"name": format!("s{n}"), "target": format!("http://s{n}.test"), "weight": 1, "enable": "on", "check": check(n)});
     json!({"domains": [format!("{name}.test")], "name": name, "servers": servers.map(server).collect::<Vec<_>>()})
 }
 
 fn farms() -> Farms {
-    let turning = (0..TURNING).map(|n| farm(format!("t{n}"), n..n + 1));
-    let others = (TURNING..SERVERS).step_by(100).map(|n| farm(format!("f{n}"), n..n + 100));
+    let turning = (0..TURNING).map(|n| farm(&format!("t{n}"), n..n + 1));
+    let others = (TURNING..SERVERS).step_by(100).map(|n| farm(&format!("f{n}"), n..n + 100));
     serde_json::from_value(turning.chain(others).collect()).expect("farms")
 }
 
@@ -103,10 +104,8 @@ impl Crowd {
         self.report(vec![(key(farm), finding(if up { State::Up } else { State::Down }))]).await;
         let mut taken = vec![None; self.routes.len()];
         while taken.iter().any(Option::is_none) {
-            for refresher in 0..taken.len() {
-                if taken[refresher].is_none() && self.shows(refresher, farm, up) {
-                    taken[refresher] = Some(started.elapsed());
-                }
+            for (refresher, taken) in taken.iter_mut().enumerate().filter(|(_, taken)| taken.is_none()) {
+                *taken = self.shows(refresher, farm, up).then(|| started.elapsed());
             }
             assert!(started.elapsed() < START, "farm {farm} did not turn everywhere: {taken:?}");
             tokio::time::sleep(Duration::from_millis(1)).await;
