@@ -14,7 +14,7 @@ pub use self::redis::Redis;
 use crate::check::CheckKey;
 use crate::clock::UnixMs;
 use crate::farm::{Farms, Name, Override, ServerId};
-use crate::generation::{Stamp, Table};
+use crate::generation::{SCHEMA, Stamp, Table, checksum};
 use crate::health::{Finding, ViewChanges};
 use crate::tally::{CountKey, Totals};
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,10 @@ pub struct Publication {
     pub why: String,
     /// Random, and the same on every try of one publication.
     pub nonce: String,
+    /// Whether the operator insists: readers then take even an empty table.
+    pub forced: bool,
+    /// Whether what was set by hand is dropped in the same step.
+    pub reset: bool,
 }
 
 /// How a publication ended.
@@ -123,6 +127,15 @@ pub struct Publication {
 pub enum Published {
     /// It is in force as this generation.
     Now(u64),
+    /// It was put in force, and has been replaced since: its reply was lost on the way.
+    Replaced {
+        /// The generation it had.
+        mine: u64,
+        /// The generation in force.
+        generation: u64,
+        /// Who published that one.
+        by: String,
+    },
     /// Another publication came first.
     Lost {
         /// The generation in force.
@@ -130,6 +143,61 @@ pub enum Published {
         /// Who published it.
         by: String,
     },
+}
+
+/// A published table as the history lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edition {
+    /// When it was put in force, by the store's clock.
+    pub at: UnixMs,
+    /// What it was published under; the overrides' generation is not kept.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// How many servers it holds.
+    pub servers: u64,
+}
+
+impl Edition {
+    /// What `publication`, written as `json`, will be listed as. The store fills in what it alone knows: the
+    /// generation and the time.
+    fn of(publication: &Publication, json: &[u8]) -> Self {
+        let stamp = Stamp {
+            table: 0,
+            overrides: 0,
+            checksum: checksum(json),
+            cluster: publication.cluster.clone(),
+            schema: SCHEMA,
+            min_reader: SCHEMA,
+            nonce: publication.nonce.clone(),
+            by: publication.by.clone(),
+            why: publication.why.clone(),
+            forced: publication.forced,
+            farms: Some(publication.farms.len() as u64),
+        };
+        Self { at: 0, stamp, servers: publication.farms.servers().count() as u64 }
+    }
+}
+
+/// How many of the store's copies hold what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copies {
+    /// Those that said so in time.
+    pub acknowledged: u64,
+    /// Those that are connected.
+    pub connected: u64,
+}
+
+/// The store's answer to a command of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing.
+    Nil,
+    /// A number.
+    Number(i64),
+    /// A text.
+    Text(String),
+    /// Several answers; a map is a list of keys and values in turn.
+    List(Vec<Answer>),
 }
 
 /// What a prober writes in one go.
@@ -222,6 +290,10 @@ impl Reader {
         totals() -> Totals;
         /// The latest `count` events, newest first.
         events(count: usize) -> Vec<Event>;
+        /// The tables kept, newest first, the one in force included.
+        history() -> Vec<Edition>;
+        /// The store's clock: what the end of an override is measured in.
+        time() -> UnixMs;
     }
 
     /// Hints that something was published. One may be missed: the poll of [`Reader::stamp`] is the truth.
@@ -264,8 +336,23 @@ impl Operator {
     verbs! {
         /// Puts a table in force if the expected generation still is.
         publish(publication: &Publication) -> Published;
-        /// Sets an override, or clears it with none.
+        /// Sets what `value` names over what is set already (see [`Override::over`]), or clears all with none.
         set_override(id: &ServerId, value: Option<&Override>, event: &Event) -> ();
+        /// How many of the store's connected copies hold all that was written up to now; none where it has none.
+        copies() -> Option<Copies>;
+        /// Makes every kind of write an operator needs, none with an effect: refused if one of them is.
+        try_writes() -> ();
+    }
+
+    /// Asks the store's server itself, in its own words.
+    ///
+    /// # Errors
+    /// As any verb; [`StoreError::Refused`] by a store that has no server.
+    pub async fn ask(&self, command: &[&str]) -> Result<Answer, StoreError> {
+        match &self.0 {
+            Store::Redis(store) => store.ask(command).await,
+            Store::Memory(_) => Err(StoreError::Refused { at: "memory".into(), why: "there is no server to ask".into() }),
+        }
     }
 }
 

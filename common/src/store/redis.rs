@@ -1,5 +1,6 @@
 //! The store on Redis: each verb as a pipeline or a script over a [`Link`].
 
+mod operate;
 mod read;
 mod write;
 
