@@ -27,13 +27,17 @@ pub(super) fn own(tried: Result<(), StoreError>) -> Line {
     match tried {
         Ok(()) => Line::ok("this user may write what `rbalancer apply` writes"),
         Err(StoreError::Refused { why, .. }) => {
-            let remedy = match why.split([':', ' ', '[']).find(|word| word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase())) {
-                Some("NOPERM") => "connect as a user with the operator's rights, see deploy/redis",
-                Some("READONLY") => "this is a replica: point --redis at the primary",
-                Some("OOM") => "Redis is full: raise maxmemory",
-                Some("MISCONF") => "Redis cannot save: look into its log",
-                _ => "see what Redis says",
-            };
+            // Several refusals have the same cause: the first one says it.
+            let why = why.split("error: ").nth(1).and_then(|rest| rest.split(')').next()).unwrap_or(&why);
+            let kind = why.to_ascii_lowercase();
+            let remedies = [
+                ("noperm", "connect as a user with the operator's rights, see deploy/redis"),
+                ("readonly", "this is a replica: point --redis at the primary"),
+                ("oom", "Redis is full: raise maxmemory"),
+                ("misconf", "Redis cannot save: look into its log"),
+                ("noreplicas", "start the replicas, or lower min-replicas-to-write"),
+            ];
+            let remedy = remedies.iter().find(|(word, _)| kind.contains(word)).map_or("see what Redis says", |(_, remedy)| remedy);
             Line::wrong(format!("this user cannot write what `rbalancer apply` writes ({why})"), remedy)
         }
         Err(error) => Line::wrong(format!("trying to write failed: {error}"), "ask again"),
@@ -98,7 +102,7 @@ mod tests {
     #[test]
     fn the_operators_own_trouble_names_its_remedy() {
         assert_eq!(own(Ok(())).level, Level::Ok);
-        let line = own(Err(refused("Pipeline failure: [NOPERM: this user has no permissions]")));
+        let line = own(Err(refused("Pipeline failure: [(Index 0, error: NoPerm: no permissions to run 'set')]")));
         assert!(line.level == Level::Wrong && line.remedy.contains("deploy/redis"), "{line:?}");
         assert!(own(Err(refused("OOM: command not allowed"))).remedy.contains("maxmemory"));
     }

@@ -4,8 +4,11 @@ use super::{Redis, content};
 use crate::store::{Answer, Copies, StoreError};
 use redis::{Value, pipe};
 
-/// How long copies may take to say that they hold a write: less than a call may take.
-const COPIES_MS: u64 = 800;
+/// How long copies may take to say that they hold a write, in one call: a pooled one is given up after 500 ms.
+const COPIES_MS: u64 = 350;
+
+/// How often they are asked: about a second in all.
+const COPIES_ASKED: usize = 3;
 
 /// How long what was written only to be waited for stays.
 const MARK_MS: u64 = 1000;
@@ -23,7 +26,13 @@ impl Redis {
         // it gets one. Copies take writes in order.
         call.cmd("SET").arg(self.keys.staging("mark")).arg("").arg("PX").arg(MARK_MS).ignore();
         call.cmd("WAIT").arg(connected).arg(COPIES_MS);
-        let (acknowledged,): (u64,) = self.writing.pipeline(&call).await?;
+        let mut acknowledged = 0;
+        for _ in 0..COPIES_ASKED {
+            (acknowledged,) = self.writing.pipeline(&call).await?;
+            if acknowledged >= connected {
+                break;
+            }
+        }
         Ok(Some(Copies { acknowledged: acknowledged.min(connected), connected }))
     }
 
