@@ -1,12 +1,16 @@
 //! The store: where the roles meet. Its verbs are grouped by who may use them, so that a role that is handed a
 //! [`Reader`] cannot even compile a write. The ACL users of a Redis mirror the groups.
 
+mod answer;
+mod edition;
 mod keys;
 mod link;
 mod memory;
 mod redis;
 mod scripts;
 
+pub use self::answer::{Answer, Copies};
+pub use self::edition::Edition;
 pub use self::link::{RedisAddress, RedisSettings};
 pub use self::memory::{Memory, Snapshot};
 pub use self::redis::Redis;
@@ -14,7 +18,7 @@ pub use self::redis::Redis;
 use crate::check::CheckKey;
 use crate::clock::UnixMs;
 use crate::farm::{Farms, Name, Override, ServerId};
-use crate::generation::{SCHEMA, Stamp, Table, checksum};
+use crate::generation::{Stamp, Table};
 use crate::health::{Finding, ViewChanges};
 use crate::tally::{CountKey, Totals};
 use serde::{Deserialize, Serialize};
@@ -143,61 +147,6 @@ pub enum Published {
         /// Who published it.
         by: String,
     },
-}
-
-/// A published table as the history lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Edition {
-    /// When it was put in force, by the store's clock.
-    pub at: UnixMs,
-    /// What it was published under; the overrides' generation is not kept.
-    #[serde(flatten)]
-    pub stamp: Stamp,
-    /// How many servers it holds.
-    pub servers: u64,
-}
-
-impl Edition {
-    /// What `publication`, written as `json`, will be listed as. The store fills in what it alone knows: the
-    /// generation and the time.
-    fn of(publication: &Publication, json: &[u8]) -> Self {
-        let stamp = Stamp {
-            table: 0,
-            overrides: 0,
-            checksum: checksum(json),
-            cluster: publication.cluster.clone(),
-            schema: SCHEMA,
-            min_reader: SCHEMA,
-            nonce: publication.nonce.clone(),
-            by: publication.by.clone(),
-            why: publication.why.clone(),
-            forced: publication.forced,
-            farms: Some(publication.farms.len() as u64),
-        };
-        Self { at: 0, stamp, servers: publication.farms.servers().count() as u64 }
-    }
-}
-
-/// How many of the store's copies hold what was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Copies {
-    /// Those that said so in time.
-    pub acknowledged: u64,
-    /// Those that are connected.
-    pub connected: u64,
-}
-
-/// The store's answer to a command of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// Nothing.
-    Nil,
-    /// A number.
-    Number(i64),
-    /// A text.
-    Text(String),
-    /// Several answers; a map is a list of keys and values in turn.
-    List(Vec<Answer>),
 }
 
 /// What a prober writes in one go.

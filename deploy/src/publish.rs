@@ -78,5 +78,6 @@ pub async fn taken(reader: &Reader, uses: impl Fn(&Announcement) -> bool) -> Res
 
 /// Who gives the command, for the history.
 pub fn operator() -> String {
-    format!("{}@{}", std::env::var("USER").unwrap_or_else(|_| "unknown".into()), host_name())
+    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    format!("{}@{}", user.as_deref().unwrap_or("unknown"), host_name())
 }

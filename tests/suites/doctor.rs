@@ -1,4 +1,5 @@
 //! `rbalancer doctor` at the bed of healthy and of sick systems.
+#![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
 
 use rustix::process::Signal;
 use tempfile::TempDir;

@@ -1,4 +1,5 @@
 //! The operator's commands on a real redis-server: what they refuse, what they change, and how they end.
+#![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
 
 use serde_json::Value;
 use std::time::Duration;
