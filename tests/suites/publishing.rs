@@ -2,7 +2,7 @@
 #![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
 
 use common::store::{Answer, Redis, Store};
-use std::time::Instant;
+use std::time::Duration;
 use tempfile::TempDir;
 use tests::process::Process;
 use tests::redis::RedisServer;
@@ -11,8 +11,11 @@ use tests::world::command;
 use tests::{START, eventually};
 use tokio::runtime::{Builder, Runtime};
 
-/// How many times an `apply` is killed, at moments spread over all it does.
-const KILLS: u32 = 24;
+/// How many times an `apply` is killed, at least.
+const KILLS: u32 = 28;
+
+/// How many servers the table has that is then being written: dozens of slices.
+const SERVERS: usize = 2000;
 
 /// A farm of `servers` servers whose name says which table it is of.
 fn conf(servers: usize, table: &str) -> String {
@@ -99,22 +102,30 @@ fn a_redis_that_hangs_in_the_middle_leaves_the_outcome_unknown() {
 #[test]
 fn a_killed_apply_leaves_the_old_table_or_the_new_one() {
     let desk = Desk::new();
-    let tables = [conf(1500, "old"), conf(1500, "new")];
-    let files = [desk.file("old.conf", &tables[0]), desk.file("new.conf", &tables[1])];
-    let began = Instant::now();
+    let files = ["old", "new"].map(|table| desk.file(&format!("{table}.conf"), &conf(SERVERS, table)));
     desk.start(&files[0], "ann").wait(START).expect(0, &[]);
-    let (whole, mut now) = (began.elapsed(), 0);
-    for kill in 1..=KILLS {
-        let next = 1 - now;
-        let process = desk.start(&files[next], "ann");
-        std::thread::sleep(whole * kill / KILLS);
+    let (mut now, mut kept, mut replaced, mut kills) = (0, 0, 0, 0);
+    // At least KILLS, and until some came too early and some too late to stop it.
+    while kills < KILLS || kept == 0 || replaced == 0 {
+        assert!(kills < 10 * KILLS, "{kept} kept the old table, {replaced} had the new one");
+        let (next, held) = (1 - now, desk.redis.keys());
+        let mut process = desk.start(&files[next], "ann");
+        // Some at any moment from the start on, most of them while the table is being written.
+        if !kills.is_multiple_of(4) {
+            while desk.redis.keys() == held && process.is_running() {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(3 * kills % KILLS)));
         drop(process);
-        let held = desk.in_force();
-        let of = |table: usize| held.len() == 1500 && held.iter().all(|domain| domain.ends_with([".old.test", ".new.test"][table]));
-        assert!(of(now) || of(next), "kill {kill}: a mixture of {} servers", held.len());
-        now = if of(next) { next } else { now };
+        let in_force = desk.in_force();
+        let of =
+            |table: usize| in_force.len() == SERVERS && in_force.iter().all(|domain| domain.ends_with([".old.test", ".new.test"][table]));
+        assert!(of(now) || of(next), "kill {kills}: a mixture of {} servers", in_force.len());
+        (now, kept, replaced) = if of(next) { (next, kept, replaced + 1) } else { (now, kept + 1, replaced) };
+        kills += 1;
     }
-    desk.start(&files[1 - now], "ann").wait(START).expect(0, &["in force: 1 farms, 1500 servers"]);
+    desk.start(&files[1 - now], "ann").wait(START).expect(0, &["in force: 1 farms, 2000 servers"]);
 }
 
 #[test]
