@@ -38,7 +38,7 @@ pub async fn apply(
     let kept = if wish.reset { &none } else { &present.overrides };
     let before = Picture { farms: &held, overrides: &present.overrides };
     guard::check(before, Picture { farms: &conf.farms, overrides: kept }, &present.health, wish.force)?;
-    if !agreed(&describe(&held, &conf.farms, &present.overrides, wish.reset))? {
+    if !agreed(&(present.trouble() + &describe(&held, &conf.farms, &present.overrides, wish.reset)))? {
         return Ok("nothing was changed\n".into());
     }
     let publication = Publication {

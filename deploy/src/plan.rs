@@ -17,7 +17,7 @@ pub async fn plan(conf: &Conf, redis: &RedisSettings) -> anyhow::Result<String> 
     let present = Present::read(&Store::Redis(Redis::pooled(redis)).reader()).await?;
     crate::apply::same_cluster(&present, conf)?;
     let held = present.farms();
-    let mut text = describe(&held, &conf.farms, &present.overrides, false);
+    let mut text = present.trouble() + &describe(&held, &conf.farms, &present.overrides, false);
     let overrides = &present.overrides;
     let reasons = reasons(Picture { farms: &held, overrides }, Picture { farms: &conf.farms, overrides }, &present.health);
     if !reasons.is_empty() {

@@ -55,6 +55,14 @@ impl Present {
         }
     }
 
+    /// A line about a table in force that cannot be compared with, because it is damaged; empty otherwise.
+    pub fn trouble(&self) -> String {
+        match &self.table {
+            Some(Err(alarm)) => format!("nothing can be compared with what is in force: {alarm}\n"),
+            _ => String::new(),
+        }
+    }
+
     /// The farms in force; none where there is no good table.
     pub fn farms(&self) -> Farms {
         self.table().map(|table| table.farms.clone()).unwrap_or_default()

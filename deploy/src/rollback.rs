@@ -32,7 +32,7 @@ pub async fn rollback(
     let kept = if wish.reset { &none } else { &present.overrides };
     let before = Picture { farms: &held, overrides: &present.overrides };
     guard::check(before, Picture { farms: &farms, overrides: kept }, &present.health, wish.force)?;
-    if !agreed(&describe(&held, &farms, &present.overrides, wish.reset))? {
+    if !agreed(&(present.trouble() + &describe(&held, &farms, &present.overrides, wish.reset)))? {
         return Ok("nothing was changed\n".into());
     }
     let why = if wish.why.is_empty() { String::new() } else { format!(": {}", wish.why) };

@@ -69,6 +69,17 @@ fn every_way_to_end_has_its_code() {
 }
 
 #[test]
+fn a_damaged_table_is_told_of_and_can_be_replaced() {
+    let desk = Desk::new();
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    desk.redis.order(&format!("SET {{rbalancer}}:table:{} []", desk.generation()));
+    desk.run(&["show"]).expect(1, &["is damaged", "run `rbalancer apply`"]);
+    desk.file("plan", TWO_FARMS, &[]).expect(0, &["nothing can be compared", "is damaged", "+ farm img"]);
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &["in force: 2 farms, 4 servers"]);
+    desk.run(&["rollback"]).expect(1, &["is damaged"]);
+}
+
+#[test]
 fn what_takes_service_away_is_refused_by_name() {
     let desk = Desk::new();
     desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
