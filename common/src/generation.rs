@@ -29,6 +29,12 @@ pub struct Stamp {
     pub by: String,
     /// Why.
     pub why: String,
+    /// Whether the operator insisted: only then may an empty table replace one with farms.
+    #[serde(default)]
+    pub forced: bool,
+    /// How many farms the table holds, so that an empty one is known before it is read; none where it was not noted.
+    #[serde(default)]
+    pub farms: Option<u64>,
 }
 
 /// A table with the stamp it came under.
@@ -59,6 +65,16 @@ pub enum Alarm {
     /// One generation, two contents.
     #[error("generation {0} in the store has another checksum than the one in memory; keeping the one in memory: run `rbalancer apply`")]
     Checksum(u64),
+    /// A table without a farm, where one with farms is in use.
+    #[error(
+        "generation {offered} in the store holds no farm and was published without --force; keeping generation {held}: run `rbalancer rollback`, or apply it with --force if that is meant"
+    )]
+    Empty {
+        /// In memory.
+        held: u64,
+        /// In the store.
+        offered: u64,
+    },
     /// A table of another cluster.
     #[error(
         "the store holds the table of cluster `{offered}`, this is `{held}`; keeping `{held}`: check the redis URL and `cluster` in [global]"
@@ -106,6 +122,10 @@ pub fn step(cluster: &Name, held: Option<&Stamp>, offered: Option<&Stamp>) -> St
     }
     match held {
         None => Step::Fetch,
+        // Where nobody noted how many farms are held, there is at least one: an empty table serves nobody.
+        Some(held) if offered.table > held.table && offered.farms == Some(0) && !offered.forced && held.farms != Some(0) => {
+            Step::Alarm(Alarm::Empty { held: held.table, offered: offered.table })
+        }
         Some(held) if offered.table > held.table => Step::Fetch,
         Some(held) if offered.table < held.table => Step::Alarm(Alarm::Older { held: held.table, offered: offered.table }),
         Some(held) if offered.checksum != held.checksum => Step::Alarm(Alarm::Checksum(held.table)),
@@ -128,7 +148,10 @@ pub fn read_table(stamp: Stamp, json: &[u8]) -> Result<Table, Alarm> {
     if checksum(json) != stamp.checksum {
         return Err(damaged(format!("its checksum does not match ({} bytes)", json.len())));
     }
-    let farms = serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))?;
+    let farms: Farms = serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))?;
+    if let Some(noted) = stamp.farms.filter(|noted| *noted != farms.len() as u64) {
+        return Err(damaged(format!("it holds {} farms where {noted} were noted", farms.len())));
+    }
     Ok(Table { stamp, farms })
 }
 
@@ -147,6 +170,8 @@ mod tests {
             nonce: String::new(),
             by: String::new(),
             why: String::new(),
+            forced: false,
+            farms: None,
         }
     }
 
@@ -166,6 +191,28 @@ mod tests {
         let mut newer = stamp(11, "y", "prod");
         newer.min_reader = SCHEMA + 1;
         assert!(matches!(next(Some(&held), Some(&newer)), Step::Alarm(Alarm::TooNew(_))));
+    }
+
+    #[test]
+    fn an_empty_table_replaces_one_with_farms_only_by_force() {
+        let ours: Name = "prod".parse().expect("valid");
+        let holding = |table: u64, farms: Option<u64>| Stamp { farms, ..stamp(table, "x", "prod") };
+        let empty = holding(11, Some(0));
+        for held in [holding(10, Some(2)), holding(10, None)] {
+            let step = step(&ours, Some(&held), Some(&empty));
+            assert_eq!(step, Step::Alarm(Alarm::Empty { held: 10, offered: 11 }));
+        }
+        let forced = Stamp { forced: true, ..empty.clone() };
+        assert_eq!(step(&ours, Some(&holding(10, Some(2))), Some(&forced)), Step::Fetch);
+        assert_eq!(step(&ours, Some(&holding(10, Some(0))), Some(&empty)), Step::Fetch);
+        // A reader that holds none has nothing to lose.
+        assert_eq!(step(&ours, None, Some(&empty)), Step::Fetch);
+    }
+
+    #[test]
+    fn a_table_with_other_farms_than_noted_is_damaged() {
+        let noted = Stamp { farms: Some(1), ..stamp(1, &checksum(b"[]"), "prod") };
+        assert!(matches!(read_table(noted, b"[]"), Err(Alarm::Damaged { why, .. }) if why.contains("1 were noted")));
     }
 
     #[test]

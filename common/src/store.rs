@@ -2,7 +2,9 @@
 //! [`Reader`] cannot even compile a write. The ACL users of a Redis mirror the groups.
 
 mod address;
+mod answer;
 mod dial;
+mod edition;
 mod hints;
 mod keys;
 mod link;
@@ -11,7 +13,9 @@ mod redis;
 mod scripts;
 
 pub use self::address::{BadRedisAddress, RedisAddress};
+pub use self::answer::{Answer, Copies};
 pub use self::dial::RedisSettings;
+pub use self::edition::Edition;
 pub use self::hints::Hints;
 pub use self::memory::{Memory, Snapshot};
 pub use self::redis::Redis;
@@ -124,6 +128,10 @@ pub struct Publication {
     pub why: String,
     /// Random, and the same on every try of one publication.
     pub nonce: String,
+    /// Whether the operator insists: readers then take even an empty table.
+    pub forced: bool,
+    /// Whether what was set by hand is dropped in the same step.
+    pub reset: bool,
 }
 
 /// How a publication ended.
@@ -131,6 +139,15 @@ pub struct Publication {
 pub enum Published {
     /// It is in force as this generation.
     Now(u64),
+    /// It was put in force, and has been replaced since: its reply was lost on the way.
+    Replaced {
+        /// The generation it had.
+        mine: u64,
+        /// The generation in force.
+        generation: u64,
+        /// Who published that one.
+        by: String,
+    },
     /// Another publication came first.
     Lost {
         /// The generation in force.
@@ -238,6 +255,10 @@ impl Reader {
         totals() -> Totals;
         /// The latest `count` events, newest first.
         events(count: usize) -> Vec<Event>;
+        /// The tables kept, newest first, the one in force included.
+        history() -> Vec<Edition>;
+        /// The store's clock: what the end of an override is measured in.
+        time() -> UnixMs;
     }
 
     /// Hints that something was published. One may be missed: the poll of [`Reader::stamp`] is the truth. On Redis
@@ -267,8 +288,23 @@ impl Operator {
     verbs! {
         /// Puts a table in force if the expected generation still is.
         publish(publication: &Publication) -> Published;
-        /// Sets an override, or clears it with none.
+        /// Sets what `value` names over what is set already (see [`Override::over`]), or clears all with none.
         set_override(id: &ServerId, value: Option<&Override>, event: &Event) -> ();
+        /// How many of the store's connected copies hold all that was written up to now; none where it has none.
+        copies() -> Option<Copies>;
+        /// Makes every kind of write an operator needs, none with an effect: refused if one of them is.
+        try_writes() -> ();
+    }
+
+    /// Asks the store's server itself, in its own words.
+    ///
+    /// # Errors
+    /// As any verb; [`StoreError::Refused`] by a store that has no server.
+    pub async fn ask(&self, command: &[&str]) -> Result<Answer, StoreError> {
+        match &self.0 {
+            Store::Redis(store) => store.ask(command).await,
+            Store::Memory(_) => Err(StoreError::Refused { at: "memory".into(), why: "there is no server to ask".into() }),
+        }
     }
 }
 

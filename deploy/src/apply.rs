@@ -1,69 +1,68 @@
-//! `rbalancer apply`: a file's table into the store, whole or not at all, and who took it.
+//! `rbalancer apply`: a file's table into the store, whole or not at all.
 
 use crate::conf::Conf;
-use common::process::{Failure, host_name, random_id};
-use common::store::{Publication, Published, Reader, Redis, RedisSettings, Store, StoreError};
-use std::time::{Duration, Instant};
+use crate::guard::{self, Picture};
+use crate::plan::describe;
+use crate::present::Present;
+use crate::publish::{operator, publish};
+use anyhow::anyhow;
+use common::process::{Failure, random_id};
+use common::store::{Publication, Redis, RedisSettings, Store};
+use std::collections::HashMap;
 
-/// How long to wait for redirectors to take a table.
-const TAKEN: Duration = Duration::from_secs(3);
-
-/// A redirector silent for longer is not waited for.
-const LIVE_MS: u64 = 5_000;
-
-/// Puts the table of `conf` in force; the lines to print.
-///
-/// # Errors
-/// When Redis does not answer, or another publication came first.
-pub async fn apply(conf: &Conf, redis: &RedisSettings, file: &str) -> Result<String, Failure> {
-    let store = Store::Redis(Redis::pooled(redis));
-    let reader = store.reader();
-    let unknown = |error: StoreError| anyhow::anyhow!("{error}; whether the table was taken is unknown, run `rbalancer show`");
-    let held = reader.stamp().await.map_err(anyhow::Error::from)?;
-    if let Some(other) = held.as_ref().filter(|held| held.cluster != conf.cluster) {
-        let (theirs, ours) = (&other.cluster, &conf.cluster);
-        return Err(anyhow::anyhow!(
-            "this redis holds cluster `{theirs}`, the file is for `{ours}`: check --redis and `cluster` in [global]"
-        )
-        .into());
-    }
-    let publication = Publication {
-        expected: held.map_or(0, |held| held.table),
-        cluster: conf.cluster.clone(),
-        farms: conf.farms.clone(),
-        by: format!("{}@{}", std::env::var("USER").unwrap_or_else(|_| "unknown".into()), host_name()),
-        why: format!("apply {file}"),
-        nonce: random_id(),
-    };
-    // A lost reply is no lost race: the same publication is asked for again under the same nonce.
-    let published = match store.operator().publish(&publication).await {
-        Err(StoreError::TimedOut(_) | StoreError::Unreachable { .. }) => store.operator().publish(&publication).await.map_err(unknown)?,
-        outcome => outcome.map_err(unknown)?,
-    };
-    match published {
-        Published::Lost { generation, by } => Err(Failure::LostRace(format!(
-            "generation {generation} by {by} came first: look at it with `rbalancer show`, then apply again"
-        ))),
-        Published::Now(generation) => {
-            let servers = conf.farms.servers().count();
-            let overrides = reader.overrides().await.map_err(anyhow::Error::from)?.len();
-            let by_hand = if overrides == 0 { String::new() } else { format!("; {overrides} servers keep what was set by hand") };
-            let taken = taken(&reader, generation).await?;
-            Ok(format!("generation {generation} in force: {} farms, {servers} servers{by_hand}\n{taken}\n", conf.farms.len()))
-        }
-    }
+/// What the operator adds to a publication.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Whether it is meant although it takes service away.
+    pub force: bool,
+    /// Whether what was set by hand is dropped.
+    pub reset: bool,
+    /// Why.
+    pub why: String,
 }
 
-/// How many of the live redirectors use `generation`, once all do or the wait is over.
-async fn taken(reader: &Reader, generation: u64) -> anyhow::Result<String> {
-    let began = Instant::now();
-    loop {
-        let replicas = reader.replicas().await?;
-        let live: Vec<_> = replicas.iter().filter(|replica| !replica.said.left && replica.silent_ms < LIVE_MS).collect();
-        let using = live.iter().filter(|replica| replica.said.generation >= generation).count();
-        if using == live.len() || began.elapsed() > TAKEN {
-            return Ok(format!("{using} of {} live redirectors use it", live.len()));
+/// Puts the table of `conf` in force, if `agreed` says yes to the changes; the lines to print.
+///
+/// # Errors
+/// When Redis does not answer, another publication came first, or service would be taken away without insistence.
+pub async fn apply(
+    conf: &Conf,
+    redis: &RedisSettings,
+    wish: &Wish,
+    agreed: impl FnOnce(&str) -> anyhow::Result<bool>,
+) -> Result<String, Failure> {
+    let store = Store::Redis(Redis::pooled(redis));
+    let present = Present::read(&store.reader()).await.map_err(anyhow::Error::from)?;
+    same_cluster(&present, conf)?;
+    let (held, none) = (present.farms(), HashMap::new());
+    let kept = if wish.reset { &none } else { &present.overrides };
+    let before = Picture { farms: &held, overrides: &present.overrides };
+    guard::check(before, Picture { farms: &conf.farms, overrides: kept }, &present.health, wish.force)?;
+    if !agreed(&(present.trouble() + &describe(&held, &conf.farms, &present.overrides, wish.reset)))? {
+        return Ok("nothing was changed\n".into());
+    }
+    let publication = Publication {
+        expected: present.stamp.map_or(0, |stamp| stamp.table),
+        cluster: conf.cluster.clone(),
+        farms: conf.farms.clone(),
+        by: operator(),
+        why: wish.why.clone(),
+        nonce: random_id(),
+        forced: wish.force,
+        reset: wish.reset,
+    };
+    publish(&store, &publication).await
+}
+
+/// Refuses a file that is for another cluster than the one in the store.
+///
+/// # Errors
+/// When it is.
+pub fn same_cluster(present: &Present, conf: &Conf) -> anyhow::Result<()> {
+    match present.stamp.as_ref().map(|stamp| &stamp.cluster) {
+        Some(theirs) if *theirs != conf.cluster => {
+            Err(anyhow!("this redis holds cluster `{theirs}`, the file is for `{}`: check --redis and `cluster` in [global]", conf.cluster))
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        _ => Ok(()),
     }
 }

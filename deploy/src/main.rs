@@ -1,90 +1,68 @@
-//! `rbalancer`: the operator's command. Arguments in, one subcommand, an exit code out.
+//! `rbalancer`: the operator's command. Arguments in, one call, an exit code out.
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use common::farm::Intent;
 use common::listen::ListenAddress;
 use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
 use common::settings::{Global, Problems};
 use common::store::RedisSettings;
+use deploy::arguments::{Arguments, Command, Hand, Publishing};
 use deploy::conf::{self, Conf, Flags};
-use deploy::{apply, demo, show, up};
+use deploy::server::{self, Setting};
+use deploy::{apply, demo, doctor, export, history, plan, rollback, show, up};
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-/// HTTP load balancer that answers every request with a redirect to one live server.
-#[derive(Parser)]
-#[command(name = "rbalancer", version)]
-struct Args {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run everything in this process, state in memory
-    Up {
-        /// Where to listen for clients
-        #[arg(long, value_name = "ADDR:PORT")]
-        listen: Option<ListenAddress>,
-        /// Keep state in memory although a redis is configured
-        #[arg(long)]
-        memory: bool,
-    },
-    /// Run everything with three toy origins, and things to try
-    Demo {
-        /// Where to listen for clients
-        #[arg(long, value_name = "ADDR:PORT")]
-        listen: Option<ListenAddress>,
-    },
-    /// Check a configuration file
-    Check {
-        /// The file
-        file: PathBuf,
-    },
-    /// Put a configuration file's farms in force on Redis
-    #[command(alias = "seed")]
-    Apply {
-        /// The file
-        file: PathBuf,
-        /// Do not ask
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// Show what is in force on Redis
-    Show,
-}
-
 fn main() -> ExitCode {
-    let args = Args::parse();
-    start_logging(args.common.log_format);
-    finish(run(args))
+    let arguments = Arguments::parse();
+    start_logging(arguments.common.log_format);
+    finish(run(arguments))
 }
 
-fn run(args: Args) -> Result<(), Failure> {
-    args.common.refuse_password()?;
-    let common = args.common;
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    arguments.common.refuse_password()?;
     // Clients have threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(anyhow::Error::from)?;
-    runtime.block_on(async {
-        match args.command {
-            Command::Up { listen, memory } => run_up(&common, listen, memory).await,
-            Command::Demo { listen } => run_demo(listen).await,
-            Command::Check { file } => {
-                let conf = conf::load(&file, Flags::default())?;
-                conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                print(&format!("{}: good: {} farms, {} servers\n", file.display(), conf.farms.len(), conf.farms.servers().count()))
-            }
-            Command::Apply { file, yes } => run_apply(&common, &file, yes).await,
-            Command::Show => {
-                let mut global = Global::load(common.config.as_deref())?;
-                let redis = global.redis(common.redis);
-                let redis = global.finish(redis)?;
-                print(&show::show(&needed(redis)?).await?)
-            }
+    runtime.block_on(call(&arguments.common, arguments.command))
+}
+
+async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up { listen, memory } => run_up(common, listen, memory).await,
+        Command::Demo { listen } => run_demo(listen).await,
+        Command::Check { file } => {
+            let conf = load(common, &file)?;
+            print(&format!("{}: good: {} farms, {} servers\n", file.display(), conf.farms.len(), conf.farms.servers().count()))
         }
-    })
+        Command::Plan { file } => {
+            let conf = load(common, &file)?;
+            print(&plan::plan(&conf, &needed(conf.redis.clone())?).await?)
+        }
+        Command::Apply { file, publishing } => {
+            let conf = load(common, &file)?;
+            let (redis, wish) = (needed(conf.redis.clone())?, publishing.wish(|| format!("apply {}", file.display())));
+            print(&apply::apply(&conf, &redis, &wish, |changes| agreed(changes, &redis, &publishing)).await?)
+        }
+        Command::Rollback { back, publishing } => {
+            let (redis, wish) = (redis(common)?, publishing.wish(String::new));
+            print(&rollback::rollback(&redis, back, &wish, |changes| agreed(changes, &redis, &publishing)).await?)
+        }
+        Command::History { format } => print(&history::history(&redis(common)?, format).await?),
+        Command::Show { format } => print(&show::show(&redis(common)?, format).await?),
+        Command::Export => print(&export::export(&redis(common)?).await?),
+        Command::Enable(hand) => set(common, &hand, Setting::Enable(Intent::On)).await,
+        Command::Disable(hand) => set(common, &hand, Setting::Enable(Intent::Off)).await,
+        Command::Drain(hand) => set(common, &hand, Setting::Enable(Intent::Drain)).await,
+        Command::Weight { hand, weight } => set(common, &hand, Setting::Weight(weight)).await,
+        Command::Force { health, hand, time } => set(common, &hand, Setting::Force(health.into(), time)).await,
+        Command::Clear(hand) => set(common, &hand, Setting::Clear).await,
+        Command::Doctor => {
+            let diagnosis = doctor::doctor(&redis(common)?).await;
+            print(&diagnosis.text())?;
+            Ok(diagnosis.verdict()?)
+        }
+    }
 }
 
 async fn run_up(common: &CommonArgs, listen: Option<ListenAddress>, memory: bool) -> Result<(), Failure> {
@@ -117,20 +95,21 @@ async fn run_demo(listen: Option<ListenAddress>) -> Result<(), Failure> {
     Ok(up::run(conf, doors, || demo::conf(&origins, listen), reload, shutdown).await?)
 }
 
-async fn run_apply(common: &CommonArgs, file: &Path, yes: bool) -> Result<(), Failure> {
-    let conf: Conf = conf::load(file, Flags { listen: None, redis: common.redis.clone() })?;
+async fn set(common: &CommonArgs, hand: &Hand, setting: Setting) -> Result<(), Failure> {
+    print(&server::set(&redis(common)?, &hand.server, setting, &hand.why, hand.insist).await?)
+}
+
+fn load(common: &CommonArgs, file: &Path) -> Result<Conf, Problems> {
+    let conf = conf::load(file, Flags { listen: None, redis: common.redis.clone() })?;
     conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let redis = needed(conf.redis.clone())?;
-    let terminal = std::io::stdin().is_terminal();
-    if terminal && !yes {
-        print(&format!("put {} farms of {} in force on {}? [y/N] ", conf.farms.len(), file.display(), redis.address))?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).map_err(anyhow::Error::from)?;
-        if !answer.trim().eq_ignore_ascii_case("y") {
-            return print("nothing changed\n");
-        }
-    }
-    print(&apply::apply(&conf, &redis, &file.display().to_string()).await?)
+    Ok(conf)
+}
+
+/// The Redis of a command that reads no farms.
+fn redis(common: &CommonArgs) -> Result<RedisSettings, Failure> {
+    let mut global = Global::load(common.config.as_deref())?;
+    let redis = global.redis(common.redis.clone());
+    needed(global.finish(redis)?)
 }
 
 fn needed(redis: Option<RedisSettings>) -> Result<RedisSettings, Failure> {
@@ -141,10 +120,25 @@ fn problem(place: &str, message: &str) -> Failure {
     Failure::Config(Problems(vec![common::ini::Problem { file: place.to_owned(), line: None, message: message.to_owned() }]))
 }
 
-/// Writes to standard output; a reader that has gone away is no failure of ours.
+/// Shows the changes and asks for a yes, where somebody is there to be asked.
+fn agreed(changes: &str, redis: &RedisSettings, publishing: &Publishing) -> anyhow::Result<bool> {
+    if publishing.yes || !std::io::stdin().is_terminal() {
+        return Ok(true);
+    }
+    write(&format!("{changes}put this in force on {}? [y/N] ", redis.address))?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
 fn print(text: &str) -> Result<(), Failure> {
+    Ok(write(text)?)
+}
+
+/// Writes to standard output; a reader that has gone away is no failure of ours.
+fn write(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(anyhow::Error::from(error).into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
 }

@@ -1,54 +1,112 @@
-//! `rbalancer show`: what is in force, from the store.
+//! `rbalancer show`: what is in force, from the store, for people or for programs.
 
-use common::health::{State, Views};
+use crate::arguments::Format;
+use crate::moment::utc;
+use crate::plan::words;
+use crate::present::Present;
+use common::farm::{Farm, Server};
+use common::generation::Table;
+use common::health::State;
 use common::store::{Redis, RedisSettings, Store};
-use std::collections::BTreeMap;
+use common::tally::{CountKey, Tally};
+use serde_json::{Value, json};
 use std::fmt::Write;
-use std::time::{Duration, Instant};
 
-/// The table in force with health and totals, as text.
+/// The table in force with health, totals and what is set by hand.
 ///
 /// # Errors
 /// When Redis does not answer, or holds a damaged table.
-pub async fn show(redis: &RedisSettings) -> anyhow::Result<String> {
+pub async fn show(redis: &RedisSettings, format: Format) -> anyhow::Result<String> {
     let reader = Store::Redis(Redis::pooled(redis)).reader();
-    let Some(stamp) = reader.stamp().await? else {
-        return Ok("no table: run `rbalancer apply rbalancer.conf`\n".into());
+    let present = Present::read(&reader).await?;
+    if present.table.is_none() {
+        return Ok(match format {
+            Format::Table => "no table: run `rbalancer apply rbalancer.conf`\n".into(),
+            Format::Json => "null\n".into(),
+        });
+    }
+    let (table, totals) = (present.table()?, reader.totals().await?.sum());
+    let farms: Vec<_> = table.farms.iter().map(|farm| (farm, rows(&present, farm, &totals))).collect();
+    Ok(match format {
+        Format::Table => text(table, &farms),
+        Format::Json => serde_json::to_string_pretty(&document(table, &farms))? + "\n",
+    })
+}
+
+/// One server as it is now.
+struct Row {
+    name: String,
+    domain: String,
+    weight: u16,
+    enable: &'static str,
+    state: &'static str,
+    why: String,
+    redirects: u64,
+    /// What is set by hand, until when, by whom and why.
+    by_hand: Option<String>,
+}
+
+fn rows(present: &Present, farm: &Farm, totals: &Tally) -> Vec<Row> {
+    farm.servers.iter().map(|server| row(present, farm, server, totals)).collect()
+}
+
+fn row(present: &Present, farm: &Farm, server: &Server, totals: &Tally) -> Row {
+    let id = farm.id(server);
+    let hand = present.overrides.get(&id);
+    let finding = server.check.as_ref().and_then(|check| present.health.of(&check.key()));
+    let state = match finding.map(|finding| finding.state) {
+        Some(State::Up) => "up",
+        Some(State::Down) => "down",
+        Some(State::Suspect) => "suspect",
+        Some(State::Abstain) | None => "unknown",
     };
-    let table = reader.table(stamp).await??;
-    let overrides = reader.overrides().await?;
-    let mut views = Views::default();
-    let now = Instant::now();
-    views.take(reader.health(&BTreeMap::new()).await?, now);
-    let health = views.merge(now, Duration::from_secs(5));
-    let totals = reader.totals().await?.sum();
+    let by_hand = hand.and_then(|hand| {
+        let until = hand.until.map(|until| format!(" until {} UTC", utc(until))).unwrap_or_default();
+        let why = if hand.why.is_empty() { String::new() } else { format!(": {}", hand.why) };
+        Some(format!("{}{until} by {}{why}", words(hand)?, hand.by))
+    });
+    Row {
+        name: server.name.to_string(),
+        domain: server.target.to_string(),
+        weight: hand.and_then(|hand| hand.weight).unwrap_or(server.weight).0,
+        enable: hand.and_then(|hand| hand.enable).unwrap_or(server.enable).as_str(),
+        state,
+        why: finding.map(|finding| finding.why.clone()).unwrap_or_default(),
+        redirects: totals.get(&CountKey::Server(id)),
+        by_hand,
+    }
+}
+
+fn domains(farm: &Farm) -> Vec<&str> {
+    farm.domains.iter().map(common::host::Host::as_str).collect()
+}
+
+fn text(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> String {
     let stamp = &table.stamp;
     let mut out = format!("cluster {}  generation {}  by {}  ({})\n", stamp.cluster, stamp.table, stamp.by, stamp.why);
-    for farm in table.farms.iter() {
-        let domains: Vec<&str> = farm.domains.iter().map(common::host::Host::as_str).collect();
-        let _ = writeln!(out, "\n{}  {}  {}", farm.name, domains.join(", "), farm.balance.as_str());
-        for server in &farm.servers {
-            let id = farm.id(server);
-            let hand = overrides.get(&id);
-            let enable = hand.and_then(|hand| hand.enable).unwrap_or(server.enable).as_str();
-            let weight = hand.and_then(|hand| hand.weight).unwrap_or(server.weight);
-            let finding = server.check.as_ref().and_then(|check| health.of(&check.key()));
-            let state = match finding.map(|finding| finding.state) {
-                Some(State::Up) => "up",
-                Some(State::Down) => "down",
-                Some(State::Suspect) => "suspect",
-                Some(State::Abstain) | None => "unknown",
-            };
-            let by_hand = if hand.is_some() { "  set by hand" } else { "" };
-            let redirects = totals.get(&common::tally::CountKey::Server(id));
-            let why = finding.map(|finding| finding.why.as_str()).unwrap_or_default();
-            let _ = writeln!(
-                out,
-                "  {:<16} {:<40} weight {weight:<6} {enable:<6} {state:<8} {redirects:>12}  {why}{by_hand}",
-                server.name.as_str(),
-                server.target.to_string()
-            );
+    for (farm, rows) in farms {
+        let _ = writeln!(out, "\n{}  {}  {}", farm.name, domains(farm).join(", "), farm.balance.as_str());
+        for row in rows {
+            let Row { name, domain, weight, enable, state, why, redirects, by_hand } = row;
+            let by_hand = by_hand.as_ref().map(|words| format!("  set by hand: {words}")).unwrap_or_default();
+            let _ = writeln!(out, "  {name:<16} {domain:<40} weight {weight:<6} {enable:<6} {state:<8} {redirects:>12}  {why}{by_hand}");
         }
     }
-    Ok(out)
+    out
+}
+
+fn document(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> Value {
+    let stamp = &table.stamp;
+    let server = |row: &Row| {
+        let Row { name, domain, weight, enable, state, why, redirects, by_hand } = row;
+        json!({"name": name, "domain": domain, "weight": weight, "enable": enable, "health": state, "reason": why,
+            "redirects": redirects, "by_hand": by_hand})
+    };
+    let farm = |(farm, rows): &(&Farm, Vec<Row>)| {
+        let servers: Vec<_> = rows.iter().map(server).collect();
+        json!({"name": farm.name, "domains": domains(farm), "balance": farm.balance.as_str(), "servers": servers})
+    };
+    let farms: Vec<_> = farms.iter().map(farm).collect();
+    json!({"cluster": stamp.cluster, "generation": stamp.table, "overrides_generation": stamp.overrides, "checksum": stamp.checksum,
+        "by": stamp.by, "why": stamp.why, "farms": farms})
 }

@@ -121,10 +121,13 @@ async fn publish(operator: &Operator, reader: &Reader, conf: &Conf, why: &str) -
         by: "up".into(),
         why: why.to_owned(),
         nonce: random_id(),
+        // The file is all there is: what it says is meant.
+        forced: true,
+        reset: false,
     };
     match operator.publish(&publication).await? {
         Published::Now(_) => Ok(()),
-        Published::Lost { generation, .. } => anyhow::bail!("generation {generation} came first"),
+        Published::Replaced { generation, .. } | Published::Lost { generation, .. } => anyhow::bail!("generation {generation} came first"),
     }
 }
 

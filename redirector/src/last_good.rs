@@ -61,6 +61,8 @@ mod tests {
             nonce: String::new(),
             by: String::new(),
             why: String::new(),
+            forced: false,
+            farms: None,
         };
         let table = Table { stamp, farms: Farms::default() };
         let day = Duration::from_secs(86_400);

@@ -6,6 +6,7 @@ use crate::override_file::ByFile;
 use crate::routes::Routes;
 use arc_swap::ArcSwap;
 use common::check::CheckKey;
+use common::clock::UnixMs;
 use common::farm::{Name, Override, ServerId};
 use common::generation::{self, Alarm, Step, Table};
 use common::health::Views;
@@ -61,6 +62,8 @@ pub struct Refresher {
     table: Option<Table>,
     overrides: HashMap<ServerId, Override>,
     overrides_generation: u64,
+    /// The store's time when the overrides were read; none where none of them ends.
+    read_at: Option<(UnixMs, Instant)>,
     /// What this host's own file sets, as it is now.
     by_file: watch::Receiver<ByFile>,
     views: Views,
@@ -97,6 +100,7 @@ impl Refresher {
             table: None,
             overrides: HashMap::new(),
             overrides_generation: 0,
+            read_at: None,
             by_file,
             views: Views::default(),
             window: FRESH,
@@ -117,6 +121,7 @@ impl Refresher {
             let began = Instant::now();
             let outcome = self.poll().await;
             self.note(&outcome);
+            self.end_overrides(Instant::now());
             // Many redirectors started together do not go on polling together.
             let pause =
                 if self.reachable { POLL.mul_f64(self.rng.random_range(0.9..1.0)) } else { POLL.mul_f64(self.rng.random_range(0.1..1.0)) };
@@ -205,10 +210,29 @@ impl Refresher {
 
     async fn take_overrides(&mut self, offered: u64) -> Result<(), StoreError> {
         if self.overrides_generation != offered {
-            self.overrides = self.reader.overrides().await?;
+            let overrides = self.reader.overrides().await?;
+            // Ends are in the store's time, and carried on by our own monotonic clock.
+            let time = if overrides.values().any(|set| set.until.is_some()) { Some(self.reader.time().await?) } else { None };
+            self.read_at = time.map(|time| (time, Instant::now()));
+            self.overrides = overrides;
             (self.overrides_generation, self.stale.all) = (offered, true);
         }
         Ok(())
+    }
+
+    /// The store's time at `now`.
+    fn store_time(&self, now: Instant) -> UnixMs {
+        self.read_at.map_or(0, |(time, read)| time + now.saturating_duration_since(read).as_millis() as u64)
+    }
+
+    /// Lets go of what was set by hand for a time that is over, whether or not the store answers.
+    fn end_overrides(&mut self, now: Instant) {
+        let time = self.store_time(now);
+        if self.overrides.values().any(|set| set.until.is_some_and(|until| until <= time)) {
+            self.overrides.values_mut().for_each(|set| *set = set.at(time));
+            self.stale.all = true;
+            self.rebuild(now);
+        }
     }
 
     fn rebuild(&mut self, now: Instant) {

@@ -112,7 +112,10 @@ impl Sampler {
         let (replicas, events) = (self.reader.replicas().await?, self.reader.events(EVENTS).await?);
         let health = self.views.merge(Instant::now(), self.window());
         let at = unix_ms();
-        self.overrides.retain(|_, value| value.until.is_none_or(|until| until > at));
+        if self.overrides.values().any(|set| set.until.is_some()) {
+            let time = self.reader.time().await?;
+            self.overrides.values_mut().for_each(|set| *set = set.at(time));
+        }
         Ok(Report::new(Inputs {
             cluster: &self.cluster,
             at,

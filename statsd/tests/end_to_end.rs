@@ -22,7 +22,16 @@ fn farms() -> Farms {
 
 async fn publish(store: &Store) {
     let cluster: Name = "test".parse().expect("valid");
-    let publication = Publication { expected: 0, cluster, farms: farms(), by: "ann".into(), why: "first".into(), nonce: "1".into() };
+    let publication = Publication {
+        expected: 0,
+        cluster,
+        farms: farms(),
+        by: "ann".into(),
+        why: "first".into(),
+        nonce: "1".into(),
+        forced: false,
+        reset: false,
+    };
     assert!(matches!(store.operator().publish(&publication).await, Ok(Published::Now(_))));
 }
 

@@ -27,6 +27,20 @@ pub struct Ended {
     pub lines: Vec<String>,
 }
 
+impl Ended {
+    /// Everything it said.
+    pub fn text(&self) -> String {
+        self.lines.join("\n")
+    }
+
+    /// Fails unless it ended with `code` and said each of `words`.
+    pub fn expect(&self, code: i32, words: &[&str]) {
+        let text = self.text();
+        assert_eq!(self.code, Some(code), "{text}");
+        words.iter().for_each(|word| assert!(text.contains(word), "no `{word}` in:\n{text}"));
+    }
+}
+
 #[derive(Debug, Default)]
 struct Output {
     said: Mutex<Said>,

@@ -87,11 +87,21 @@ impl RedisServer {
         self.number("DBSIZE")
     }
 
+    /// Gives an order that is answered with OK.
+    pub fn order(&self, command: &str) {
+        let answer = self.ask(command).unwrap_or_else(|error| panic!("redis-server does not answer: {error}"));
+        assert_eq!(answer.trim_end(), "+OK", "{command}");
+    }
+
+    /// Its port on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Empties it; how many keys it held.
     pub fn flush(&self) -> u64 {
         let held = self.keys();
-        let answer = self.ask("FLUSHALL").unwrap_or_else(|error| panic!("redis-server does not answer: {error}"));
-        assert_eq!(answer.trim_end(), "+OK");
+        self.order("FLUSHALL");
         held
     }
 

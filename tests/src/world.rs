@@ -53,6 +53,11 @@ impl World {
         publish(&self.redis, &self.directory, configuration);
     }
 
+    /// Runs a command of `rbalancer` on its Redis to its end.
+    pub fn command(&self, arguments: &[&str]) -> Ended {
+        command(&self.redis, &self.directory, arguments)
+    }
+
     /// Where the redirectors answer.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.redirectors.iter().map(|redirector| redirector.address).collect()
@@ -104,11 +109,16 @@ fn publish(redis: &RedisServer, directory: &TempDir, configuration: &str) {
     assert_eq!(ended.code, Some(0), "apply of\n{configuration}\nsaid:\n{}", ended.lines.join("\n"));
 }
 
-/// Runs `rbalancer apply` on a configuration to its end.
+/// Runs `rbalancer apply` on a configuration to its end; whatever it takes away is meant.
 pub fn apply(redis: &RedisServer, directory: &TempDir, configuration: &[u8]) -> Ended {
     let file = up::write(directory.path(), "applied.conf", configuration);
-    let arguments = ["apply", &file, "--redis", &redis.url(), "--yes"];
+    let arguments = ["apply", &file, "--redis", &redis.url(), "--yes", "--force"];
     Process::start("rbalancer", directory.path(), &arguments, &[]).wait(START)
+}
+
+/// Runs a command of `rbalancer` to its end.
+pub fn command(redis: &RedisServer, directory: &TempDir, arguments: &[&str]) -> Ended {
+    Process::start("rbalancer", directory.path(), &[arguments, &["--redis", &redis.url()]].concat(), &[]).wait(START)
 }
 
 fn redirector(redis: &RedisServer, directory: &TempDir, number: usize) -> Daemon {

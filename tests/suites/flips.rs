@@ -69,8 +69,16 @@ impl Crowd {
     async fn gather(settings: &RedisSettings, prober: &RedisSettings) -> Self {
         let prober = Store::Redis(Redis::pooled(prober));
         let cluster: common::farm::Name = "rbalancer".parse().expect("a name");
-        let publication =
-            Publication { expected: 0, cluster: cluster.clone(), farms: farms(), by: "t".into(), why: String::new(), nonce: "n".into() };
+        let publication = Publication {
+            expected: 0,
+            cluster: cluster.clone(),
+            farms: farms(),
+            by: "t".into(),
+            why: String::new(),
+            nonce: "n".into(),
+            forced: false,
+            reset: false,
+        };
         assert!(matches!(prober.operator().publish(&publication).await, Ok(Published::Now(_))));
         let mut crowd = Self { routes: Vec::new(), prober, sequence: 0, _running: JoinSet::new() };
         crowd.report((0..SERVERS).map(|server| (key(server), finding(State::Up))).collect()).await;

@@ -1,9 +1,10 @@
 //! The store's contract, the same suite on both stores: in this process and on a real redis-server.
 
 use common::check::CheckKey;
-use common::farm::{Farms, Intent, Override, ServerId};
+use common::farm::{Farms, Force, Intent, Override, ServerId, Weight};
+use common::generation;
 use common::health::{Checked, Finding, State, Views};
-use common::store::{Announcement, Event, HealthReport, Memory, Publication, Published, Redis, Store};
+use common::store::{Announcement, Answer, Event, HealthReport, Memory, Publication, Published, Redis, Store, StoreError};
 use common::tally::CountKey;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -40,8 +41,12 @@ contracts! {
     an_empty_store_holds_nothing
     a_publication_compares_and_sets
     of_racing_publications_one_wins
+    a_publication_replaced_meanwhile_is_no_lost_race
+    the_last_twenty_tables_are_listed_and_read
+    what_was_set_by_hand_is_dropped_with_the_publication_that_says_so
     a_table_of_any_size_reads_back_whole
     overrides_are_set_counted_and_cleared
+    an_override_keeps_what_was_set_before
     an_override_before_the_first_table_is_counted_too
     health_is_told_once_and_whole_to_newcomers
     a_prober_finds_its_own_view_again
@@ -59,7 +64,8 @@ fn farms(servers: usize) -> Farms {
 
 fn publication(expected: u64, nonce: &str, farms: Farms) -> Publication {
     let cluster = "rbalancer".parse().expect("valid");
-    Publication { expected, cluster, farms, by: format!("{nonce}@host"), why: "because".into(), nonce: nonce.into() }
+    let by = format!("{nonce}@host");
+    Publication { expected, cluster, farms, by, why: "because".into(), nonce: nonce.into(), forced: false, reset: false }
 }
 
 async fn publish(store: &Store, expected: u64, nonce: &str) -> Published {
@@ -69,7 +75,7 @@ async fn publish(store: &Store, expected: u64, nonce: &str) -> Published {
 fn now(published: &Published) -> u64 {
     match published {
         Published::Now(generation) => *generation,
-        Published::Lost { .. } => unreachable!("{published:?}"),
+        Published::Replaced { .. } | Published::Lost { .. } => unreachable!("{published:?}"),
     }
 }
 
@@ -128,11 +134,62 @@ async fn of_racing_publications_one_wins(store: Store) {
     for racer in racers {
         match racer.await.expect("no panic") {
             Published::Now(generation) => won.push(generation),
-            Published::Lost { generation, .. } => lost.push(generation),
+            Published::Replaced { generation, .. } | Published::Lost { generation, .. } => lost.push(generation),
         }
     }
     assert_eq!((won.len(), lost.len()), (1, 7));
     assert!(lost.iter().all(|generation| *generation == won[0]), "{won:?} {lost:?}");
+}
+
+async fn a_publication_replaced_meanwhile_is_no_lost_race(store: Store) {
+    let mine = now(&publish(&store, 0, "mine").await);
+    let theirs = now(&publish(&store, mine, "theirs").await);
+    // The reply to `mine` was lost, and it is asked for again after `theirs`.
+    let replaced = Published::Replaced { mine, generation: theirs, by: "theirs@host".into() };
+    assert_eq!(publish(&store, 0, "mine").await, replaced);
+    assert_eq!(publish(&store, mine, "other").await, Published::Lost { generation: theirs, by: "theirs@host".into() });
+    assert_eq!(store.reader().history().await.expect("an answer").len(), 2);
+}
+
+async fn the_last_twenty_tables_are_listed_and_read(store: Store) {
+    let reader = store.reader();
+    let began = reader.time().await.expect("an answer");
+    let (mut generation, mut published) = (0, Vec::new());
+    for n in 0..25 {
+        let publication = Publication { forced: n == 24, ..publication(generation, &format!("n{n}"), farms(n)) };
+        generation = now(&store.operator().publish(&publication).await.expect("an answer"));
+        published.push(generation);
+    }
+    let history = reader.history().await.expect("an answer");
+    let listed: Vec<u64> = history.iter().map(|edition| edition.stamp.table).collect();
+    assert_eq!(listed, published[5..].iter().rev().copied().collect::<Vec<_>>());
+    let (latest, oldest) = (&history[0], &history[19]);
+    assert_eq!((latest.stamp.by.as_str(), latest.stamp.why.as_str(), latest.stamp.forced), ("n24@host", "because", true));
+    assert_eq!((latest.stamp.farms, latest.servers, oldest.servers, oldest.stamp.forced), (Some(1), 24, 5, false));
+    let ended = reader.time().await.expect("an answer");
+    assert!(history.iter().all(|edition| (began..=ended).contains(&edition.at)), "{began} {history:?} {ended}");
+    // Each is there to be gone back to; the one before them is gone.
+    assert_eq!(reader.table(oldest.stamp.clone()).await.expect("an answer").expect("undamaged").farms, farms(5));
+    let gone = generation::Stamp { table: published[4], ..oldest.stamp.clone() };
+    assert!(reader.table(gone).await.expect("an answer").is_err());
+    let stamp = reader.stamp().await.expect("an answer").expect("a table");
+    assert_eq!(generation::Stamp { overrides: 0, ..stamp }, generation::Stamp { overrides: 0, ..latest.stamp.clone() });
+}
+
+async fn what_was_set_by_hand_is_dropped_with_the_publication_that_says_so(store: Store) {
+    let first = now(&publish(&store, 0, "one").await);
+    let off = Override { enable: Some(Intent::Off), ..Override::default() };
+    store.operator().set_override(&id("img/srv1"), Some(&off), &event("off")).await.expect("an answer");
+    let before = store.reader().stamp().await.expect("an answer").expect("a table").overrides;
+    // One that comes too late drops nothing.
+    let late = Publication { reset: true, ..publication(0, "late", farms(2)) };
+    assert!(matches!(store.operator().publish(&late).await, Ok(Published::Lost { .. })));
+    assert_eq!(store.reader().overrides().await.expect("an answer").len(), 1);
+    let reset = Publication { reset: true, ..publication(first, "two", farms(2)) };
+    now(&store.operator().publish(&reset).await.expect("an answer"));
+    assert!(store.reader().overrides().await.expect("an answer").is_empty());
+    let after = store.reader().stamp().await.expect("an answer").expect("a table").overrides;
+    assert!(after > before, "{after} after {before}");
 }
 
 async fn a_table_of_any_size_reads_back_whole(store: Store) {
@@ -166,6 +223,24 @@ async fn overrides_are_set_counted_and_cleared(store: Store) {
     operator.set_override(&id("img/srv1"), None, &event("cleared")).await.expect("an answer");
     assert!(counted().await > set && reader.overrides().await.expect("an answer").is_empty());
     assert_eq!(reader.events(1).await.expect("an answer")[0], event("cleared"));
+}
+
+async fn an_override_keeps_what_was_set_before(store: Store) {
+    let set = async |value: &Override| {
+        store.operator().set_override(&id("img/srv1"), Some(value), &event("set")).await.expect("an answer");
+        store.reader().overrides().await.expect("an answer")[&id("img/srv1")].clone()
+    };
+    let drain = set(&Override { enable: Some(Intent::Drain), by: "ann".into(), why: "disk \"é\" / 1".into(), ..Override::default() }).await;
+    assert_eq!((drain.enable, drain.why.as_str()), (Some(Intent::Drain), "disk \"é\" / 1"));
+    let heavy = set(&Override { weight: Some(Weight(65535)), by: "bob".into(), ..Override::default() }).await;
+    assert_eq!((heavy.enable, heavy.weight, heavy.by.as_str()), (Some(Intent::Drain), Some(Weight(65535)), "bob"));
+    // An end is that of the force it came with: it stays with it, and goes with it.
+    let until = Some(1_790_000_000_123);
+    let forced = set(&Override { force: Some(Force::Up), until, ..Override::default() }).await;
+    assert_eq!((forced.enable, forced.force, forced.until), (Some(Intent::Drain), Some(Force::Up), until));
+    let on = set(&Override { enable: Some(Intent::On), ..Override::default() }).await;
+    assert_eq!((on.enable, on.weight, on.until), (Some(Intent::On), Some(Weight(65535)), until));
+    assert_eq!(set(&Override { force: Some(Force::Down), ..Override::default() }).await.until, None);
 }
 
 async fn an_override_before_the_first_table_is_counted_too(store: Store) {
@@ -281,4 +356,26 @@ async fn events_come_newest_first(store: Store) {
     assert_eq!(store.reader().events(9).await.expect("an answer")[2], event("a"));
     publish(&store, 0, "one").await;
     assert!(store.reader().events(1).await.expect("an answer")[0].what.ends_with(" published"));
+}
+
+#[tokio::test]
+async fn a_lost_race_leaves_nothing_behind_in_redis() {
+    let server = RedisServer::forgetful();
+    let store = Store::Redis(Redis::pooled(&server.settings()));
+    let first = now(&publish(&store, 0, "one").await);
+    let held = server.keys();
+    assert!(matches!(publish(&store, 0, "late").await, Published::Lost { .. }));
+    assert_eq!(publish(&store, 0, "one").await, Published::Now(first));
+    assert_eq!(server.keys(), held);
+}
+
+#[tokio::test]
+async fn redis_is_asked_in_its_own_words() {
+    let server = RedisServer::forgetful();
+    let operator = Store::Redis(Redis::pooled(&server.settings())).operator();
+    assert_eq!(operator.ask(&["PING"]).await, Ok(Answer::Text("PONG".into())));
+    assert!(matches!(operator.ask(&["NO-SUCH", "command"]).await, Err(StoreError::Refused { .. })));
+    operator.try_writes().await.expect("everything is allowed");
+    assert_eq!((server.keys(), operator.copies().await), (0, Ok(None)));
+    assert!(Store::Memory(Memory::default()).operator().ask(&["PING"]).await.is_err());
 }

@@ -26,6 +26,11 @@ impl Keys {
         self.key(&format!("table:{generation}"))
     }
 
+    /// Hash: generation → who published it, why and when; as many as there are tables. Written by the command line.
+    pub(super) fn tables(&self) -> String {
+        self.key("tables")
+    }
+
     /// What every table's key begins with.
     pub(super) fn table_prefix(&self) -> String {
         self.key("table:")

@@ -1,10 +1,10 @@
 //! The store in this process: what `rbalancer up` runs on. The same verbs with the same meaning as on Redis.
 
-use super::{Announcement, EVENTS_KEPT, Event, HealthReport, OwnView, Publication, Published, Replica};
+use super::{Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, OwnView, Publication, Published, Replica, TABLES_KEPT};
 use crate::check::CheckKey;
-use crate::clock::unix_ms;
+use crate::clock::{UnixMs, unix_ms};
 use crate::farm::{Override, ServerId};
-use crate::generation::{SCHEMA, Stamp, checksum};
+use crate::generation::Stamp;
 use crate::health::{Finding, ViewChanges};
 use crate::tally::{CountKey, Tally, Totals};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,8 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct State {
-    table: Option<(Stamp, Vec<u8>)>,
+    /// The tables kept, oldest first; the last one is in force.
+    tables: VecDeque<(Edition, Vec<u8>)>,
     overrides: HashMap<ServerId, Override>,
     /// The overrides' generation: it is there before the first table is.
     overridden: u64,
@@ -84,12 +85,27 @@ impl Memory {
     }
 
     pub(super) fn stamp(&self) -> Option<Stamp> {
-        self.state().table.as_ref().map(|(stamp, _)| stamp.clone())
+        let state = self.state();
+        state.tables.back().map(|(edition, _)| Stamp { overrides: state.overridden, ..edition.stamp.clone() })
     }
 
     pub(super) fn table_json(&self, stamp: &Stamp) -> Option<Vec<u8>> {
-        self.state().table.as_ref().filter(|(held, _)| held.table == stamp.table).map(|(_, json)| json.clone())
+        self.state().tables.iter().find(|(held, _)| held.stamp.table == stamp.table).map(|(_, json)| json.clone())
     }
+
+    pub(super) fn history(&self) -> Vec<Edition> {
+        self.state().tables.iter().rev().map(|(edition, _)| edition.clone()).collect()
+    }
+
+    pub(super) fn time(&self) -> UnixMs {
+        unix_ms()
+    }
+
+    pub(super) fn copies(&self) -> Option<Copies> {
+        None
+    }
+
+    pub(super) fn try_writes(&self) {}
 
     pub(super) fn overrides(&self) -> HashMap<ServerId, Override> {
         self.state().overrides.clone()
@@ -135,30 +151,30 @@ impl Memory {
 
     pub(super) fn publish(&self, publication: &Publication) -> Published {
         let mut state = self.state();
-        let held = state.table.as_ref().map(|(stamp, _)| stamp);
-        let generation = held.map_or(0, |stamp| stamp.table);
-        if let Some(stamp) = held.filter(|stamp| stamp.nonce == publication.nonce) {
-            return Published::Now(stamp.table);
+        let held = state.tables.back().map(|(edition, _)| edition.stamp.clone());
+        let (generation, by) = held.map_or((0, String::new()), |stamp| (stamp.table, stamp.by));
+        if let Some((edition, _)) = state.tables.iter().find(|(edition, _)| edition.stamp.nonce == publication.nonce) {
+            let mine = edition.stamp.table;
+            return if mine == generation { Published::Now(mine) } else { Published::Replaced { mine, generation, by } };
         }
         if generation != publication.expected {
-            return Published::Lost { generation, by: held.map(|stamp| stamp.by.clone()).unwrap_or_default() };
+            return Published::Lost { generation, by };
         }
         let json = serde_json::to_vec(&publication.farms).unwrap_or_default();
-        let stamp = Stamp {
-            table: unix_ms().max(generation + 1),
-            overrides: state.overridden,
-            checksum: checksum(&json),
-            cluster: publication.cluster.clone(),
-            schema: SCHEMA,
-            min_reader: SCHEMA,
-            nonce: publication.nonce.clone(),
-            by: publication.by.clone(),
-            why: publication.why.clone(),
-        };
-        let new = stamp.table;
+        let mut edition = Edition::of(publication, &json);
+        edition.at = unix_ms();
+        let new = edition.at.max(generation + 1);
+        edition.stamp.table = new;
         let what = format!("generation {new} published");
-        state.remember(Event { at: unix_ms(), by: publication.by.clone(), what, why: publication.why.clone() });
-        state.table = Some((stamp, json));
+        state.remember(Event { at: edition.at, by: publication.by.clone(), what, why: publication.why.clone() });
+        state.tables.push_back((edition, json));
+        if state.tables.len() > TABLES_KEPT {
+            state.tables.pop_front();
+        }
+        if publication.reset && !state.overrides.is_empty() {
+            state.overrides.clear();
+            state.overridden = unix_ms().max(state.overridden + 1);
+        }
         drop(state);
         self.published.send_replace(new);
         Published::Now(new)
@@ -167,14 +183,13 @@ impl Memory {
     pub(super) fn set_override(&self, id: &ServerId, value: Option<&Override>, event: &Event) {
         let mut state = self.state();
         match value {
-            Some(value) => drop(state.overrides.insert(id.clone(), value.clone())),
+            Some(value) => {
+                let held = state.overrides.get(id).cloned().unwrap_or_default();
+                drop(state.overrides.insert(id.clone(), value.over(&held)));
+            }
             None => drop(state.overrides.remove(id)),
         }
         state.overridden = unix_ms().max(state.overridden + 1);
-        let overridden = state.overridden;
-        if let Some((stamp, _)) = &mut state.table {
-            stamp.overrides = overridden;
-        }
         state.remember(event.clone());
         drop(state);
         self.published.send_modify(|count| *count += 1);

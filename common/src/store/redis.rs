@@ -1,6 +1,7 @@
 //! The store on Redis: each verb as a pipeline or a script over a [`Link`].
 
 mod keep;
+mod operate;
 mod read;
 mod write;
 

@@ -3,32 +3,54 @@
 use redis::Script;
 use std::sync::LazyLock;
 
-/// Puts a staged table in force. KEYS: generation, staging, events. ARGV: expected, table prefix, tables kept,
-/// events kept, nonce, checksum, cluster, schema, min_reader, by, why, now, hint channel.
-/// Returns `{1, generation}`, or `{0, generation in force, by}` when another publication came first.
+/// Puts a staged table in force. KEYS: generation, staging, events, tables, overrides. ARGV: expected, table prefix,
+/// tables kept, events kept, nonce, checksum, cluster, schema, min_reader, by, why, now, forced, farms, reset, edition,
+/// hint channel.
+/// Returns `{1, generation}`; `{2, generation in force, by, own generation}` when it was put in force before and has
+/// been replaced since; `{0, generation in force, by}` when another publication came first.
 pub(super) static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local held = redis.call('HMGET', KEYS[1], 'table', 'nonce', 'by', 'tables')
         local current = tonumber(held[1] or '0')
-        if held[2] == ARGV[5] then return {1, string.format('%.0f', current)} end
-        if current ~= tonumber(ARGV[1]) then return {0, string.format('%.0f', current), held[3] or ''} end
+        local in_force = string.format('%.0f', current)
+        if held[2] == ARGV[5] or current ~= tonumber(ARGV[1]) then
+            redis.call('DEL', KEYS[2])
+            if held[2] == ARGV[5] then return {1, in_force} end
+            local editions = redis.call('HGETALL', KEYS[4])
+            for at = 1, #editions, 2 do
+                if cjson.decode(editions[at + 1])['nonce'] == ARGV[5] then return {2, in_force, held[3] or '', editions[at]} end
+            end
+            return {0, in_force, held[3] or ''}
+        end
         local time = redis.call('TIME')
-        local new = math.max(current + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+        local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        local new = math.max(current + 1, now)
         new = string.format('%.0f', new)
         redis.call('RENAME', KEYS[2], ARGV[2] .. new)
         redis.call('PERSIST', ARGV[2] .. new)
         local tables = {}
         for kept in string.gmatch(held[4] or '', '%d+') do tables[#tables + 1] = kept end
         tables[#tables + 1] = new
-        while #tables > tonumber(ARGV[3]) do redis.call('DEL', ARGV[2] .. table.remove(tables, 1)) end
+        while #tables > tonumber(ARGV[3]) do
+            local oldest = table.remove(tables, 1)
+            redis.call('DEL', ARGV[2] .. oldest)
+            redis.call('HDEL', KEYS[4], oldest)
+        end
+        local edition = cjson.decode(ARGV[16])
+        edition['at'], edition['table'] = now, tonumber(new)
+        redis.call('HSET', KEYS[4], new, cjson.encode(edition))
         redis.call('HSET', KEYS[1], 'table', new, 'tables', table.concat(tables, ' '), 'nonce', ARGV[5],
             'checksum', ARGV[6], 'cluster', ARGV[7], 'schema', ARGV[8], 'min_reader', ARGV[9],
-            'by', ARGV[10], 'why', ARGV[11])
+            'by', ARGV[10], 'why', ARGV[11], 'forced', ARGV[13], 'farms', ARGV[14])
         redis.call('HSETNX', KEYS[1], 'overrides', '0')
+        if ARGV[15] == '1' and redis.call('DEL', KEYS[5]) == 1 then
+            local overrides = math.max(tonumber(redis.call('HGET', KEYS[1], 'overrides')) + 1, now)
+            redis.call('HSET', KEYS[1], 'overrides', string.format('%.0f', overrides))
+        end
         redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 'at', ARGV[12], 'by', ARGV[10],
             'what', 'generation ' .. new .. ' published', 'why', ARGV[11])
-        redis.call('PUBLISH', ARGV[13], '')
+        redis.call('PUBLISH', ARGV[17], '')
         return {1, new}
         ",
     )
@@ -99,15 +121,24 @@ pub(super) static RELIST: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Sets or clears an override and counts the overrides' generation on. KEYS: generation, overrides, events.
-/// ARGV: server, JSON or empty, events kept, at, by, what, why, hint channel.
+/// Sets an override over what is set already, or clears it, and counts the overrides' generation on. KEYS:
+/// generation, overrides, events. ARGV: server, JSON or empty, events kept, at, by, what, why, hint channel.
 pub(super) static OVERRIDE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time = redis.call('TIME')
         local ms = time[1] * 1000 + math.floor(time[2] / 1000)
         local current = tonumber(redis.call('HGET', KEYS[1], 'overrides') or '0')
-        if ARGV[2] == '' then redis.call('HDEL', KEYS[2], ARGV[1]) else redis.call('HSET', KEYS[2], ARGV[1], ARGV[2]) end
+        if ARGV[2] == '' then
+            redis.call('HDEL', KEYS[2], ARGV[1])
+        else
+            local set = cjson.decode(redis.call('HGET', KEYS[2], ARGV[1]) or '{}')
+            local new = cjson.decode(ARGV[2])
+            -- An end belongs to the force it came with.
+            if new['force'] then set['until'] = nil end
+            for field, value in pairs(new) do set[field] = value end
+            redis.call('HSET', KEYS[2], ARGV[1], cjson.encode(set))
+        end
         redis.call('HSET', KEYS[1], 'overrides', string.format('%.0f', math.max(current + 1, ms)))
         redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'at', ARGV[4], 'by', ARGV[5], 'what', ARGV[6], 'why', ARGV[7])
         redis.call('PUBLISH', ARGV[8], '')

@@ -22,8 +22,19 @@ fn table() -> Table {
     let farms: Farms = serde_json::from_value(farms).expect("valid table");
     let cluster: Name = "test".parse().expect("valid");
     let text = String::new;
-    let stamp =
-        Stamp { table: 42, overrides: 0, checksum: text(), cluster, schema: SCHEMA, min_reader: 1, nonce: text(), by: text(), why: text() };
+    let stamp = Stamp {
+        table: 42,
+        overrides: 0,
+        checksum: text(),
+        cluster,
+        schema: SCHEMA,
+        min_reader: 1,
+        nonce: text(),
+        by: text(),
+        why: text(),
+        forced: false,
+        farms: None,
+    };
     Table { stamp, farms }
 }
 

@@ -2,10 +2,11 @@
 
 use super::{Partial, Redis, SLICE, TEXT_SLICE, content};
 use crate::check::CheckKey;
+use crate::clock::UnixMs;
 use crate::farm::{Override, ServerId};
 use crate::generation::Stamp;
 use crate::health::{Finding, ViewChanges};
-use crate::store::{Announcement, Base, Event, OwnView, RawTally, Replica, StoreError};
+use crate::store::{Announcement, Base, Edition, Event, OwnView, RawTally, Replica, StoreError};
 use crate::tally::{Tally, Totals};
 use redis::{Pipeline, Value, pipe};
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +16,7 @@ impl Redis {
     pub(in crate::store) async fn stamp(&self) -> Result<Option<Stamp>, StoreError> {
         let mut call = pipe();
         call.cmd("HMGET").arg(self.keys.generation());
-        for field in ["table", "overrides", "checksum", "cluster", "schema", "min_reader", "nonce", "by", "why"] {
+        for field in ["table", "overrides", "checksum", "cluster", "schema", "min_reader", "nonce", "by", "why", "forced", "farms"] {
             call.arg(field);
         }
         let (fields,): (Vec<Option<String>>,) = self.reading.pipeline(&call).await?;
@@ -35,7 +36,26 @@ impl Redis {
             nonce: next(),
             by: next(),
             why: next(),
+            forced: next() == "1",
+            farms: next().parse().ok(),
         }))
+    }
+
+    pub(in crate::store) async fn history(&self) -> Result<Vec<Edition>, StoreError> {
+        let mut call = pipe();
+        call.cmd("HVALS").arg(self.keys.tables());
+        let (held,): (Vec<String>,) = self.reading.pipeline(&call).await?;
+        // One that cannot be read, by a newer version perhaps, is not shown; the others are.
+        let mut editions: Vec<Edition> = held.iter().filter_map(|json| serde_json::from_str(json).ok()).collect();
+        editions.sort_by_key(|edition| std::cmp::Reverse(edition.stamp.table));
+        Ok(editions)
+    }
+
+    pub(in crate::store) async fn time(&self) -> Result<UnixMs, StoreError> {
+        let mut call = pipe();
+        call.cmd("TIME");
+        let ((seconds, micros),): ((u64, u64),) = self.reading.pipeline(&call).await?;
+        Ok(seconds * 1000 + micros / 1000)
     }
 
     pub(in crate::store) async fn table_json(&self, stamp: &Stamp) -> Result<Option<Vec<u8>>, StoreError> {

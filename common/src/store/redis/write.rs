@@ -3,8 +3,8 @@
 use super::{Redis, SLICE, TEXT_SLICE, content};
 use crate::clock::unix_ms;
 use crate::farm::{Override, ServerId};
-use crate::generation::{SCHEMA, checksum};
-use crate::store::{Announcement, EVENTS_KEPT, Event, HealthReport, Publication, Published, StoreError, TABLES_KEPT, scripts};
+use crate::generation::SCHEMA;
+use crate::store::{Announcement, EVENTS_KEPT, Edition, Event, HealthReport, Publication, Published, StoreError, TABLES_KEPT, scripts};
 use crate::tally::CountKey;
 use redis::{Value, pipe};
 
@@ -17,22 +17,28 @@ impl Redis {
         let staging = self.keys.staging(&publication.nonce);
         for (index, slice) in json.chunks(TEXT_SLICE).enumerate() {
             let mut call = pipe();
-            // Each slice names its place: sent twice, it is written once.
+            // Each slice names its place: sent twice, it is written once. None is ever there without its end.
+            call.atomic();
             call.cmd("SETRANGE").arg(&staging).arg(index * TEXT_SLICE).arg(slice).ignore();
             call.cmd("EXPIRE").arg(&staging).arg(STAGING_SECONDS).ignore();
             self.writing.pipeline::<()>(&call).await?;
         }
         let mut call = scripts::PUBLISH.prepare_invoke();
-        call.key(self.keys.generation()).key(&staging).key(self.keys.events());
+        call.key(self.keys.generation()).key(&staging).key(self.keys.events()).key(self.keys.tables()).key(self.keys.overrides());
+        let edition = Edition::of(publication, &json);
         call.arg(publication.expected).arg(self.keys.table_prefix()).arg(TABLES_KEPT).arg(EVENTS_KEPT);
-        call.arg(&publication.nonce).arg(checksum(&json)).arg(publication.cluster.as_str()).arg(SCHEMA).arg(SCHEMA);
-        call.arg(&publication.by).arg(&publication.why).arg(unix_ms()).arg(self.keys.hint());
+        call.arg(&publication.nonce).arg(&edition.stamp.checksum).arg(publication.cluster.as_str()).arg(SCHEMA).arg(SCHEMA);
+        call.arg(&publication.by).arg(&publication.why).arg(unix_ms());
+        call.arg(u8::from(publication.forced)).arg(publication.farms.len()).arg(u8::from(publication.reset));
+        call.arg(serde_json::to_string(&edition).map_err(content)?).arg(self.keys.hint());
         let answer: Vec<String> = self.writing.script(&call).await?;
-        let generation = answer.get(1).and_then(|text| text.parse().ok()).ok_or_else(|| content("publishing gave no generation"))?;
-        if answer.first().is_some_and(|done| done == "1") {
-            return Ok(Published::Now(generation));
+        let number = |at: usize| answer.get(at).and_then(|text| text.parse().ok()).ok_or_else(|| content("publishing gave no generation"));
+        let (generation, by) = (number(1)?, answer.get(2).cloned().unwrap_or_default());
+        match answer.first().map(String::as_str) {
+            Some("1") => Ok(Published::Now(generation)),
+            Some("2") => Ok(Published::Replaced { mine: number(3)?, generation, by }),
+            _ => Ok(Published::Lost { generation, by }),
         }
-        Ok(Published::Lost { generation, by: answer.get(2).cloned().unwrap_or_default() })
     }
 
     pub(in crate::store) async fn set_override(&self, id: &ServerId, value: Option<&Override>, event: &Event) -> Result<(), StoreError> {

@@ -1,0 +1,191 @@
+//! The arguments of `rbalancer`: its subcommands, their options and what the help says of them.
+
+use crate::apply::Wish;
+use crate::values;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use common::farm::{Force, ServerId, Weight};
+use common::listen::ListenAddress;
+use common::process::CommonArgs;
+use common::settings::positive_duration;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// HTTP load balancer that answers every request with a redirect to one live server.
+#[derive(Debug, Parser)]
+#[command(name = "rbalancer", version)]
+pub struct Arguments {
+    /// What every program takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// A subcommand.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in this process, state in memory
+    Up {
+        /// Where to listen for clients
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<ListenAddress>,
+        /// Keep state in memory although a redis is configured
+        #[arg(long)]
+        memory: bool,
+    },
+    /// Run everything with three toy origins, and things to try
+    Demo {
+        /// Where to listen for clients
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<ListenAddress>,
+    },
+    /// Check a configuration file
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Say what `apply` would change, and change nothing
+    Plan {
+        /// The file
+        file: PathBuf,
+    },
+    /// Put a configuration file's farms in force on Redis
+    #[command(alias = "seed")]
+    Apply {
+        /// The file
+        file: PathBuf,
+        /// How to publish
+        #[command(flatten)]
+        publishing: Publishing,
+    },
+    /// Put an older table in force again, as a new generation
+    Rollback {
+        /// How many tables back, or a generation of `rbalancer history`
+        #[arg(default_value_t = 1)]
+        back: u64,
+        /// How to publish
+        #[command(flatten)]
+        publishing: Publishing,
+    },
+    /// List the last 20 tables: who, when and why
+    History {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Show what is in force on Redis
+    Show {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Write the table in force as a configuration file, with what is set by hand
+    Export,
+    /// Put a server in service, whatever the file says
+    Enable(Hand),
+    /// Take a server out: no redirects, no probes
+    Disable(Hand),
+    /// Send a server no new clients; it is still probed
+    Drain(Hand),
+    /// Set a server's share, whatever the file says
+    Weight {
+        /// Which server, and why
+        #[command(flatten)]
+        hand: Hand,
+        /// 0 to 65535; 0: no new redirects
+        #[arg(value_parser = values::weight)]
+        weight: Weight,
+    },
+    /// Count a server as up or down, whatever probes say
+    Force {
+        /// up or down
+        health: ForcedHealth,
+        /// Which server, and why
+        #[command(flatten)]
+        hand: Hand,
+        /// For how long (300s, 10m, 1h, 2d); until cleared without
+        #[arg(long = "for", value_name = "TIME", value_parser = positive_duration)]
+        time: Option<Duration>,
+    },
+    /// Drop what was set by hand for a server: the file and the probes decide again
+    Clear(Hand),
+    /// Say what is wrong or risky with Redis and the cluster
+    Doctor,
+}
+
+/// How a table is published.
+#[derive(Debug, Args)]
+pub struct Publishing {
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Do it although farms, most servers or a farm's last live server would go
+    #[arg(long)]
+    pub force: bool,
+    /// Drop everything that was set by hand, in the same step
+    #[arg(long)]
+    pub reset: bool,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
+}
+
+impl Publishing {
+    /// The wish, with a reason where none is given.
+    pub fn wish(&self, why: impl FnOnce() -> String) -> Wish {
+        Wish { force: self.force, reset: self.reset, why: self.why.clone().unwrap_or_else(why) }
+    }
+}
+
+/// One server to set by hand.
+#[derive(Debug, Args)]
+pub struct Hand {
+    /// Which server
+    #[arg(value_name = "FARM/SERVER")]
+    pub server: ServerId,
+    /// Do it although its farm would be left without a live server
+    #[arg(long = "force")]
+    pub insist: bool,
+    /// Why, for the events and the stats
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub why: String,
+}
+
+/// The form of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The health to fix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ForcedHealth {
+    /// Up.
+    Up,
+    /// Down.
+    Down,
+}
+
+impl From<ForcedHealth> for Force {
+    fn from(health: ForcedHealth) -> Self {
+        match health {
+            ForcedHealth::Up => Self::Up,
+            ForcedHealth::Down => Self::Down,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Arguments::command().debug_assert();
+    }
+}

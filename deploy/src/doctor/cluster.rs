@@ -1,0 +1,147 @@
+//! The cluster: its table, its redirectors, its probers, what is set by hand. Pure.
+
+use super::Line;
+use crate::moment::{span, utc};
+use crate::present::Present;
+use crate::publish::LIVE_MS;
+use common::farm::{Farms, Intent, ServerId};
+use common::health::{Checked, Finding, State, ViewChanges};
+use common::store::Replica;
+use std::time::Duration;
+
+/// Names in one line; more are counted.
+const NAMES: usize = 5;
+
+/// What was seen. Two looks at the probers, a while apart.
+pub(super) struct Seen<'a> {
+    pub(super) present: &'a Present,
+    pub(super) before: &'a ViewChanges,
+    pub(super) after: &'a ViewChanges,
+    pub(super) replicas: &'a [Replica],
+}
+
+/// How long a prober at work needs to show that it is: its sequence moves with conclusive probes.
+pub(super) fn patience(farms: &Farms) -> Duration {
+    let checks = farms.servers().filter_map(|(_, server)| server.check.as_ref());
+    let soonest = checks.map(|check| check.inter).min().unwrap_or_default();
+    (2 * soonest).clamp(Duration::from_secs(2), Duration::from_secs(12))
+}
+
+/// Everything.
+pub(super) fn judge(seen: &Seen<'_>) -> Vec<Line> {
+    let mut lines = vec![table(seen)];
+    lines.extend(redirectors(seen));
+    lines.extend(probers(seen));
+    lines.extend(by_hand(seen));
+    lines
+}
+
+fn table(seen: &Seen<'_>) -> Line {
+    match &seen.present.table {
+        None => Line::wrong("no table is in force", "run `rbalancer apply rbalancer.conf`"),
+        Some(Err(alarm)) => Line::wrong(alarm.to_string(), ""),
+        Some(Ok(table)) => {
+            let (farms, servers) = (table.farms.len(), table.farms.servers().count());
+            let stamp = &table.stamp;
+            Line::ok(format!("generation {} of cluster {}: {farms} farms, {servers} servers, checksum right", stamp.table, stamp.cluster))
+        }
+    }
+}
+
+fn redirectors(seen: &Seen<'_>) -> Vec<Line> {
+    let (mut lines, mut well) = (Vec::new(), 0);
+    let here: Vec<_> = seen.replicas.iter().filter(|replica| !replica.said.left).collect();
+    let (generation, overrides) = seen.present.stamp.as_ref().map_or((0, 0), |stamp| (stamp.table, stamp.overrides));
+    for Replica { said, silent_ms } in &here {
+        let name = format!("redirector {} on {}", said.address, said.host);
+        if *silent_ms >= LIVE_MS {
+            let what = format!("{name} has been silent for {}", span(*silent_ms));
+            lines.push(Line::risk(what, "start it, or take its address out of DNS"));
+        } else if !said.alarm.is_empty() {
+            lines.push(Line::wrong(format!("{name}: {}", said.alarm), ""));
+        } else if said.generation < generation || said.overrides < overrides {
+            let what = format!("{name} still uses generation {} and what was set by hand up to {}", said.generation, said.overrides);
+            lines.push(Line::wrong(what, "look into its log"));
+        } else {
+            well += 1;
+        }
+    }
+    match (here.len(), well) {
+        (0, _) => lines.push(Line::risk("no redirector has announced itself", "start rbalancer-redirector")),
+        (all, well) => {
+            let what = format!("{well} of {all} redirectors are at work with what is in force");
+            lines.push(if well == 0 { Line::wrong(what, "start rbalancer-redirector") } else { Line::ok(what) });
+        }
+    }
+    lines
+}
+
+fn probers(seen: &Seen<'_>) -> Vec<Line> {
+    let farms = seen.present.farms();
+    let probed: Vec<_> = farms
+        .servers()
+        .filter(|(id, server)| seen.present.overrides.get(id).and_then(|hand| hand.enable).unwrap_or(server.enable) != Intent::Off)
+        .filter_map(|(id, server)| Some((id, server.check.as_ref()?.key())))
+        .collect();
+    if probed.is_empty() {
+        return Vec::new();
+    }
+    let moved = |id: &&String| seen.before.sequences.get(*id) != seen.after.sequences.get(*id);
+    let (fresh, silent): (Vec<_>, Vec<_>) = seen.after.sequences.keys().partition(moved);
+    if fresh.is_empty() {
+        let what = "no healthd is at work: the last known health stays, and a server that dies goes on getting clients";
+        return vec![Line::wrong(what, "start rbalancer-healthd")];
+    }
+    let mut lines: Vec<Line> = silent
+        .iter()
+        .map(|id| Line::risk(format!("healthd {id} has found nothing while it was watched"), "start it, or look at its network"))
+        .collect();
+    let finding = |id: &String, check| seen.after.changed.get(id).and_then(|(_, findings)| findings.get(check));
+    let mut never = Vec::new();
+    for (server, check) in &probed {
+        let found: Vec<(&String, &Finding)> = fresh.iter().filter_map(|id| Some((*id, finding(id, check)?))).collect();
+        if !found.iter().any(|(_, finding)| finding.checked != Checked::Never) {
+            never.push(server.clone());
+        }
+        lines.extend(disagreement(server, &found));
+    }
+    if !never.is_empty() {
+        let what = format!("never checked: {}", names(&never));
+        lines.push(Line::risk(what, "can healthd resolve its name, and was it just added?"));
+    }
+    lines.push(Line::ok(format!("{} healthd at work, {} servers probed", fresh.len(), probed.len() - never.len())));
+    lines
+}
+
+fn disagreement(server: &ServerId, found: &[(&String, &Finding)]) -> Option<Line> {
+    let of = |state| found.iter().find(|(_, finding)| finding.state == state);
+    let ((up, _), (down, finding)) = (of(State::Up)?, of(State::Down)?);
+    let what = format!("{server} is up for healthd {up} and down for healthd {down} ({}): it is used", finding.why);
+    Some(Line::risk(what, "look at the network between them"))
+}
+
+fn by_hand(seen: &Seen<'_>) -> Vec<Line> {
+    let mut set: Vec<_> = seen.present.set.iter().collect();
+    set.sort_by_key(|(id, _)| (*id).clone());
+    let farms = seen.present.farms();
+    let mut lines = Vec::new();
+    for (id, hand) in set {
+        if let Some(until) = hand.until.filter(|until| *until <= seen.present.now) {
+            let what = format!("the force on {id} ended at {} UTC and is still noted", utc(until));
+            lines.push(Line::risk(what, "drop it with `rbalancer clear`"));
+        }
+        if seen.present.table.is_some() && !farms.servers().any(|(known, _)| known == *id) {
+            lines.push(Line::risk(format!("{id} is set by hand and in no farm"), "drop it with `rbalancer clear`"));
+        }
+    }
+    lines
+}
+
+fn names(ids: &[ServerId]) -> String {
+    let more = if ids.len() > NAMES { format!(" and {} more", ids.len() - NAMES) } else { String::new() };
+    ids.iter().take(NAMES).map(ToString::to_string).collect::<Vec<_>>().join(", ") + &more
+}
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

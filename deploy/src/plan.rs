@@ -1,0 +1,157 @@
+//! `rbalancer plan`: what `apply` would change, in words, and what it would refuse. The comparison is pure.
+
+use crate::conf::Conf;
+use crate::guard::{Picture, reasons};
+use crate::present::Present;
+use common::check::Check;
+use common::farm::{Farm, Farms, OnAllDown, Override, Server, ServerId};
+use common::store::{Redis, RedisSettings, Store};
+use std::collections::HashMap;
+use std::fmt::Display;
+
+/// What putting `conf` in force on `redis` would change.
+///
+/// # Errors
+/// When Redis does not answer.
+pub async fn plan(conf: &Conf, redis: &RedisSettings) -> anyhow::Result<String> {
+    let present = Present::read(&Store::Redis(Redis::pooled(redis)).reader()).await?;
+    crate::apply::same_cluster(&present, conf)?;
+    let held = present.farms();
+    let mut text = present.trouble() + &describe(&held, &conf.farms, &present.overrides, false);
+    let overrides = &present.overrides;
+    let reasons = reasons(Picture { farms: &held, overrides }, Picture { farms: &conf.farms, overrides }, &present.health);
+    if !reasons.is_empty() {
+        text.push_str(&format!("apply would refuse this without --force:\n  {}\n", reasons.join("\n  ")));
+    }
+    Ok(text)
+}
+
+/// The changes as lines, and what is set by hand and stays (or goes, with `reset`).
+pub fn describe(held: &Farms, wanted: &Farms, overrides: &HashMap<ServerId, Override>, reset: bool) -> String {
+    let changes = changes(held, wanted);
+    let mut text = if changes.is_empty() { "no farm and no server changes\n".to_owned() } else { changes.join("\n") + "\n" };
+    let mut by_hand: Vec<String> = overrides.iter().filter_map(|(id, value)| Some(format!("{id} {}", words(value)?))).collect();
+    by_hand.sort();
+    if !by_hand.is_empty() {
+        let what = if reset { "dropped" } else { "set by hand and kept" };
+        text.push_str(&format!("{what}: {}\n", by_hand.join(", ")));
+    }
+    text
+}
+
+/// What is set by hand for one server: `drain, weight 5, force up`; none if nothing is.
+pub fn words(value: &Override) -> Option<String> {
+    let set = [
+        value.enable.map(|enable| enable.as_str().to_owned()),
+        value.weight.map(|weight| format!("weight {weight}")),
+        value.force.map(|force| format!("force {}", if force == common::farm::Force::Up { "up" } else { "down" })),
+    ];
+    let words: Vec<String> = set.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+/// The changes from one table to another, one line each, farm by farm.
+pub fn changes(held: &Farms, wanted: &Farms) -> Vec<String> {
+    let of = |farms: &Farms| farms.iter().map(|farm| (farm.name.clone(), farm.clone())).collect::<HashMap<_, _>>();
+    let (before, after) = (of(held), of(wanted));
+    let mut lines = Vec::new();
+    for farm in held.iter().filter(|farm| !after.contains_key(&farm.name)) {
+        lines.push(format!("- farm {} ({}), {} servers", farm.name, farm.domains[0], farm.servers.len()));
+    }
+    for farm in wanted.iter() {
+        match before.get(&farm.name) {
+            None => lines.push(format!("+ farm {} ({}), {} servers", farm.name, farm.domains[0], farm.servers.len())),
+            Some(held) => {
+                farm_changes(held, farm, &mut lines);
+                server_changes(held, farm, &mut lines);
+            }
+        }
+    }
+    lines
+}
+
+fn farm_changes(held: &Farm, wanted: &Farm, lines: &mut Vec<String>) {
+    let mut note = |what: &str, from: String, to: String| {
+        if from != to {
+            lines.push(format!("  farm {}: {what} {from} → {to}", wanted.name));
+        }
+    };
+    let domains = |farm: &Farm| farm.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    note("domain", domains(held), domains(wanted));
+    note("balance", held.balance.as_str().into(), wanted.balance.as_str().into());
+    note("redirect_code", u16::from(held.redirect_code).to_string(), u16::from(wanted.redirect_code).to_string());
+    note("cache_control", held.cache_control.as_str().into(), wanted.cache_control.as_str().into());
+    let on_all_down = |farm: &Farm| if farm.on_all_down == OnAllDown::Any { "any" } else { "error" }.to_owned();
+    note("on_all_down", on_all_down(held), on_all_down(wanted));
+    note("fallback", or_none(held.fallback.as_ref()), or_none(wanted.fallback.as_ref()));
+    let keepalive = |farm: &Farm| if farm.keepalive { "on" } else { "off" }.to_owned();
+    note("keepalive", keepalive(held), keepalive(wanted));
+}
+
+fn server_changes(held: &Farm, wanted: &Farm, lines: &mut Vec<String>) {
+    let find = |farm: &Farm, server: &Server| farm.servers.iter().find(|other| other.name == server.name).cloned();
+    for server in held.servers.iter().filter(|server| find(wanted, server).is_none()) {
+        lines.push(format!("- server {} {}", held.id(server), server.target));
+    }
+    for server in &wanted.servers {
+        let Some(old) = find(held, server) else {
+            let enable = server.enable.as_str();
+            lines.push(format!("+ server {} {}, weight {}, {enable}", wanted.id(server), server.target, server.weight));
+            continue;
+        };
+        let mut note = |what: &str, from: String, to: String| {
+            if from != to {
+                lines.push(format!("  server {}: {what} {from} → {to}", wanted.id(server)));
+            }
+        };
+        note("domain", old.target.to_string(), server.target.to_string());
+        note("weight", old.weight.to_string(), server.weight.to_string());
+        note("enable", old.enable.as_str().into(), server.enable.as_str().into());
+        note("check", or_none(old.check.as_ref().map(Check::to_string)), or_none(server.check.as_ref().map(Check::to_string)));
+    }
+}
+
+fn or_none(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conf::{Flags, parse};
+    use common::farm::Intent;
+    use common::ini::Document;
+
+    fn farms(text: &str) -> Farms {
+        let (document, problems) = Document::parse("f", text);
+        parse(&document, problems, Flags::default()).expect("good").farms
+    }
+
+    const BEFORE: &str = "[farms]\nlist=img,old\n[img]\ndomain=img.org\nlist=a,b\n[a]\ndomain=http://a\n[b]\ndomain=http://b\n[old]\ndomain=old.org\nlist=a\n";
+    const AFTER: &str = "[farms]\nlist=img,new\n[img]\ndomain=img.org,i.org\nbalance=roundrobin\nlist=a,c\n[a]\ndomain=http://a\nweight=5\nenable=off\n\
+        check=off\n[c]\ndomain=http://c\n[new]\ndomain=new.org\nlist=c\n";
+
+    #[test]
+    fn changes_are_told_in_words() {
+        let expected = "- farm old (old.org), 1 servers
+  farm img: domain img.org → img.org, i.org
+  farm img: balance random → roundrobin
+- server img/b http://b
+  server img/a: weight 1 → 5
+  server img/a: enable on → off
+  server img/a: check HEAD http://a:80/ expect 200-499 every 1000/300/2000ms within 1200ms rise 2 fall 3 → none
++ server img/c http://c, weight 1, on
++ farm new (new.org), 1 servers";
+        assert_eq!(changes(&farms(BEFORE), &farms(AFTER)).join("\n"), expected);
+        assert!(changes(&farms(AFTER), &farms(AFTER)).is_empty());
+    }
+
+    #[test]
+    fn what_is_set_by_hand_is_named() {
+        let drain = Override { enable: Some(Intent::Drain), ..Override::default() };
+        let overrides = HashMap::from([("img/a".parse().expect("valid"), drain)]);
+        let table = farms(BEFORE);
+        assert_eq!(describe(&table, &table, &overrides, false), "no farm and no server changes\nset by hand and kept: img/a drain\n");
+        assert!(describe(&table, &table, &overrides, true).ends_with("dropped: img/a drain\n"));
+    }
+}

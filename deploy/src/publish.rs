@@ -1,0 +1,83 @@
+//! Putting a table in force: once, known or unknown but never half, and who has it then.
+
+use common::process::{Failure, host_name};
+use common::store::{Announcement, Copies, Publication, Published, Reader, Store, StoreError};
+use std::time::{Duration, Instant};
+
+/// How long to wait for redirectors to take a change.
+const TAKEN: Duration = Duration::from_secs(3);
+
+/// A redirector silent for longer is not waited for.
+pub const LIVE_MS: u64 = 5_000;
+
+/// Puts a table in force; the lines to print.
+///
+/// # Errors
+/// When another publication came first, when the store refuses, or when it is silent: then nobody knows.
+pub async fn publish(store: &Store, publication: &Publication) -> Result<String, Failure> {
+    match send(store, publication).await? {
+        Published::Lost { generation, by } => Err(Failure::LostRace(format!(
+            "generation {generation} by {by} came first and nothing was changed: look at it with `rbalancer show`, then try again"
+        ))),
+        Published::Replaced { mine, generation, by } => Ok(format!(
+            "generation {mine} was put in force, and generation {generation} by {by} has replaced it since: look at it with `rbalancer show`\n"
+        )),
+        Published::Now(generation) => {
+            let (farms, servers) = (publication.farms.len(), publication.farms.servers().count());
+            let mut text = format!("generation {generation} in force: {farms} farms, {servers} servers\n");
+            // It is in force, whatever can be said of it.
+            match spread(store, generation).await {
+                Ok(lines) => text.push_str(&lines),
+                Err(error) => text.push_str(&format!("who uses it is unknown: {error}\n")),
+            }
+            Ok(text)
+        }
+    }
+}
+
+/// A lost reply is no lost race: the same publication is asked for again under the same nonce.
+async fn send(store: &Store, publication: &Publication) -> Result<Published, anyhow::Error> {
+    let unknown = |error: StoreError| anyhow::anyhow!("{error}; whether the table was taken is unknown, run `rbalancer show`");
+    match store.operator().publish(publication).await {
+        Ok(published) => Ok(published),
+        Err(StoreError::TimedOut(_) | StoreError::Unreachable { .. }) => store.operator().publish(publication).await.map_err(unknown),
+        Err(error) => Err(anyhow::anyhow!("{error}; nothing was changed")),
+    }
+}
+
+async fn spread(store: &Store, generation: u64) -> Result<String, StoreError> {
+    let mut text = String::new();
+    if let Some(Copies { acknowledged, connected }) = store.operator().copies().await? {
+        text.push_str(&format!("{acknowledged} of {connected} Redis replicas have it\n"));
+    }
+    let reader = store.reader();
+    let by_hand = reader.overrides().await?.len();
+    if by_hand > 0 {
+        text.push_str(&format!("{by_hand} servers keep what was set by hand\n"));
+    }
+    text.push_str(&taken(&reader, |said| said.generation >= generation).await?);
+    Ok(text)
+}
+
+/// How many of the live redirectors use a change, once all do or the wait is over.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn taken(reader: &Reader, uses: impl Fn(&Announcement) -> bool) -> Result<String, StoreError> {
+    let began = Instant::now();
+    loop {
+        let replicas = reader.replicas().await?;
+        let live: Vec<_> = replicas.iter().filter(|replica| !replica.said.left && replica.silent_ms < LIVE_MS).collect();
+        let using = live.iter().filter(|replica| uses(&replica.said)).count();
+        if using == live.len() || began.elapsed() > TAKEN {
+            return Ok(format!("{using} of {} live redirectors use it\n", live.len()));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Who gives the command, for the history.
+pub fn operator() -> String {
+    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    format!("{}@{}", user.as_deref().unwrap_or("unknown"), host_name())
+}

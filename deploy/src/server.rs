@@ -1,0 +1,104 @@
+//! `rbalancer enable`, `disable`, `drain`, `weight`, `force`, `clear`: one server, set by hand over the file.
+
+use crate::guard::{self, Picture};
+use crate::moment::utc;
+use crate::plan::words;
+use crate::present::Present;
+use crate::publish::{operator, taken};
+use anyhow::anyhow;
+use common::clock::unix_ms;
+use common::farm::{Farms, Force, Intent, Override, ServerId, Weight};
+use common::process::Failure;
+use common::settings::did_you_mean;
+use common::store::{Event, Redis, RedisSettings, Store, StoreError};
+use std::time::Duration;
+
+/// What is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// What is wanted of it.
+    Enable(Intent),
+    /// Its share.
+    Weight(Weight),
+    /// Its health, for good or for a while.
+    Force(Force, Option<Duration>),
+    /// Nothing any more: the file and the probes decide.
+    Clear,
+}
+
+/// Known servers listed where none is near: more are a wall of text.
+const LISTED: usize = 20;
+
+/// Sets something for one server; the lines to print.
+///
+/// # Errors
+/// When the server is unknown, Redis does not answer, or a farm would be left without a live server.
+pub async fn set(redis: &RedisSettings, id: &ServerId, setting: Setting, why: &str, force: bool) -> Result<String, Failure> {
+    let store = Store::Redis(Redis::pooled(redis));
+    let present = Present::read(&store.reader()).await.map_err(anyhow::Error::from)?;
+    let held = present.set.get(id);
+    if setting == Setting::Clear && held.is_none() {
+        return Ok(format!("nothing was set by hand for {id}\n"));
+    }
+    let farms = &present.table()?.farms;
+    if held.is_none() || setting != Setting::Clear {
+        known(farms, id)?;
+    }
+    let value = value(setting, why, present.now);
+    let mut after = present.overrides.clone();
+    match &value {
+        Some(value) => drop(after.insert(id.clone(), value.over(&held.cloned().unwrap_or_default()).at(present.now))),
+        None => drop(after.remove(id)),
+    }
+    let before = Picture { farms, overrides: &present.overrides };
+    guard::check(before, Picture { farms, overrides: &after }, &present.health, force)?;
+    let what = value.as_ref().and_then(words).map_or_else(|| format!("{id} cleared"), |words| format!("{id} set to {words}"));
+    let event = Event { at: unix_ms(), by: operator(), what, why: why.to_owned() };
+    write(&store, id, value.as_ref(), &event).await?;
+    let all = after.get(id).and_then(words).map_or_else(|| "as the file has it".to_owned(), |words| format!("by hand: {words}"));
+    let until = value.and_then(|value| value.until).map(|until| format!(", forced until {} UTC", utc(until))).unwrap_or_default();
+    let spread = spread(&store).await.unwrap_or_else(|error| format!("who uses it is unknown: {error}\n"));
+    Ok(format!("{}; now {all}{until}\n{spread}", event.what))
+}
+
+fn value(setting: Setting, why: &str, now: u64) -> Option<Override> {
+    let set = Override { by: operator(), why: why.to_owned(), ..Override::default() };
+    Some(match setting {
+        Setting::Clear => return None,
+        Setting::Enable(enable) => Override { enable: Some(enable), ..set },
+        Setting::Weight(weight) => Override { weight: Some(weight), ..set },
+        Setting::Force(force, time) => {
+            let until = time.map(|time| now.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
+            Override { force: Some(force), until, ..set }
+        }
+    })
+}
+
+fn known(farms: &Farms, id: &ServerId) -> anyhow::Result<()> {
+    let ids: Vec<String> = farms.servers().map(|(id, _)| id.to_string()).collect();
+    let name = id.to_string();
+    if ids.contains(&name) {
+        return Ok(());
+    }
+    let hint = did_you_mean(&name, &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let wall = ids.len() > LISTED && hint.starts_with("; known are");
+    Err(anyhow!("no server {id} in the table in force{}", if wall { "; `rbalancer show` lists them" } else { &hint }))
+}
+
+/// Setting the same twice does no harm: a lost reply is asked for again.
+async fn write(store: &Store, id: &ServerId, value: Option<&Override>, event: &Event) -> anyhow::Result<()> {
+    let unknown = |error: StoreError| anyhow!("{error}; whether it was set is unknown, run `rbalancer show`");
+    match store.operator().set_override(id, value, event).await {
+        Ok(()) => Ok(()),
+        Err(StoreError::TimedOut(_) | StoreError::Unreachable { .. }) => {
+            store.operator().set_override(id, value, event).await.map_err(unknown)
+        }
+        Err(error) => Err(anyhow!("{error}; nothing was changed")),
+    }
+}
+
+async fn spread(store: &Store) -> Result<String, StoreError> {
+    let reader = store.reader();
+    let overrides = reader.stamp().await?.map_or(0, |stamp| stamp.overrides);
+    taken(&reader, |said| said.overrides >= overrides).await
+}

@@ -1,0 +1,213 @@
+//! The operator's commands on a real redis-server: what they refuse, what they change, and how they end.
+#![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
+
+use serde_json::Value;
+use std::time::Duration;
+use tempfile::TempDir;
+use tests::eventually;
+use tests::origin::Origin;
+use tests::process::Ended;
+use tests::redis::RedisServer;
+use tests::up::{one_farm, write};
+use tests::world::{World, command};
+
+/// How soon what is set by hand must show in every redirector's answers.
+const CHANGE: Duration = Duration::from_secs(2);
+
+const TWO_FARMS: &str = "[farms]\nlist = img, stc\n[img]\ndomain = img.test\nlist = a, b, c\n[stc]\ndomain = stc.test\nlist = d\n\
+    [a]\ndomain = http://a.test\n[b]\ndomain = http://b.test\n[c]\ndomain = http://c.test\n[d]\ndomain = http://d.test\n";
+
+/// A Redis, and a directory for files.
+struct Desk {
+    redis: RedisServer,
+    directory: TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self { redis: RedisServer::forgetful(), directory: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        command(&self.redis, &self.directory, arguments)
+    }
+
+    /// `command` on a file of `text`.
+    fn file(&self, command: &str, text: &str, more: &[&str]) -> Ended {
+        let file = write(self.directory.path(), "a.conf", text);
+        self.run(&[&[command, &file], more].concat())
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let ended = self.run(&[arguments, &["--format", "json"]].concat());
+        ended.expect(0, &[]);
+        serde_json::from_str(&ended.text()).unwrap_or_else(|error| panic!("{error}: {}", ended.text()))
+    }
+
+    fn generation(&self) -> u64 {
+        self.json(&["show"])["generation"].as_u64().expect("a generation")
+    }
+}
+
+#[test]
+fn every_way_to_end_has_its_code() {
+    let mut desk = Desk::new();
+    desk.file("check", TWO_FARMS, &[]).expect(0, &["good: 2 farms, 4 servers"]);
+    desk.file("apply", "[farms]\nlist = img\n", &[]).expect(78, &["a.conf:2", "[img]"]);
+    desk.run(&["weight", "img/a", "70000"]).expect(2, &["70000"]);
+    desk.run(&["drain", "img"]).expect(2, &["FARM/SERVER"]);
+    desk.run(&["drain", "img/a"]).expect(1, &["no table is in force", "rbalancer apply"]);
+    desk.run(&["export"]).expect(1, &["no table is in force"]);
+    desk.run(&["history"]).expect(0, &["no table was published"]);
+    desk.run(&["rollback"]).expect(1, &["nothing to go back from"]);
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &["in force: 2 farms, 4 servers", "0 of 0 live redirectors"]);
+    desk.run(&["drain", "img/aa"]).expect(1, &["no server img/aa", "did you mean `img/a`?"]);
+    desk.file("apply", &format!("[global]\ncluster = other\n{TWO_FARMS}"), &[]).expect(1, &["cluster `rbalancer`", "`other`"]);
+    desk.redis.stop();
+    desk.file("apply", TWO_FARMS, &[]).expect(1, &["cannot reach redis"]);
+    desk.run(&["drain", "img/a"]).expect(1, &["cannot reach redis"]);
+}
+
+#[test]
+fn a_damaged_table_is_told_of_and_can_be_replaced() {
+    let desk = Desk::new();
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    desk.redis.order(&format!("SET {{rbalancer}}:table:{} []", desk.generation()));
+    desk.run(&["show"]).expect(1, &["is damaged", "run `rbalancer apply`"]);
+    desk.file("plan", TWO_FARMS, &[]).expect(0, &["nothing can be compared", "is damaged", "+ farm img"]);
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &["in force: 2 farms, 4 servers"]);
+    desk.run(&["rollback"]).expect(1, &["is damaged"]);
+}
+
+#[test]
+fn what_takes_service_away_is_refused_by_name() {
+    let desk = Desk::new();
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    let before = desk.generation();
+    let less = TWO_FARMS.replace("list = img, stc", "list = img").replace("list = a, b, c", "list = a");
+    let reasons = ["farm stc would be gone", "2 of 3 servers of farm img would be gone: img/b, img/c", "3 of 4 servers in all"];
+    desk.file("plan", &less, &[]).expect(0, &[&["- farm stc", "- server img/b", "without --force"], &reasons[..]].concat());
+    desk.file("apply", &less, &[]).expect(1, &[&["nothing was changed", "--force"], &reasons[..]].concat());
+    let off = TWO_FARMS.replace("http://d.test", "http://d.test\nenable = off");
+    desk.file("apply", &off, &[]).expect(1, &["farm stc would have no live server: its clients would get a 503"]);
+    for arguments in [&["drain", "stc/d"][..], &["disable", "stc/d"], &["weight", "stc/d", "0"], &["force", "down", "stc/d"]] {
+        desk.run(arguments).expect(1, &["farm stc would have no live server", "--force"]);
+    }
+    assert_eq!((desk.generation(), &desk.json(&["show"])["overrides_generation"]), (before, &Value::from(0)));
+    // Two of img's servers may go, the third is the last.
+    desk.run(&["drain", "img/a"]).expect(0, &["img/a set to drain"]);
+    desk.run(&["force", "down", "img/b", "--for", "1h"]).expect(0, &["forced until"]);
+    desk.run(&["disable", "img/c"]).expect(1, &["farm img would have no live server"]);
+    desk.run(&["disable", "img/c", "--force", "--why", "maintenance"]).expect(0, &["img/c set to off"]);
+    desk.file("apply", &less, &["--force"]).expect(0, &["in force: 1 farms, 1 servers", "3 servers keep what was set by hand"]);
+    let show = desk.json(&["show"]);
+    assert_eq!(
+        (&show["farms"][0]["servers"][0]["enable"], show["farms"][0]["servers"].as_array().map(Vec::len)),
+        (&"drain".into(), Some(1))
+    );
+}
+
+#[test]
+fn what_is_set_by_hand_stays_until_it_is_cleared_or_reset() {
+    let desk = Desk::new();
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    desk.run(&["drain", "img/a", "--why", "disk"]).expect(0, &["now by hand: drain"]);
+    desk.run(&["weight", "img/a", "7"]).expect(0, &["now by hand: drain, weight 7"]);
+    desk.run(&["force", "up", "img/b"]).expect(0, &["now by hand: force up"]);
+    desk.file("plan", TWO_FARMS, &[])
+        .expect(0, &["no farm and no server changes", "set by hand and kept: img/a drain, weight 7, img/b force up"]);
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &["2 servers keep what was set by hand"]);
+    desk.run(&["clear", "img/b"]).expect(0, &["img/b cleared; now as the file has it"]);
+    desk.run(&["clear", "img/b"]).expect(0, &["nothing was set by hand for img/b"]);
+    let row = desk.json(&["show"])["farms"][0]["servers"][0].clone();
+    assert_eq!((&row["weight"], &row["enable"]), (&7.into(), &"drain".into()), "{row}");
+    desk.file("apply", TWO_FARMS, &["--reset"]).expect(0, &["in force"]);
+    let row = desk.json(&["show"])["farms"][0]["servers"][0].clone();
+    assert_eq!((&row["weight"], &row["enable"], &row["by_hand"]), (&1.into(), &"on".into(), &Value::Null), "{row}");
+}
+
+#[test]
+fn an_export_means_what_is_in_force() {
+    let desk = Desk::new();
+    let rich = TWO_FARMS.replace("domain = img.test", "domain = img.test, pic.test\nbalance = roundrobin\ninter = 3s\ncheck_uri = /alive");
+    desk.file("apply", &format!("[global]\ncluster = prod\n{rich}"), &[]).expect(0, &[]);
+    desk.run(&["drain", "img/a"]).expect(0, &[]);
+    desk.run(&["force", "up", "img/b"]).expect(0, &[]);
+    let exported = desk.run(&["export"]);
+    exported.expect(0, &["cluster = prod", "# Set by hand and not in this file: img/b force up"]);
+    desk.file("check", &exported.text(), &[]).expect(0, &["good: 2 farms, 4 servers"]);
+    // The drain is in the file now.
+    desk.file("plan", &exported.text(), &[]).expect(0, &["server img/a: enable on → drain"]);
+    desk.file("apply", &exported.text(), &["--reset"]).expect(0, &[]);
+    let again = desk.run(&["export"]).text();
+    assert!(again.contains("enable = drain") && !again.contains("force up"), "{again}");
+    desk.file("plan", &again, &[]).expect(0, &["no farm and no server changes"]);
+}
+
+#[test]
+fn twenty_tables_are_kept_and_any_can_be_gone_back_to() {
+    let desk = Desk::new();
+    let with = |weight: usize| TWO_FARMS.replace("http://a.test", &format!("http://a.test\nweight = {weight}"));
+    for n in 1..=25 {
+        desk.file("apply", &with(n), &["--why", &format!("the {n}th")]).expect(0, &[]);
+    }
+    let history = desk.json(&["history"]);
+    let whys: Vec<&str> = history.as_array().expect("a list").iter().filter_map(|edition| edition["why"].as_str()).collect();
+    assert_eq!((whys.len(), whys[0], whys[19]), (20, "the 25th", "the 6th"));
+    assert_eq!(
+        (&history[0]["servers"], &history[0]["farms"], history[0]["generation"].as_u64()),
+        (&4.into(), &2.into(), Some(desk.generation()))
+    );
+    desk.run(&["history"]).expect(0, &["the 6th", "WHEN (UTC)"]);
+    let weight = || desk.json(&["show"])["farms"][0]["servers"][0]["weight"].clone();
+    desk.run(&["rollback"]).expect(0, &["in force"]);
+    assert_eq!(weight(), 24);
+    let tenth = history[15]["generation"].to_string();
+    desk.run(&["rollback", &tenth, "--why", "it worked"]).expect(0, &["in force"]);
+    assert_eq!((weight(), &desk.json(&["show"])["why"]), (10.into(), &format!("rollback to {tenth}: it worked").into()));
+    desk.run(&["rollback", "20"]).expect(1, &["19 older ones are kept"]);
+    desk.run(&["rollback", "12345678"]).expect(1, &["no table for `12345678`"]);
+    // Going back takes as much care as going on.
+    let stc = TWO_FARMS.replace("list = img, stc", "list = stc");
+    desk.file("apply", &stc, &["--force"]).expect(0, &[]);
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    desk.run(&["rollback"]).expect(1, &["farm img would be gone", "nothing was changed"]);
+}
+
+#[test]
+fn what_is_set_by_hand_shows_in_every_answer() {
+    let [a, b, c] = ["a", "b", "c"].map(Origin::start);
+    let conf = one_farm("", "", &[("a", &a, 1), ("b", &b, 1), ("c", &c, 1)]);
+    let world = World::start(RedisServer::forgetful(), &conf, "img.test");
+    let uses = |origin: &Origin| world.uses("img.test", &origin.url());
+    assert!(uses(&a) && uses(&b) && uses(&c));
+    world.command(&["drain", "img/a"]).expect(0, &["2 of 2 live redirectors use it"]);
+    eventually!(CHANGE, !uses(&a));
+    world.command(&["weight", "img/b", "0"]).expect(0, &[]);
+    eventually!(CHANGE, !uses(&b));
+    assert_eq!(world.ask("img.test", 100).to(&c.url()), 100);
+    world.command(&["force", "down", "img/c"]).expect(1, &["farm img would have no live server"]);
+    world.command(&["enable", "img/a"]).expect(0, &[]);
+    world.command(&["force", "down", "img/c"]).expect(0, &[]);
+    eventually!(CHANGE, uses(&a) && !uses(&c));
+    world.command(&["clear", "img/b"]).expect(0, &[]);
+    world.command(&["clear", "img/c"]).expect(0, &[]);
+    eventually!(CHANGE, uses(&a) && uses(&b) && uses(&c));
+}
+
+#[test]
+fn what_is_forced_for_a_time_ends_by_itself_also_with_redis_away() {
+    let [a, b] = ["a", "b"].map(Origin::start);
+    let world = World::start(RedisServer::forgetful(), &one_farm("", "", &[("a", &a, 1), ("b", &b, 1)]), "img.test");
+    for away in [false, true] {
+        eventually!(CHANGE * 3, world.uses("img.test", &a.url()));
+        world.command(&["force", "down", "img/a", "--for", "3s"]).expect(0, &["forced until"]);
+        eventually!(CHANGE, !world.uses("img.test", &a.url()));
+        if away {
+            world.redis.pause();
+        }
+        let back = |address: &std::net::SocketAddr| tests::traffic::load(*address, "img.test", 50, 2).to(&a.url()) > 0;
+        eventually!(Duration::from_secs(5), world.addresses().iter().all(back));
+    }
+    world.redis.resume();
+}
