@@ -1,5 +1,9 @@
 //! healthd: watches servers. The only writer of health.
 
+pub mod brake;
+pub mod claim;
+pub mod doubt;
+pub mod flapping;
 pub mod judge;
 pub mod lookup;
 pub mod metrics;
@@ -21,7 +25,7 @@ use tokio::sync::watch;
 /// Probes every enabled server of the table in force until `shutdown`. `admin` is where monitoring asks.
 ///
 /// # Errors
-/// When background work panics.
+/// When background work panics, or another healthd is at work under the same id.
 pub async fn run(
     reader: Reader,
     prober: Prober,
@@ -33,12 +37,23 @@ pub async fn run(
     let done: Arc<Done> = Arc::default();
     let mut work = tokio::task::JoinSet::new();
     if let Some(listener) = admin {
-        work.spawn(common::web::serve(listener, metrics::router(done.clone(), checks.clone())));
+        let serving = common::web::serve(listener, metrics::router(done.clone(), checks.clone()));
+        work.spawn(async move {
+            serving.await;
+            Ok(())
+        });
     }
-    work.spawn(table::follow(reader, settings.cluster, sender));
+    let following = table::follow(reader, settings.cluster, sender);
+    work.spawn(async move {
+        following.await;
+        Ok(())
+    });
     work.spawn(Schedule::new(settings.id, prober, checks, done).run());
     tokio::select! {
         () = shutdown.reached(Phase::Draining) => Ok(()),
-        Some(ended) = work.join_next() => Err(anyhow::anyhow!("background work ended: {:?}", ended.err())),
+        Some(ended) = work.join_next() => match ended {
+            Ok(Err(taken)) => Err(taken.into()),
+            other => Err(anyhow::anyhow!("background work ended: {:?}", other.err())),
+        }
     }
 }
