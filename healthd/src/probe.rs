@@ -156,9 +156,12 @@ fn from_error(error: &(dyn Error + 'static)) -> Evidence {
     Evidence::Hard(innermost)
 }
 
-fn find_tls<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    cause.downcast_ref::<rustls::Error>().or_else(|| inside?.downcast_ref::<rustls::Error>())
+/// The TLS error in `cause`, which may be wrapped in I/O errors, one in another: those name no source.
+fn find_tls<'a>(mut cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    while let Some(inner) = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        cause = inner;
+    }
+    cause.downcast_ref()
 }
 
 fn from_tls(error: &rustls::Error) -> Evidence {
