@@ -86,6 +86,12 @@ impl Judge {
         &self.trail
     }
 
+    /// Failures in a row that count towards a fall.
+    pub fn failures(&self) -> u16 {
+        let counts = self.finding.checked == Checked::Failing && self.finding.state != State::Down;
+        if counts { self.row } else { 0 }
+    }
+
     /// Takes in the outcome of a probe begun at `started`. A fall that is due waits for [`Judge::rule`].
     pub fn take(&mut self, check: &Check, evidence: &Evidence, started: Instant, now: UnixMs) -> Option<Fall> {
         self.trail.quiet = matches!(evidence, Evidence::Nothing(_));

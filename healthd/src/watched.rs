@@ -45,10 +45,18 @@ struct Watched {
     /// What the store is known to hold.
     published: Option<Finding>,
     due: Instant,
-    in_flight: bool,
+    /// Probes on their way.
+    flights: u16,
 }
 
 impl Watched {
+    /// How many probes may be on their way at once. To one that has begun to fail as many as a fall still takes: those
+    /// that time out do not wait for each other.
+    fn allowed(&self) -> u16 {
+        let failures = self.judge.failures();
+        if failures == 0 { 1 } else { self.check.fall.saturating_sub(failures).max(1) }
+    }
+
     fn seen(&self) -> Seen<'_> {
         Seen { check: &self.check, seats: &self.servers, judge: &self.judge }
     }
@@ -100,7 +108,7 @@ impl WatchList {
                     let known = self.adopted.findings.remove(&key);
                     let judge = known.clone().map_or_else(|| Judge::new(unix_ms()), |known| Judge::adopt(known, now));
                     self.due.insert((now, key.clone()));
-                    Watched { check, servers, judge, published: known, due: now, in_flight: false }
+                    Watched { check, servers, judge, published: known, due: now, flights: 0 }
                 }
             };
             self.checks.insert(key, watched);
@@ -120,9 +128,13 @@ impl WatchList {
         {
             self.due.pop_first();
             // An entry of a check that left and came back meanwhile counts for nothing.
-            if let Some(watched) = self.checks.get_mut(&key).filter(|watched| !watched.in_flight && watched.due == due) {
-                watched.in_flight = true;
-                taken.push((key, watched.check.clone()));
+            let waits = |watched: &&mut Watched| watched.flights < watched.allowed() && watched.due == due;
+            let Some(watched) = self.checks.get_mut(&key).filter(waits) else { continue };
+            watched.flights += 1;
+            taken.push((key.clone(), watched.check.clone()));
+            if watched.judge.failures() > 0 && watched.flights < watched.allowed() {
+                watched.due = now + watched.check.fastinter;
+                self.due.insert((watched.due, key));
             }
         }
         taken
@@ -141,7 +153,7 @@ impl WatchList {
     /// Takes in the outcome of a probe that was begun at `started`.
     pub fn take(&mut self, key: &CheckKey, evidence: &Evidence, started: Instant, at: At<'_>, rng: &mut impl Rng) {
         let Some(watched) = self.checks.get_mut(key) else { return };
-        watched.in_flight = false;
+        watched.flights = watched.flights.saturating_sub(1);
         let before = watched.judge.finding().state;
         let was_failing = watched.judge.trail().failing_since.is_some();
         let fall = watched.judge.take(&watched.check, evidence, started, at.unix);
@@ -184,7 +196,7 @@ impl WatchList {
         let Some(target) = self.checks.get(key).map(|watched| watched.seen().target()) else { return };
         let waits = |watched: &&Watched| {
             let settled = watched.judge.finding().checked == Checked::Ok && watched.due > now;
-            settled && !watched.in_flight && watched.seen().target() != target
+            settled && watched.flights == 0 && watched.seen().target() != target
         };
         let next = self.due.iter().take(CHOICE).filter(|(_, key)| self.checks.get(key).filter(waits).is_some());
         let others: Vec<CheckKey> = next.take(OPINIONS).map(|(_, key)| key.clone()).collect();
@@ -212,8 +224,11 @@ impl WatchList {
     /// After a probe: when the next one is due, and what has turned.
     fn settle(&mut self, key: &CheckKey, before: State, started: Instant, at: At<'_>, rng: &mut impl Rng) {
         let Some(watched) = self.checks.get_mut(key) else { return };
-        watched.due = started + watched.judge.interval(&watched.check, rng);
-        self.due.insert((watched.due, key.clone()));
+        // With more on their way the next one's time is set already, or set by the last of them.
+        if watched.flights == 0 {
+            watched.due = started + watched.judge.interval(&watched.check, rng);
+            self.due.insert((watched.due, key.clone()));
+        }
         let finding = watched.judge.finding();
         if before == finding.state {
             return;
@@ -246,8 +261,8 @@ impl WatchList {
     /// This very process stood still: nothing is concluded from probes in flight, and rows start anew.
     pub fn stood_still(&mut self, now: Instant) {
         self.checks.values_mut().for_each(|watched| watched.judge.forget_rows());
-        for (key, watched) in self.checks.iter_mut().filter(|(_, watched)| watched.in_flight) {
-            (watched.in_flight, watched.due) = (false, now);
+        for (key, watched) in self.checks.iter_mut().filter(|(_, watched)| watched.flights > 0) {
+            (watched.flights, watched.due) = (0, now);
             self.due.insert((now, key.clone()));
         }
     }
