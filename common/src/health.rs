@@ -31,6 +31,15 @@ pub enum Checked {
     Failing,
     /// None was conclusive so far.
     Never,
+    /// The latest conclusive one succeeded, but too long ago to vouch for the server (see [`vouch_limit`]); the
+    /// probes since said nothing.
+    #[serde(other)]
+    Lapsed,
+}
+
+/// How old a success may be that outweighs another prober's failures.
+pub fn vouch_limit(inter: Duration) -> Duration {
+    (3 * inter).max(Duration::from_secs(5))
 }
 
 /// One prober's finding about one check.
@@ -49,6 +58,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Whether it says up on a success of late: only that outweighs another prober's `down`.
+    pub fn vouches(&self) -> bool {
+        (self.state, self.checked) == (State::Up, Checked::Ok)
+    }
+
     /// Whether `other` differs in what readers must hear of at once (not in `last_check`).
     pub fn differs(&self, other: &Self) -> bool {
         (self.state, self.checked, self.since, &self.why) != (other.state, other.checked, other.since, &other.why)
@@ -133,18 +147,35 @@ impl Views {
         let voters = self.views.values().filter(|view| !fresh || view.is_fresh(now, window));
         Health { voters: voters.cloned().collect(), fresh }
     }
+
+    /// The checks about which the probers that are fresh at `now` disagree, one saying up and another down, with what
+    /// each of them says.
+    pub fn disagreements(&self, now: Instant, window: Duration) -> Vec<(CheckKey, Vec<(String, State)>)> {
+        let mut said: BTreeMap<&CheckKey, Vec<(String, State)>> = BTreeMap::new();
+        for (id, view) in self.views.iter().filter(|(_, view)| view.is_fresh(now, window)) {
+            for (key, finding) in &view.findings {
+                said.entry(key).or_default().push((id.clone(), finding.state));
+            }
+        }
+        let says = |all: &[(String, State)], state| all.iter().any(|(_, said)| *said == state);
+        let disputed = said.into_iter().filter(|(_, all)| says(all, State::Up) && says(all, State::Down));
+        disputed.map(|(key, all)| (key.clone(), all)).collect()
+    }
 }
 
-/// Of two probers' findings about one check the one that counts: a success beats a failure (somebody reaches the
-/// server), a failure beats a suspicion, and anything beats no vote. Among equals the older.
+/// Of two probers' findings about one check the one that counts. A success of late beats a failure (somebody reaches
+/// the server). A failure beats a server held up without one (its latest probe failed, or the last success is too
+/// old), that beats a suspicion, and anything beats no vote. Among equals the older.
 fn stronger<'a>(left: &'a Finding, right: &'a Finding) -> &'a Finding {
     let rank = |finding: &Finding| match finding.state {
-        State::Up => 0,
+        State::Up if finding.vouches() => 0,
         State::Down => 1,
-        State::Suspect => 2,
-        State::Abstain => 3,
+        State::Up => 2,
+        State::Suspect => 3,
+        State::Abstain => 4,
     };
-    if (rank(right), right.since, &right.why) < (rank(left), left.since, &left.why) { right } else { left }
+    let order = |finding: &Finding| (rank(finding), finding.since, finding.checked as u8, finding.last_check);
+    if (order(right), &right.why) < (order(left), &left.why) { right } else { left }
 }
 
 /// The merged health of all checks; merged where it is asked for, so that one change costs its own size.
@@ -205,6 +236,49 @@ mod tests {
         assert_eq!(views.merge(now, WINDOW).state(&key()), State::Up);
     }
 
+    fn with(id: &str, state: State, checked: Checked) -> ViewChanges {
+        let mut changes = changes(id, 1, state);
+        changes.changed.values_mut().flat_map(|(_, findings)| findings.values_mut()).for_each(|finding| finding.checked = checked);
+        changes
+    }
+
+    #[test]
+    fn up_without_a_success_of_late_yields_to_down_and_to_nothing_else() {
+        let now = Instant::now();
+        for checked in [Checked::Failing, Checked::Lapsed, Checked::Never] {
+            let mut views = Views::default();
+            views.take(with("a", State::Up, checked), now);
+            assert_eq!(views.merge(now, WINDOW).state(&key()), State::Up);
+            views.take(changes("b", 1, State::Suspect), now);
+            assert_eq!(views.merge(now, WINDOW).state(&key()), State::Up);
+            views.take(changes("c", 1, State::Down), now);
+            assert_eq!(views.merge(now, WINDOW).state(&key()), State::Down);
+        }
+    }
+
+    #[test]
+    fn probers_that_disagree_are_named() {
+        let now = Instant::now();
+        let mut views = Views::default();
+        views.take(changes("a", 1, State::Up), now);
+        views.take(changes("b", 1, State::Suspect), now);
+        assert!(views.disagreements(now, WINDOW).is_empty());
+        views.take(changes("b", 2, State::Down), now);
+        let said = vec![("a".to_owned(), State::Up), ("b".to_owned(), State::Down)];
+        assert_eq!(views.disagreements(now, WINDOW), [(key(), said)]);
+        let later = now + WINDOW + Duration::from_secs(1);
+        views.take(changes("b", 3, State::Down), later);
+        assert!(views.disagreements(later, WINDOW).is_empty(), "a stale view disagrees with nobody");
+    }
+
+    #[test]
+    fn a_word_of_a_later_version_vouches_for_nothing() {
+        let json = r#"{"state":"up","checked":"something new","since":1,"why":"","last_check":1}"#;
+        let finding: Finding = serde_json::from_str(json).expect("is read");
+        assert!(!finding.vouches());
+        assert_eq!(serde_json::to_value(Checked::Lapsed).expect("a word"), "lapsed");
+    }
+
     #[test]
     fn a_stale_view_has_no_vote_while_another_is_fresh() {
         let start = Instant::now();
@@ -225,15 +299,19 @@ mod tests {
         assert_eq!((health.state(&key()), health.is_fresh()), (State::Down, false));
     }
 
+    fn any_checked() -> impl Strategy<Value = Checked> {
+        prop_oneof![Just(Checked::Ok), Just(Checked::Failing), Just(Checked::Never), Just(Checked::Lapsed)]
+    }
+
     fn any_state() -> impl Strategy<Value = State> {
         prop_oneof![Just(State::Up), Just(State::Down), Just(State::Suspect), Just(State::Abstain)]
     }
 
     proptest! {
         #[test]
-        fn merging_does_not_depend_on_order(states in proptest::collection::vec((any_state(), 0u64..4, "[ab]?"), 3)) {
+        fn merging_does_not_depend_on_order(states in proptest::collection::vec((any_state(), any_checked(), 0u64..4, "[ab]?"), 3)) {
             let all: Vec<Finding> = states.into_iter()
-                .map(|(state, since, why)| Finding { state, checked: Checked::Ok, since, why, last_check: 0 }).collect();
+                .map(|(state, checked, since, why)| Finding { state, checked, since, why, last_check: 0 }).collect();
             let [a, b, c] = [&all[0], &all[1], &all[2]];
             prop_assert_eq!(stronger(stronger(a, b), c), stronger(a, stronger(b, c)));
             prop_assert_eq!(stronger(a, b), stronger(b, a));

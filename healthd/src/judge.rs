@@ -1,11 +1,13 @@
 //! Evidence → state: rise and fall in a row, and when to probe next. Pure: time and chance come in as arguments.
+//! A judge knows one check alone; whether a fall that is due may happen is ruled by those who see all checks.
 
+use crate::flapping::Flapping;
 use crate::probe::Evidence;
 use common::check::Check;
 use common::clock::UnixMs;
-use common::health::{Checked, Finding, State};
+use common::health::{Checked, Finding, State, vouch_limit};
 use rand::{Rng, RngExt};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The part by which an interval may be longer or shorter, so that probers and servers do not beat in time.
 const JITTER: f64 = 0.1;
@@ -16,18 +18,62 @@ pub struct Judge {
     finding: Finding,
     /// Conclusive probes in a row that went as the latest one did.
     row: u16,
+    /// The latest of them that were hard evidence.
+    hard_row: u16,
+    trail: Trail,
+    flapping: Flapping,
+}
+
+/// When probes went how, by the monotonic clock; each probe counts from its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trail {
+    /// The first of the failures in a row that end with the latest conclusive probe.
+    pub failing_since: Option<Instant>,
+    /// The first of the successes in a row that end with the latest conclusive probe.
+    pub good_since: Option<Instant>,
+    /// The latest success.
+    pub last_good: Option<Instant>,
+    /// Whether the latest probe of all said nothing.
+    pub quiet: bool,
+    /// When the state became suspect.
+    pub suspect_since: Option<Instant>,
+}
+
+/// What a fall that is due rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fall {
+    /// As many hard failures in a row as it takes.
+    Hard,
+    /// Failures in a row that may all be the prober's own trouble.
+    Soft,
+}
+
+/// What becomes of a fall that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ruling {
+    /// It happens.
+    Down,
+    /// The server is suspect and stays in service, for this reason.
+    Suspect(String),
+    /// Nothing changes, for this reason.
+    Hold(String),
 }
 
 impl Judge {
     /// Nothing seen yet.
     pub fn new(now: UnixMs) -> Self {
         let finding = Finding { state: State::Abstain, checked: Checked::Never, since: now, why: "not probed yet".into(), last_check: 0 };
-        Self { finding, row: 0 }
+        Self { finding, row: 0, hard_row: 0, trail: Trail::default(), flapping: Flapping::default() }
     }
 
-    /// Goes on where an earlier run stopped.
-    pub fn adopt(finding: Finding) -> Self {
-        Self { finding, row: 0 }
+    /// Goes on where an earlier run stopped. What that run counted in a row counts no more.
+    pub fn adopt(finding: Finding, now: Instant) -> Self {
+        let trail = Trail {
+            last_good: (finding.checked == Checked::Ok).then_some(now),
+            suspect_since: (finding.state == State::Suspect).then_some(now),
+            ..Trail::default()
+        };
+        Self { finding, row: 0, hard_row: 0, trail, flapping: Flapping::default() }
     }
 
     /// What to publish.
@@ -35,40 +81,129 @@ impl Judge {
         &self.finding
     }
 
-    /// Takes in a probe's outcome. True if it was conclusive.
-    pub fn take(&mut self, check: &Check, evidence: &Evidence, now: UnixMs) -> bool {
-        let (checked, why) = match evidence {
-            Evidence::Success(why) => (Checked::Ok, why),
-            Evidence::Hard(why) | Evidence::Soft(why) => (Checked::Failing, why),
+    /// When its probes went how.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// Failures in a row that count towards a fall.
+    pub fn failures(&self) -> u16 {
+        let counts = self.finding.checked == Checked::Failing && self.finding.state != State::Down;
+        if counts { self.row } else { 0 }
+    }
+
+    /// Takes in the outcome of a probe begun at `started`. A fall that is due waits for [`Judge::rule`].
+    pub fn take(&mut self, check: &Check, evidence: &Evidence, started: Instant, now: UnixMs) -> Option<Fall> {
+        self.trail.quiet = matches!(evidence, Evidence::Nothing(_));
+        match evidence {
+            Evidence::Success(why) => {
+                self.count(Checked::Ok, started, now);
+                self.hard_row = 0;
+                self.succeed(check, why, started, now);
+                None
+            }
+            Evidence::Hard(why) | Evidence::Soft(why) => {
+                self.count(Checked::Failing, started, now);
+                self.hard_row = if matches!(evidence, Evidence::Hard(_)) { self.hard_row.saturating_add(1) } else { 0 };
+                self.finding.why = self.reason(why, check);
+                let due = self.finding.state != State::Down && self.row >= check.fall;
+                due.then_some(if self.hard_row >= check.fall { Fall::Hard } else { Fall::Soft })
+            }
             Evidence::Nothing(why) => {
                 if self.finding.checked == Checked::Never {
                     self.finding.why.clone_from(why);
                 }
-                return false;
+                None
             }
-        };
+        }
+    }
+
+    fn count(&mut self, checked: Checked, started: Instant, now: UnixMs) {
         self.row = if self.finding.checked == checked { self.row.saturating_add(1) } else { 1 };
         (self.finding.checked, self.finding.last_check) = (checked, now);
-        let (towards, needed) = match (self.finding.state, checked) {
+        let since = |held: Option<Instant>| Some(held.unwrap_or(started));
+        let trail = &mut self.trail;
+        if checked == Checked::Ok {
+            (trail.good_since, trail.last_good, trail.failing_since) = (since(trail.good_since), Some(started), None);
+        } else {
+            (trail.failing_since, trail.good_since) = (since(trail.failing_since), None);
+        }
+    }
+
+    fn succeed(&mut self, check: &Check, why: &str, started: Instant, now: UnixMs) {
+        let needed = match self.finding.state {
+            State::Up => 0,
             // The first success of one never seen is enough: it works.
-            (State::Abstain, Checked::Ok) => (State::Up, 1),
-            (_, Checked::Ok) => (State::Up, check.rise),
-            _ => (State::Down, check.fall),
+            State::Abstain => 1,
+            State::Suspect => check.rise,
+            State::Down => self.flapping.needed(check.rise),
         };
-        if self.finding.state != towards && self.row >= needed {
-            (self.finding.state, self.finding.since) = (towards, now);
+        if self.row < needed {
+            // On the way up the reason of the fall stays.
+            return;
         }
-        // On the way up the reason of the fall stays; on the way down the failure is worth showing at once.
-        if self.finding.state != State::Down || checked == Checked::Failing {
-            self.finding.why.clone_from(why);
+        if self.finding.state == State::Down {
+            self.flapping.rose(started);
         }
-        true
+        self.turn(State::Up, started, now);
+        why.clone_into(&mut self.finding.why);
+    }
+
+    /// Carries out what was ruled about a fall that is due.
+    pub fn rule(&mut self, check: &Check, ruling: Ruling, started: Instant, now: UnixMs) {
+        match ruling {
+            Ruling::Down => {
+                self.flapping.fell(started);
+                self.turn(State::Down, started, now);
+                self.finding.why = self.reason(&self.finding.why, check);
+            }
+            Ruling::Suspect(why) => {
+                self.turn(State::Suspect, started, now);
+                self.hold(&why);
+            }
+            Ruling::Hold(why) => self.hold(&why),
+        }
+    }
+
+    fn hold(&mut self, why: &str) {
+        self.finding.why = format!("{}; held in service: {why}", self.finding.why);
+    }
+
+    fn turn(&mut self, to: State, at: Instant, now: UnixMs) {
+        if self.finding.state != to {
+            (self.finding.state, self.finding.since) = (to, now);
+            self.trail.suspect_since = (to == State::Suspect).then_some(at);
+        }
+    }
+
+    /// A failure in words, and how long a server that flaps is held for it.
+    fn reason(&self, why: &str, check: &Check) -> String {
+        match self.flapping.needed(check.rise) {
+            needed if self.finding.state == State::Down && needed > check.rise => {
+                format!("{why}; up again after {needed} good probes in a row (flapping)")
+            }
+            _ => why.to_owned(),
+        }
+    }
+
+    /// Starts every row anew: what was counted before may have been this process's own trouble.
+    pub fn forget_rows(&mut self) {
+        (self.row, self.hard_row) = (0, 0);
+        (self.trail.failing_since, self.trail.good_since) = (None, None);
+    }
+
+    /// Withdraws the vouch for a server that is up when its last success is too old and nothing conclusive came since.
+    pub fn lapse(&mut self, check: &Check, now: Instant) {
+        let old = |last: Instant| now.saturating_duration_since(last) > vouch_limit(check.inter);
+        if (self.finding.state, self.finding.checked) == (State::Up, Checked::Ok) && self.trail.last_good.is_none_or(old) {
+            self.finding.checked = Checked::Lapsed;
+        }
     }
 
     /// From the start of the last probe to the start of the next.
     pub fn interval(&self, check: &Check, rng: &mut impl Rng) -> Duration {
         let settled = match (self.finding.state, self.finding.checked) {
-            (State::Up, Checked::Ok) | (_, Checked::Never) => check.inter,
+            (State::Up, Checked::Ok) | (_, Checked::Never | Checked::Lapsed) => check.inter,
             (State::Down, Checked::Failing) => check.downinter,
             _ => check.fastinter,
         };
@@ -77,94 +212,5 @@ impl Judge {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use rand::SeedableRng;
-    use rand::rngs::SmallRng;
-
-    fn check(rise: u16, fall: u16) -> Check {
-        let json = serde_json::json!({"scheme": "http", "host": "h", "port": 80, "method": "HEAD", "uri": "/", "expect": "200-399",
-            "tls_verify": true, "inter": 1000, "fastinter": 300, "downinter": 2000, "timeout": 1000, "rise": rise, "fall": fall});
-        serde_json::from_value(json).expect("valid check")
-    }
-
-    fn good() -> Evidence {
-        Evidence::Success("HTTP 200".into())
-    }
-
-    fn bad() -> Evidence {
-        Evidence::Hard("connection refused".into())
-    }
-
-    fn states(check: &Check, evidence: &[Evidence]) -> Vec<State> {
-        let mut judge = Judge::new(0);
-        let step = |(n, evidence): (usize, &Evidence)| {
-            judge.take(check, evidence, n as u64);
-            judge.finding().state
-        };
-        evidence.iter().enumerate().map(step).collect()
-    }
-
-    #[test]
-    fn rise_and_fall_are_counted_in_a_row() {
-        use State::{Abstain, Down, Up};
-        let check = check(2, 3);
-        assert_eq!(states(&check, &[good(), bad(), bad(), good(), bad(), bad(), bad()]), [Up, Up, Up, Up, Up, Up, Down]);
-        assert_eq!(states(&check, &[bad(), bad(), bad(), good(), bad(), good(), good()]), [Abstain, Abstain, Down, Down, Down, Down, Up]);
-    }
-
-    #[test]
-    fn a_failed_look_up_changes_nothing() {
-        let nothing = Evidence::Nothing("name does not resolve: x".into());
-        let check = check(2, 1);
-        let mut judge = Judge::new(0);
-        assert!(!judge.take(&check, &nothing, 1));
-        assert_eq!(
-            (judge.finding().state, judge.finding().checked, judge.finding().why.as_str()),
-            (State::Abstain, Checked::Never, "name does not resolve: x")
-        );
-        judge.take(&check, &good(), 2);
-        let before = judge.clone();
-        judge.take(&check, &nothing, 3);
-        assert_eq!(judge, before);
-    }
-
-    #[test]
-    fn probes_come_faster_while_a_state_is_about_to_turn() {
-        let check = check(2, 3);
-        let mut rng = SmallRng::seed_from_u64(1);
-        let mut near = |judge: &Judge, ms: u64| {
-            let interval = judge.interval(&check, &mut rng).as_millis() as u64;
-            assert!((ms * 9 / 10..=ms * 11 / 10).contains(&interval), "{interval} is not near {ms}");
-        };
-        let mut judge = Judge::new(0);
-        near(&judge, 1000);
-        judge.take(&check, &good(), 1);
-        near(&judge, 1000);
-        judge.take(&check, &bad(), 2);
-        near(&judge, 300);
-        judge.take(&check, &bad(), 3);
-        judge.take(&check, &bad(), 4);
-        near(&judge, 2000);
-        judge.take(&check, &good(), 5);
-        near(&judge, 300);
-    }
-
-    proptest! {
-        #[test]
-        fn a_turn_needs_that_many_in_a_row(evidence in proptest::collection::vec(any::<bool>(), 1..60), rise in 1u16..5, fall in 1u16..5) {
-            let check = check(rise, fall);
-            let probes: Vec<_> = evidence.iter().map(|&works| if works { good() } else { bad() }).collect();
-            let states = states(&check, &probes);
-            for at in 1..states.len() {
-                if states[at] != states[at - 1] {
-                    let works = states[at] == State::Up;
-                    let needed = match (states[at - 1], works) { (State::Abstain, true) => 1, (_, true) => rise, (_, false) => fall };
-                    let row = evidence[..=at].iter().rev().take_while(|&&probe| probe == works).count();
-                    prop_assert!(row >= usize::from(needed), "{:?} turned to {:?} after {} in a row", states[at - 1], states[at], row);
-                }
-            }
-        }
-    }
-}
+#[path = "judge_tests.rs"]
+mod tests;

@@ -1,5 +1,9 @@
 //! healthd: watches servers. The only writer of health.
 
+pub mod brake;
+pub mod claim;
+pub mod doubt;
+pub mod flapping;
 pub mod judge;
 pub mod keeper;
 pub mod lookup;
@@ -23,7 +27,7 @@ use tokio::sync::watch;
 /// there is a `keeper`. `admin` is where monitoring asks.
 ///
 /// # Errors
-/// When background work panics.
+/// When background work panics, or another healthd is at work under the same id.
 pub async fn run(
     reader: Reader,
     prober: Prober,
@@ -36,15 +40,24 @@ pub async fn run(
     let done: Arc<Done> = Arc::default();
     let mut work = tokio::task::JoinSet::new();
     if let Some(listener) = admin {
-        work.spawn(common::web::serve(listener, metrics::router(done.clone(), checks.clone())));
+        work.spawn(endless(common::web::serve(listener, metrics::router(done.clone(), checks.clone()))));
     }
     if let Some(keeper) = keeper {
-        work.spawn(keeper::Keeper::new(reader.clone(), keeper).run());
+        work.spawn(endless(keeper::Keeper::new(reader.clone(), keeper).run()));
     }
-    work.spawn(table::follow(reader, settings.cluster, sender));
+    work.spawn(endless(table::follow(reader, settings.cluster, sender)));
     work.spawn(Schedule::new(settings.id, prober, checks, done).run());
     tokio::select! {
         () = shutdown.reached(Phase::Draining) => Ok(()),
-        Some(ended) = work.join_next() => Err(anyhow::anyhow!("background work ended: {:?}", ended.err())),
+        Some(ended) = work.join_next() => match ended {
+            Ok(Err(taken)) => Err(taken.into()),
+            other => Err(anyhow::anyhow!("background work ended: {:?}", other.err())),
+        }
     }
+}
+
+/// Work that ends by a panic only.
+async fn endless(work: impl Future<Output = ()>) -> Result<(), claim::Taken> {
+    work.await;
+    Ok(())
 }

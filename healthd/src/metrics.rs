@@ -35,10 +35,14 @@ fn render(done: &Done) -> String {
          rbalancer_healthd_probes_total{{outcome=\"inconclusive\"}} {}\n\
          # TYPE rbalancer_healthd_checks gauge\n\
          # HELP rbalancer_healthd_checks Checks being made.\n\
-         rbalancer_healthd_checks {}\n# EOF\n",
+         rbalancer_healthd_checks {}\n\
+         # TYPE rbalancer_healthd_prober_suspect gauge\n\
+         # HELP rbalancer_healthd_prober_suspect 1 while every target fails at once: the trouble is likely the prober's own.\n\
+         rbalancer_healthd_prober_suspect {}\n# EOF\n",
         of(&done.succeeded),
         of(&done.failed),
         of(&done.inconclusive),
-        of(&done.checks)
+        of(&done.checks),
+        u8::from(done.suspect.load(Ordering::Relaxed))
     )
 }

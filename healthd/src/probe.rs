@@ -6,7 +6,7 @@ use common::target::Scheme;
 use reqwest::{Client, StatusCode, header, redirect};
 use std::error::Error;
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What a probe says about a server.
@@ -26,19 +26,33 @@ pub enum Evidence {
 #[derive(Clone)]
 pub struct Prober {
     lookup: Lookup,
-    verifying: Option<Client>,
+    /// None while the system has no root certificates: they are looked for again with each probe that needs them.
+    /// Roots once read are kept, so a certificate store that is emptied later changes nothing.
+    verifying: Arc<OnceLock<Client>>,
     unverifying: Option<Client>,
 }
 
 impl Prober {
-    /// A prober. Where TLS cannot be set up at all, every https probe is no evidence.
+    /// A prober. Where TLS cannot be set up, every https probe is no evidence.
     pub fn new() -> Self {
         // A second caller in one process finds it installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let lookup = Lookup::default();
-        let make = |verify| client(&lookup, verify).build().map_err(|error| tracing::warn!(%error, "no probes over https")).ok();
-        let (verifying, unverifying) = (make(true), make(false));
-        Self { lookup, verifying, unverifying }
+        let unverifying = client(&lookup, false).build().map_err(|error| tracing::warn!(%error, "no probes over https")).ok();
+        let prober = Self { lookup, verifying: Arc::default(), unverifying };
+        if prober.verifying().is_none() {
+            tracing::warn!("no root certificates are found here: https servers whose certificate is to be verified are not judged");
+        }
+        prober
+    }
+
+    fn verifying(&self) -> Option<Client> {
+        if self.verifying.get().is_none() {
+            let made = client(&self.lookup, true).build().ok()?;
+            // Another probe may have been quicker.
+            let _ = self.verifying.set(made);
+        }
+        self.verifying.get().cloned()
     }
 
     /// Probes once, within the check's timeout.
@@ -62,14 +76,13 @@ impl Prober {
     }
 
     fn client_for(&self, check: &Check) -> Option<Client> {
-        let verify = check.tls_verify || check.scheme == Scheme::Http;
         match &check.addr {
             // The certificate must carry the server's name though another address is asked.
             Some(addr) if check.scheme == Scheme::Https => {
                 let lookup = self.lookup.pinned(check.host.as_str(), addr.host.as_str());
-                client(&lookup, verify).build().ok()
+                client(&lookup, check.tls_verify).build().ok()
             }
-            _ if verify => self.verifying.clone().or_else(|| self.unverifying.clone().filter(|_| check.scheme == Scheme::Http)),
+            _ if check.scheme == Scheme::Https && check.tls_verify => self.verifying(),
             _ => self.unverifying.clone(),
         }
     }
@@ -128,7 +141,7 @@ fn from_error(error: &(dyn Error + 'static)) -> Evidence {
             return Evidence::Nothing(failed.to_string());
         }
         if let Some(tls) = find_tls(*cause) {
-            return Evidence::Soft(format!("certificate: {tls}"));
+            return from_tls(tls);
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             if let Some(failed) = io.get_ref().and_then(|inner| inner.downcast_ref::<LookupFailed>()) {
@@ -143,24 +156,44 @@ fn from_error(error: &(dyn Error + 'static)) -> Evidence {
     Evidence::Hard(innermost)
 }
 
-fn find_tls(cause: &(dyn Error + 'static)) -> Option<String> {
-    let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let tls = cause.downcast_ref::<rustls::Error>().or_else(|| inside?.downcast_ref::<rustls::Error>())?;
-    matches!(tls, rustls::Error::InvalidCertificate(_)).then(|| tls.to_string())
+/// The TLS error in `cause`, which may be wrapped in I/O errors, one in another: those name no source.
+fn find_tls<'a>(mut cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    while let Some(inner) = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        cause = inner;
+    }
+    cause.downcast_ref()
 }
+
+fn from_tls(error: &rustls::Error) -> Evidence {
+    use rustls::Error::{
+        AlertReceived, FailedToGetCurrentTime, FailedToGetRandomBytes, InvalidCertificate, InvalidMessage, PeerMisbehaved,
+    };
+    match error {
+        InvalidCertificate(_) => Evidence::Soft(format!("certificate: {error}")),
+        // The server itself says no, or speaks something else than TLS.
+        AlertReceived(_) | InvalidMessage(_) | PeerMisbehaved(_) => Evidence::Hard(format!("TLS: {error}")),
+        FailedToGetCurrentTime | FailedToGetRandomBytes => Evidence::Nothing(format!("TLS cannot be set up here: {error}")),
+        // Two sides that do not agree: which of them is wrong is not known.
+        _ => Evidence::Soft(format!("TLS: {error}")),
+    }
+}
+
+/// The errors of a system without resources: ENOMEM, ENFILE, EMFILE, ENOBUFS.
+const SHORT_OF: [i32; 4] = [12, 23, 24, 105];
 
 fn from_io(error: &std::io::Error) -> Option<Evidence> {
     Some(match error.kind() {
         ErrorKind::ConnectionRefused => Evidence::Hard("connection refused".into()),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Evidence::Hard("connection reset".into()),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Evidence::Hard("connection reset".into()),
         ErrorKind::UnexpectedEof => Evidence::Hard("connection closed before an answer".into()),
+        // A router or the local network says so; a machine without power looks like this, a cable pulled here as well.
         ErrorKind::TimedOut | ErrorKind::HostUnreachable => Evidence::Soft("host unreachable".into()),
         ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown | ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => {
             Evidence::Nothing(format!("no way out from here: {error}"))
         }
-        _ if error.raw_os_error().is_some_and(|code| [23, 24, 12].contains(&code)) => {
-            Evidence::Nothing(format!("no resources here: {error}"))
-        }
+        _ if error.raw_os_error().is_some_and(|code| SHORT_OF.contains(&code)) => Evidence::Nothing(format!("no resources here: {error}")),
+        // An error of our own system that is not known to be the server's doing.
+        _ if error.raw_os_error().is_some() => Evidence::Soft(error.to_string()),
         _ => return None,
     })
 }

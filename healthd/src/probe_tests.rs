@@ -82,3 +82,38 @@ async fn ipv6_literals_and_check_addr_are_probed() {
     assert_eq!(probe(&elsewhere).await, Evidence::Success("HTTP 200".into()));
     assert!(asked.lock().expect("no panic")[0].to_ascii_lowercase().contains("host: no-such-name.invalid:8080\r\n"));
 }
+
+#[test]
+fn trouble_of_our_own_is_no_evidence() {
+    let of = |code| from_io(&std::io::Error::from_raw_os_error(code));
+    // EPERM, ENOMEM, EACCES, ENFILE, EMFILE, EADDRNOTAVAIL, ENETDOWN, ENETUNREACH, ENOBUFS
+    for code in [1, 12, 13, 23, 24, 99, 100, 101, 105] {
+        assert!(matches!(of(code), Some(Evidence::Nothing(_))), "{code}: {:?}", of(code));
+    }
+    // ETIMEDOUT, EHOSTUNREACH, EIO
+    for code in [110, 113, 5] {
+        assert!(matches!(of(code), Some(Evidence::Soft(_))), "{code}: {:?}", of(code));
+    }
+    // EPIPE, ECONNABORTED, ECONNRESET, ECONNREFUSED
+    for code in [32, 103, 104, 111] {
+        assert!(matches!(of(code), Some(Evidence::Hard(_))), "{code}: {:?}", of(code));
+    }
+}
+
+#[test]
+fn a_certificate_is_soft_evidence_and_an_alert_is_hard() {
+    let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+    assert!(matches!(from_tls(&expired), Evidence::Soft(_)));
+    let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
+    assert!(matches!(from_tls(&alert), Evidence::Hard(_)));
+    assert!(matches!(from_tls(&rustls::Error::FailedToGetRandomBytes), Evidence::Nothing(_)));
+    assert!(matches!(from_tls(&rustls::Error::General("x".into())), Evidence::Soft(_)));
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_is_hard_evidence() {
+    let (port, _) = server("127.0.0.1", vec!["HTTP/1.1 400 Bad\r\n\r\n"]).await;
+    let https = Check { scheme: Scheme::Https, tls_verify: false, ..check("127.0.0.1", port) };
+    let evidence = probe(&https).await;
+    assert!(matches!(&evidence, Evidence::Hard(why) if why.starts_with("TLS: ")), "{evidence:?}");
+}

@@ -1,15 +1,16 @@
 //! Who is probed when: every check on its own schedule, never driven by traffic, a bounded number at once.
 
+use crate::claim::{Claim, READING, Taken};
 use crate::probe::{Evidence, Prober as ProbeClient};
 use crate::table::Checks;
-use crate::watched::WatchList;
+use crate::watched::{At, WatchList};
 use common::check::CheckKey;
 use common::clock::unix_ms;
-use common::store::{HealthReport, Prober, StoreError};
+use common::store::{HealthReport, OwnView, Prober, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,6 +27,9 @@ const REPORT: Duration = Duration::from_secs(1);
 /// A turn later than this (or than two intervals) means that this process was stopped.
 const FROZEN: Duration = Duration::from_secs(2);
 
+/// After the store was away for this long another prober may have come under this id.
+const AWAY: Duration = Duration::from_secs(10);
+
 /// What the schedule has done so far, for monitoring.
 #[derive(Debug, Default)]
 pub struct Done {
@@ -37,10 +41,21 @@ pub struct Done {
     pub inconclusive: AtomicU64,
     /// Checks watched.
     pub checks: AtomicU64,
+    /// Whether the prober suspects itself.
+    pub suspect: AtomicBool,
 }
 
 type Outcome = (CheckKey, Instant, Evidence);
 type Told = (HealthReport, Result<usize, StoreError>);
+
+/// What the schedule waits for.
+enum Turn {
+    Tick,
+    Outcome(Outcome),
+    Told(Told),
+    Read(Result<OwnView, StoreError>),
+    Checks,
+}
 
 /// The schedule's state.
 pub struct Schedule {
@@ -52,15 +67,22 @@ pub struct Schedule {
     list: WatchList,
     probes: JoinSet<Outcome>,
     telling: JoinSet<Told>,
+    reading: JoinSet<Result<OwnView, StoreError>>,
     next_report: Instant,
-    reachable: bool,
+    next_reading: Instant,
+    /// Since when the store takes no report.
+    away: Option<Instant>,
     adopted: bool,
+    /// Whether a reading has ended, well or not: probing begins then.
+    asked: bool,
+    claim: Claim,
     rng: SmallRng,
 }
 
 impl Schedule {
     /// A schedule that watches what `checks` says.
     pub fn new(id: String, store: Prober, checks: watch::Receiver<Checks>, done: Arc<Done>) -> Self {
+        let now = Instant::now();
         Self {
             id,
             store,
@@ -70,55 +92,93 @@ impl Schedule {
             list: WatchList::default(),
             probes: JoinSet::new(),
             telling: JoinSet::new(),
-            next_report: Instant::now(),
-            reachable: true,
+            reading: JoinSet::new(),
+            next_report: now,
+            next_reading: now,
+            away: None,
             adopted: false,
+            asked: false,
+            claim: Claim::Unread,
             rng: SmallRng::from_rng(&mut rand::rng()),
         }
     }
 
     /// Probes and reports for ever.
-    pub async fn run(mut self) {
+    ///
+    /// # Errors
+    /// When another healthd is at work under the same id.
+    pub async fn run(mut self) -> Result<(), Taken> {
         let mut last_turn = Instant::now();
         loop {
-            self.adopt().await;
             let now = Instant::now();
-            let limit = self.list.shortest().map_or(FROZEN, |inter| (2 * inter).max(FROZEN));
-            if now.duration_since(last_turn) > limit {
-                tracing::warn!("this process stood still for {:?}; probes in flight are dropped", now.duration_since(last_turn));
-                self.probes.abort_all();
-                while self.probes.join_next().await.is_some() {}
-                self.list.forget_flights(now);
-            }
-            last_turn = now;
+            self.start_reading(now);
             self.start_probes(now);
             self.start_report(now);
             let wake = self.list.next_due().filter(|_| self.probes.len() < CONCURRENCY).map_or(now + TICK, |due| due.min(now + TICK));
-            tokio::select! {
-                () = tokio::time::sleep_until(wake.into()) => {}
-                Some(Ok(outcome)) = self.probes.join_next() => self.take(outcome),
-                Some(Ok(told)) = self.telling.join_next() => self.told(told),
-                Ok(()) = self.checks.changed() => {
+            let turn = tokio::select! {
+                () = tokio::time::sleep_until(wake.into()) => Turn::Tick,
+                Some(Ok(outcome)) = self.probes.join_next() => Turn::Outcome(outcome),
+                Some(Ok(told)) = self.telling.join_next() => Turn::Told(told),
+                Some(Ok(view)) = self.reading.join_next() => Turn::Read(view),
+                Ok(()) = self.checks.changed() => Turn::Checks,
+            };
+            // Before anything is concluded from what has come: a process that was stopped sees its timers run out.
+            let turned = Instant::now();
+            let stood = turned.duration_since(last_turn);
+            last_turn = turned;
+            let frozen = stood > self.list.shortest().map_or(FROZEN, |inter| (2 * inter).max(FROZEN));
+            if frozen {
+                self.stood_still(stood, turned).await;
+            }
+            match turn {
+                Turn::Tick => {}
+                Turn::Outcome(_) if frozen => {}
+                Turn::Outcome(outcome) => self.take(outcome),
+                Turn::Told(told) => self.told(told),
+                Turn::Read(view) => self.read(view, turned)?,
+                Turn::Checks => {
                     let checks = self.checks.borrow_and_update().clone();
                     self.done.checks.store(checks.len() as u64, Ordering::Relaxed);
-                    self.list.set(checks, Instant::now());
+                    self.list.set(checks, turned);
                 }
             }
         }
     }
 
-    /// Reads what an earlier run under this id left, before anything is probed under it. A store that does not
-    /// answer does not hold probing up: the state it keeps is adopted when it does.
-    async fn adopt(&mut self) {
-        if !self.adopted
-            && let Ok(view) = self.store.own_view(&self.id).await
-        {
-            self.list.adopt(view);
+    /// Nothing is concluded from what was under way, and another prober may have taken over meanwhile.
+    async fn stood_still(&mut self, stood: Duration, now: Instant) {
+        tracing::warn!("this process stood still for {stood:?}; probes in flight are dropped");
+        self.probes.shutdown().await;
+        self.list.stood_still(now);
+        self.claim = Claim::Unread;
+    }
+
+    /// Reads what stands in the store under this id, until it is clear that nobody else is at work under it. The first
+    /// reading is adopted. A store that does not answer does not hold probing up.
+    fn start_reading(&mut self, now: Instant) {
+        if self.claim == Claim::Ours || !self.reading.is_empty() || !self.telling.is_empty() || now < self.next_reading {
+            return;
+        }
+        self.next_reading = now + READING;
+        let (store, id) = (self.store.clone(), self.id.clone());
+        self.reading.spawn(async move { store.own_view(&id).await });
+    }
+
+    fn read(&mut self, view: Result<OwnView, StoreError>, now: Instant) -> Result<(), Taken> {
+        self.asked = true;
+        let Ok(view) = view else { return Ok(()) };
+        let sequence = view.sequence;
+        if !self.adopted {
+            self.list.adopt(view, now);
             self.adopted = true;
         }
+        if self.claim.read(sequence, self.list.sequence(), now) { Ok(()) } else { Err(Taken(self.id.clone())) }
     }
 
     fn start_probes(&mut self, now: Instant) {
+        if !self.asked {
+            return;
+        }
         let room = CONCURRENCY.saturating_sub(self.probes.len());
         for (key, check) in self.list.take_due(now, room) {
             let prober = self.prober.clone();
@@ -136,17 +196,19 @@ impl Schedule {
             Evidence::Nothing(_) => &self.done.inconclusive,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        self.list.take(&key, &evidence, started, unix_ms(), &self.id, &mut self.rng);
+        let at = At { now: Instant::now(), unix: unix_ms(), by: &self.id };
+        self.list.take(&key, &evidence, started, at, &mut self.rng);
+        self.done.suspect.store(self.list.is_in_doubt(), Ordering::Relaxed);
     }
 
     /// One report at a time, on its own: a store that does not answer delays no probe.
     fn start_report(&mut self, now: Instant) {
-        let urgent = self.reachable && self.list.is_urgent();
-        if !self.adopted || !self.telling.is_empty() || (now < self.next_report && !urgent) {
+        let urgent = self.away.is_none() && self.list.is_urgent();
+        if self.claim != Claim::Ours || !self.telling.is_empty() || (now < self.next_report && !urgent) {
             return;
         }
         self.next_report = now + REPORT.mul_f64(self.rng.random_range(0.8..1.0));
-        if let Some(report) = self.list.report(&self.id) {
+        if let Some(report) = self.list.report(&self.id, now) {
             let store = self.store.clone();
             self.telling.spawn(async move {
                 let held = store.report(&report).await;
@@ -156,87 +218,25 @@ impl Schedule {
     }
 
     fn told(&mut self, (report, outcome): Told) {
-        match (&outcome, self.reachable) {
-            (Err(error), true) => tracing::warn!("{error}; probing goes on, findings are told later"),
-            (Ok(_), false) => tracing::info!("findings are told again"),
-            _ => {}
-        }
-        self.reachable = outcome.is_ok();
-        if let Ok(held) = outcome {
-            self.list.told(report, held);
+        match (outcome, self.away) {
+            (Err(error), None) => {
+                tracing::warn!("{error}; probing goes on, findings are told later");
+                self.away = Some(Instant::now());
+            }
+            // Whether it was carried out all the same is not known; that we are the only one is to be looked at anew.
+            (Err(_), Some(since)) if since.elapsed() > AWAY => self.claim = Claim::Unread,
+            (Err(_), Some(_)) => {}
+            (Ok(held), away) => {
+                if away.is_some() {
+                    tracing::info!("findings are told again");
+                }
+                self.away = None;
+                self.list.told(report, held);
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use common::health::State;
-    use common::store::{Memory, Store};
-    use tokio::io::AsyncWriteExt;
-
-    async fn until(mut holds: impl AsyncFnMut() -> bool) {
-        let all = async {
-            while !holds().await {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), all).await.expect("did not come to hold within 10 s");
-    }
-
-    async fn origin(port: u16) -> (u16, tokio::task::JoinHandle<()>) {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("port");
-        let port = listener.local_addr().expect("bound").port();
-        let serving = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut scrap = [0; 1024];
-                let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut scrap).await;
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
-            }
-        });
-        (port, serving)
-    }
-
-    #[tokio::test]
-    async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
-        let (port, serving) = origin(0).await;
-        let check: common::check::Check = serde_json::from_value(serde_json::json!({"scheme": "http", "host": "127.0.0.1", "port": port,
-            "method": "HEAD", "uri": "/", "expect": "200-399", "tls_verify": true, "inter": 50, "fastinter": 20, "downinter": 50,
-            "timeout": 1000, "rise": 2, "fall": 2}))
-        .expect("valid check");
-        let key = check.key();
-        let checks: Checks = [(key.clone(), (check, vec!["img/a".parse().expect("valid")]))].into();
-        let store = Store::Memory(Memory::default());
-        let (_keep, receiver) = watch::channel(Checks::new());
-        let start = || {
-            let (sender, receiver) = watch::channel(Checks::new());
-            sender.send_replace(checks.clone());
-            let schedule = Schedule::new(
-                "h".into(),
-                store.prober(),
-                {
-                    let mut receiver = receiver;
-                    receiver.mark_changed();
-                    receiver
-                },
-                Arc::default(),
-            );
-            (tokio::spawn(schedule.run()), sender)
-        };
-        drop(receiver);
-        let state = async || store.prober().own_view("h").await.expect("memory").findings.get(&key).map(|finding| finding.state);
-        let (running, _sender) = start();
-        until(async || state().await == Some(State::Up)).await;
-        serving.abort();
-        until(async || state().await == Some(State::Down)).await;
-        let (_, _serving) = origin(port).await;
-        until(async || state().await == Some(State::Up)).await;
-        running.abort();
-        let before = store.reader().events(100).await.expect("memory");
-        assert_eq!(before.iter().rev().map(|event| event.what.as_str()).collect::<Vec<_>>(), ["img/a is down", "img/a is up"]);
-        let sequence = store.prober().own_view("h").await.expect("memory").sequence;
-        let (_running, _sender) = start();
-        until(async || store.prober().own_view("h").await.expect("memory").sequence > sequence + 1).await;
-        assert_eq!(store.reader().events(100).await.expect("memory"), before);
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

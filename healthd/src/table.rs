@@ -11,8 +11,17 @@ use tokio::sync::watch;
 /// From one poll to the next.
 const POLL: Duration = Duration::from_secs(1);
 
+/// A server a check speaks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// Which.
+    pub id: ServerId,
+    /// Whether it takes new clients: it is on and has weight.
+    pub serves: bool,
+}
+
 /// Every check to make, with the servers it speaks for.
-pub type Checks = BTreeMap<CheckKey, (Check, Vec<ServerId>)>;
+pub type Checks = BTreeMap<CheckKey, (Check, Vec<Seat>)>;
 
 /// Follows the store for ever, and tells of new sets of checks. What cannot be read changes nothing.
 pub async fn follow(reader: Reader, cluster: Name, checks: watch::Sender<Checks>) {
@@ -76,9 +85,12 @@ impl Held {
     fn checks(&self) -> Checks {
         let mut checks = Checks::new();
         for (id, server) in self.table.iter().flat_map(|table| table.farms.servers()) {
-            let enable = self.overrides.get(&id).and_then(|hand| hand.enable).unwrap_or(server.enable);
+            let hand = self.overrides.get(&id);
+            let enable = hand.and_then(|hand| hand.enable).unwrap_or(server.enable);
+            let weight = hand.and_then(|hand| hand.weight).unwrap_or(server.weight);
             if let Some(check) = server.check.as_ref().filter(|_| enable != Intent::Off) {
-                checks.entry(check.key()).or_insert_with(|| (check.clone(), Vec::new())).1.push(id);
+                let serves = enable == Intent::On && weight.0 > 0;
+                checks.entry(check.key()).or_insert_with(|| (check.clone(), Vec::new())).1.push(Seat { id, serves });
             }
         }
         checks

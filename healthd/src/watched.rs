@@ -1,12 +1,13 @@
 //! Everything that is watched: the state of each check, and what of it the store has still to be told.
 
-use crate::judge::Judge;
+use crate::brake::{self, Seen};
+use crate::doubt::Doubt;
+use crate::judge::{Fall, Judge, Ruling};
 use crate::probe::Evidence;
-use crate::table::Checks;
+use crate::table::{Checks, Seat};
 use common::check::{Check, CheckKey};
 use common::clock::{UnixMs, unix_ms};
-use common::farm::ServerId;
-use common::health::{Finding, State};
+use common::health::{Checked, Finding, State};
 use common::store::{Event, HealthReport, OwnView};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,19 +16,50 @@ use std::time::{Duration, Instant};
 /// A later last_check alone is worth a write after this long.
 const TOUCH_MS: u64 = 5_000;
 
+/// Probes brought forward when a server begins to fail: whether others answer tells its trouble from ours.
+const OPINIONS: usize = 2;
+
+/// The next probes those are chosen from.
+const CHOICE: usize = 64;
+
 /// Events kept while the store cannot be told.
 const EVENTS_KEPT: usize = 1000;
+
+/// When an outcome is taken in, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub struct At<'a> {
+    /// By the monotonic clock.
+    pub now: Instant,
+    /// By the wall clock, for people.
+    pub unix: UnixMs,
+    /// The prober's id.
+    pub by: &'a str,
+}
 
 /// One check.
 #[derive(Debug)]
 struct Watched {
     check: Check,
-    servers: Vec<ServerId>,
+    servers: Vec<Seat>,
     judge: Judge,
     /// What the store is known to hold.
     published: Option<Finding>,
     due: Instant,
-    in_flight: bool,
+    /// Probes on their way.
+    flights: u16,
+}
+
+impl Watched {
+    /// How many probes may be on their way at once. To one that has begun to fail as many as a fall still takes: those
+    /// that time out do not wait for each other.
+    fn allowed(&self) -> u16 {
+        let failures = self.judge.failures();
+        if failures == 0 { 1 } else { self.check.fall.saturating_sub(failures).max(1) }
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen { check: &self.check, seats: &self.servers, judge: &self.judge }
+    }
 }
 
 /// All checks.
@@ -45,21 +77,23 @@ pub struct WatchList {
     turned: bool,
     /// Whether any probe since the last report was conclusive.
     conclusive: bool,
+    /// Whether this prober itself is in doubt.
+    doubt: Doubt,
     /// What an earlier run knew of checks that are not watched yet.
     adopted: OwnView,
 }
 
 impl WatchList {
     /// Goes on where an earlier run of the same prober stopped: what is watched from now on keeps its state.
-    pub fn adopt(&mut self, view: OwnView) {
+    pub fn adopt(&mut self, view: OwnView, now: Instant) {
         self.sequence = self.sequence.max(view.sequence);
         self.adopted = view;
         for (key, watched) in &mut self.checks {
-            if watched.judge.finding().last_check == 0
+            if watched.judge.finding().state == State::Abstain
                 && let Some(finding) = self.adopted.findings.remove(key)
             {
                 watched.published = Some(finding.clone());
-                watched.judge = Judge::adopt(finding);
+                watched.judge = Judge::adopt(finding, now);
             }
         }
     }
@@ -72,9 +106,9 @@ impl WatchList {
                 Some(held) => Watched { servers, ..held },
                 None => {
                     let known = self.adopted.findings.remove(&key);
-                    let judge = known.clone().map_or_else(|| Judge::new(unix_ms()), Judge::adopt);
+                    let judge = known.clone().map_or_else(|| Judge::new(unix_ms()), |known| Judge::adopt(known, now));
                     self.due.insert((now, key.clone()));
-                    Watched { check, servers, judge, published: known, due: now, in_flight: false }
+                    Watched { check, servers, judge, published: known, due: now, flights: 0 }
                 }
             };
             self.checks.insert(key, watched);
@@ -94,9 +128,13 @@ impl WatchList {
         {
             self.due.pop_first();
             // An entry of a check that left and came back meanwhile counts for nothing.
-            if let Some(watched) = self.checks.get_mut(&key).filter(|watched| !watched.in_flight && watched.due == due) {
-                watched.in_flight = true;
-                taken.push((key, watched.check.clone()));
+            let waits = |watched: &&mut Watched| watched.flights < watched.allowed() && watched.due == due;
+            let Some(watched) = self.checks.get_mut(&key).filter(waits) else { continue };
+            watched.flights += 1;
+            taken.push((key.clone(), watched.check.clone()));
+            if watched.judge.failures() > 0 && watched.flights < watched.allowed() {
+                watched.due = now + watched.check.fastinter;
+                self.due.insert((watched.due, key));
             }
         }
         taken
@@ -113,39 +151,125 @@ impl WatchList {
     }
 
     /// Takes in the outcome of a probe that was begun at `started`.
-    pub fn take(&mut self, key: &CheckKey, evidence: &Evidence, started: Instant, now: UnixMs, by: &str, rng: &mut impl Rng) {
+    pub fn take(&mut self, key: &CheckKey, evidence: &Evidence, started: Instant, at: At<'_>, rng: &mut impl Rng) {
         let Some(watched) = self.checks.get_mut(key) else { return };
-        watched.in_flight = false;
+        watched.flights = watched.flights.saturating_sub(1);
         let before = watched.judge.finding().state;
-        self.conclusive |= watched.judge.take(&watched.check, evidence, now);
-        watched.due = started + watched.judge.interval(&watched.check, rng);
-        self.due.insert((watched.due, key.clone()));
-        let finding = watched.judge.finding();
-        self.turned |= before != finding.state;
-        let turned = match (before, finding.state) {
-            (State::Abstain, State::Up) => None,
-            (before, after) if before != after => Some(if after == State::Up { "up" } else { "down" }),
-            _ => None,
+        let was_failing = watched.judge.trail().failing_since.is_some();
+        let fall = watched.judge.take(&watched.check, evidence, started, at.unix);
+        let begins = !was_failing && watched.judge.trail().failing_since.is_some();
+        self.conclusive |= match evidence {
+            Evidence::Success(_) => true,
+            Evidence::Hard(_) | Evidence::Soft(_) => self.doubt.is_conclusive(matches!(evidence, Evidence::Hard(_)), at.now),
+            Evidence::Nothing(_) => false,
         };
-        for (id, turned) in watched.servers.iter().filter_map(|id| Some((id, turned?))) {
-            tracing::info!("{id} is {turned}: {}", finding.why);
-            self.events.push(Event { at: now, by: by.to_owned(), what: format!("{id} is {turned}"), why: finding.why.clone() });
+        self.doubt(key, evidence, at);
+        if begins && before != State::Down {
+            self.ask_others(key, at.now);
         }
+        if let Some(fall) = fall {
+            self.rule(key, fall, started, at);
+        }
+        self.settle(key, before, started, at, rng);
+    }
+
+    /// Begins or ends the doubt in this prober itself.
+    fn doubt(&mut self, key: &CheckKey, evidence: &Evidence, at: At<'_>) {
+        match evidence {
+            Evidence::Success(why) if self.doubt.end() => {
+                // What failed in a row while we were cut off says nothing about anybody.
+                let others = self.checks.iter_mut().filter(|(other, _)| *other != key);
+                others.for_each(|(_, watched)| watched.judge.forget_rows());
+                self.tell("prober no longer suspect", format!("{key} answers again: {why}"), at);
+            }
+            Evidence::Hard(_) | Evidence::Soft(_) => {
+                if let Some(targets) = self.doubt.look(self.checks.values().map(Watched::seen), at.now) {
+                    self.tell("prober suspect", format!("all {targets} targets began to fail at once: they are held in service"), at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Brings some probes of other targets forward.
+    fn ask_others(&mut self, key: &CheckKey, now: Instant) {
+        let Some(target) = self.checks.get(key).map(|watched| watched.seen().target()) else { return };
+        let waits = |watched: &&Watched| {
+            let settled = watched.judge.finding().checked == Checked::Ok && watched.due > now;
+            settled && watched.flights == 0 && watched.seen().target() != target
+        };
+        let next = self.due.iter().take(CHOICE).filter(|(_, key)| self.checks.get(key).filter(waits).is_some());
+        let others: Vec<CheckKey> = next.take(OPINIONS).map(|(_, key)| key.clone()).collect();
+        for key in others {
+            if let Some(watched) = self.checks.get_mut(&key) {
+                watched.due = now;
+                self.due.insert((now, key));
+            }
+        }
+    }
+
+    fn rule(&mut self, key: &CheckKey, fall: Fall, started: Instant, at: At<'_>) {
+        let Some(fallen) = self.checks.get(key).map(Watched::seen) else { return };
+        let all = self.checks.values().map(Watched::seen);
+        let ruling = match self.doubt.holds(&all, &fallen, fall, at.now) {
+            Some(why) => Ruling::Hold(why.to_owned()),
+            None if fall == Fall::Hard => Ruling::Down,
+            None => brake::held(&all, &fallen, at.now).map_or(Ruling::Down, Ruling::Suspect),
+        };
+        if let Some(watched) = self.checks.get_mut(key) {
+            watched.judge.rule(&watched.check, ruling, started, at.unix);
+        }
+    }
+
+    /// After a probe: when the next one is due, and what has turned.
+    fn settle(&mut self, key: &CheckKey, before: State, started: Instant, at: At<'_>, rng: &mut impl Rng) {
+        let Some(watched) = self.checks.get_mut(key) else { return };
+        // With more on their way the next one's time is set already, or set by the last of them.
+        if watched.flights == 0 {
+            watched.due = started + watched.judge.interval(&watched.check, rng);
+            self.due.insert((watched.due, key.clone()));
+        }
+        let finding = watched.judge.finding();
+        if before == finding.state {
+            return;
+        }
+        self.turned = true;
+        let turned = match (before, finding.state) {
+            (State::Abstain, State::Up) | (_, State::Abstain) => return,
+            (_, State::Up) => "up",
+            (_, State::Down) => "down",
+            (_, State::Suspect) => "suspect",
+        };
+        let why = finding.why.clone();
+        let ids: Vec<String> = watched.servers.iter().map(|seat| seat.id.to_string()).collect();
+        ids.into_iter().for_each(|id| self.tell(&format!("{id} is {turned}"), why.clone(), at));
+    }
+
+    fn tell(&mut self, what: &str, why: String, at: At<'_>) {
+        tracing::info!("{what}: {why}");
+        self.events.push(Event { at: at.unix, by: at.by.to_owned(), what: what.to_owned(), why });
         if self.events.len() > EVENTS_KEPT {
             self.events.drain(..self.events.len() - EVENTS_KEPT);
         }
     }
 
-    /// Probes in flight were lost to a stop of this very process: nothing is concluded from them.
-    pub fn forget_flights(&mut self, now: Instant) {
-        for (key, watched) in self.checks.iter_mut().filter(|(_, watched)| watched.in_flight) {
-            (watched.in_flight, watched.due) = (false, now);
+    /// Whether this prober itself is in doubt.
+    pub fn is_in_doubt(&self) -> bool {
+        self.doubt.is_raised()
+    }
+
+    /// This very process stood still: nothing is concluded from probes in flight, and rows start anew.
+    pub fn stood_still(&mut self, now: Instant) {
+        self.checks.values_mut().for_each(|watched| watched.judge.forget_rows());
+        for (key, watched) in self.checks.iter_mut().filter(|(_, watched)| watched.flights > 0) {
+            (watched.flights, watched.due) = (0, now);
             self.due.insert((now, key.clone()));
         }
     }
 
     /// What the store has still to be told; none if nothing.
-    pub fn report(&mut self, id: &str) -> Option<HealthReport> {
+    pub fn report(&mut self, id: &str, now: Instant) -> Option<HealthReport> {
+        self.checks.values_mut().for_each(|watched| watched.judge.lapse(&watched.check, now));
         let mut report =
             HealthReport { id: id.to_owned(), removed: self.removed.clone(), events: self.events.clone(), ..HealthReport::default() };
         for (key, watched) in &self.checks {
@@ -192,6 +316,11 @@ impl WatchList {
         self.turned
     }
 
+    /// The sequence counted up to.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// How many checks there are.
     pub fn len(&self) -> usize {
         self.checks.len()
@@ -202,3 +331,7 @@ impl WatchList {
         self.checks.is_empty()
     }
 }
+
+#[cfg(test)]
+#[path = "watched_tests.rs"]
+mod tests;

@@ -20,15 +20,26 @@ pub struct Origin {
 #[derive(Debug)]
 struct Shared {
     stopping: AtomicBool,
+    hung: AtomicBool,
     status: AtomicU16,
     requests: AtomicU64,
 }
 
 impl Origin {
-    /// Starts one on a free port.
+    /// Starts one on a free port of 127.0.0.1.
     pub fn start(name: &str) -> Self {
-        let listener = port::listener();
-        let shared = Shared { stopping: AtomicBool::new(false), status: AtomicU16::new(200), requests: AtomicU64::new(0) };
+        Self::start_on(name, port::listener())
+    }
+
+    /// Starts one on another address of this host.
+    pub fn start_at(name: &str, address: std::net::IpAddr) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap_or_else(|error| panic!("{address} cannot be listened on: {error}"));
+        Self::start_on(name, listener)
+    }
+
+    fn start_on(name: &str, listener: TcpListener) -> Self {
+        let stopping = AtomicBool::new(false);
+        let shared = Shared { stopping, hung: AtomicBool::new(false), status: AtomicU16::new(200), requests: AtomicU64::new(0) };
         let mut origin = Self { name: name.to_owned(), address: port::address(&listener), shared: Arc::new(shared), accepting: None };
         origin.accept(listener);
         origin
@@ -52,6 +63,11 @@ impl Origin {
     /// Answers with `status` from now on.
     pub fn answer_with(&self, status: u16) {
         self.shared.status.store(status, Ordering::Relaxed);
+    }
+
+    /// Hangs from now on, or answers again: connections are taken, requests are not answered.
+    pub fn hang(&self, hung: bool) {
+        self.shared.hung.store(hung, Ordering::SeqCst);
     }
 
     /// Closes the socket: connections are refused from here on.
@@ -103,6 +119,9 @@ fn answer(mut stream: TcpStream, shared: &Shared, name: &str) -> std::io::Result
     }
     if request.is_empty() {
         return Ok(());
+    }
+    while shared.hung.load(Ordering::SeqCst) && !shared.stopping.load(Ordering::SeqCst) {
+        thread::sleep(crate::LOOK);
     }
     shared.requests.fetch_add(1, Ordering::Relaxed);
     let (status, body) = (shared.status.load(Ordering::Relaxed), format!("origin {name}\n"));

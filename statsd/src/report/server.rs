@@ -44,7 +44,8 @@ fn standing(force: Option<Force>, finding: Option<&Finding>) -> Standing {
 
 fn checked(finding: Option<&Finding>) -> Checked {
     match finding.map(|finding| finding.checked) {
-        Some(health::Checked::Ok) => Checked::Ok,
+        // A lapsed one: the latest conclusive probe succeeded; its age is shown beside it.
+        Some(health::Checked::Ok | health::Checked::Lapsed) => Checked::Ok,
         Some(health::Checked::Failing) => Checked::Failing,
         Some(health::Checked::Never) | None => Checked::Never,
     }

@@ -1,0 +1,82 @@
+//! The brake: soft evidence, which may be the prober's own trouble, takes out only a part of a farm. Pure: time comes
+//! in as an argument.
+
+use crate::judge::Judge;
+use crate::table::Seat;
+use common::check::Check;
+use common::farm::Name;
+use common::health::State;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// A suspicion is believed when some other address kept answering for this long.
+pub const BELIEVED: Duration = Duration::from_secs(30);
+
+/// One check as those see it who rule over all of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// What is probed.
+    pub check: &'a Check,
+    /// The servers it speaks for.
+    pub seats: &'a [Seat],
+    /// What is known of it.
+    pub judge: &'a Judge,
+}
+
+impl<'a> Seen<'a> {
+    /// The host that is connected to.
+    pub fn host(&self) -> &'a str {
+        self.check.addr.as_ref().map_or(&self.check.host, |addr| &addr.host).as_str()
+    }
+
+    /// Host and port: what an operator would call one server. Checks that ask one port for several paths are one
+    /// target, two ports of one host are two.
+    pub fn target(&self) -> (&'a str, u16) {
+        (self.host(), self.check.addr.as_ref().and_then(|addr| addr.port).unwrap_or(self.check.port))
+    }
+
+    fn is_down(&self) -> bool {
+        self.judge.finding().state == State::Down
+    }
+
+    /// How many servers with traffic of `farm` it speaks for.
+    fn serving(&self, farm: &Name) -> usize {
+        self.seats.iter().filter(|seat| seat.serves && seat.id.farm == *farm).count()
+    }
+}
+
+/// Why soft evidence may not take out `fallen` now; none if it may. A check may speak for several servers of several
+/// farms: every one of them must be able to do without.
+pub fn held<'a>(all: &(impl Iterator<Item = Seen<'a>> + Clone), fallen: &Seen<'_>, now: Instant) -> Option<String> {
+    if is_believed(all.clone(), fallen, now) {
+        return None;
+    }
+    let farms: BTreeSet<&Name> = fallen.seats.iter().filter(|seat| seat.serves).map(|seat| &seat.id.farm).collect();
+    farms.into_iter().find_map(|farm| held_by(farm, all.clone(), fallen.serving(farm)))
+}
+
+/// Why `farm` cannot do without `more` of its servers.
+fn held_by<'a>(farm: &Name, all: impl Iterator<Item = Seen<'a>>, more: usize) -> Option<String> {
+    let (mut enabled, mut out) = (0, 0);
+    for seen in all {
+        let serving = seen.serving(farm);
+        enabled += serving;
+        out += if seen.is_down() { serving } else { 0 };
+    }
+    if out + more >= enabled {
+        return Some(format!("the last of farm {farm}"));
+    }
+    (out + more > (enabled / 2).max(1)).then(|| format!("half of farm {farm} is out already"))
+}
+
+/// Whether the suspicion is old, and some target on another address has answered all the while: then the prober is
+/// fine and the server is not.
+fn is_believed<'a>(mut all: impl Iterator<Item = Seen<'a>>, fallen: &Seen<'_>, now: Instant) -> bool {
+    let old = |since: Option<Instant>| since.is_some_and(|since| now.saturating_duration_since(since) >= BELIEVED);
+    old(fallen.judge.trail().suspect_since)
+        && all.any(|seen| seen.host() != fallen.host() && !seen.judge.trail().quiet && old(seen.judge.trail().good_since))
+}
+
+#[cfg(test)]
+#[path = "brake_tests.rs"]
+mod tests;

@@ -1,0 +1,103 @@
+//! What the brake lets go.
+
+use super::*;
+use crate::judge::Ruling;
+use crate::probe::Evidence;
+use proptest::prelude::*;
+
+struct One {
+    check: Check,
+    seats: Vec<Seat>,
+    judge: Judge,
+}
+
+impl One {
+    fn seen(&self) -> Seen<'_> {
+        Seen { check: &self.check, seats: &self.seats, judge: &self.judge }
+    }
+}
+
+fn one(host: &str, servers: &[&str], down: bool) -> One {
+    let json = serde_json::json!({"scheme": "http", "host": host, "port": 80, "method": "HEAD", "uri": "/", "expect": "200-399",
+        "tls_verify": true, "inter": 1000, "fastinter": 300, "downinter": 2000, "timeout": 1000, "rise": 2, "fall": 1});
+    let check: Check = serde_json::from_value(json).expect("valid check");
+    let seats = servers.iter().map(|id| Seat { id: id.parse().expect("valid"), serves: true }).collect();
+    let mut judge = Judge::new(0);
+    if down {
+        judge.rule(&check, Ruling::Down, Instant::now(), 1);
+    }
+    One { check, seats, judge }
+}
+
+/// Whether the first of `all` may go.
+fn goes(all: &[One]) -> Result<(), String> {
+    held(&all.iter().map(One::seen), &all[0].seen(), Instant::now()).map_or(Ok(()), Err)
+}
+
+#[test]
+fn half_of_a_farm_may_go_and_one_of_two_but_never_the_last() {
+    let farm = |size: usize, down: usize| -> Vec<One> {
+        (0..size).map(|n| one(&format!("h{n}"), &[&format!("img/s{n}")], n > 0 && n <= down)).collect()
+    };
+    assert_eq!(goes(&farm(1, 0)), Err("the last of farm img".into()));
+    assert_eq!(goes(&farm(2, 0)), Ok(()));
+    assert_eq!(goes(&farm(2, 1)), Err("the last of farm img".into()));
+    assert_eq!(goes(&farm(3, 0)), Ok(()));
+    assert_eq!(goes(&farm(3, 1)), Err("half of farm img is out already".into()));
+    assert_eq!(goes(&farm(6, 2)), Ok(()));
+    assert_eq!(goes(&farm(6, 3)), Err("half of farm img is out already".into()));
+}
+
+#[test]
+fn every_farm_a_check_speaks_for_must_be_able_to_do_without() {
+    let shared = || one("h0", &["img/a", "dl/a"], false);
+    assert_eq!(goes(&[shared(), one("h1", &["img/b"], false)]), Err("the last of farm dl".into()));
+    assert_eq!(goes(&[shared(), one("h1", &["img/b", "dl/b"], false)]), Ok(()));
+    let twice = one("h0", &["img/a", "img/b", "img/c"], false);
+    assert_eq!(goes(&[twice, one("h1", &["img/d"], false)]), Err("half of farm img is out already".into()));
+}
+
+#[test]
+fn servers_without_traffic_neither_hold_nor_carry_a_farm() {
+    let draining = |mut one: One| {
+        one.seats.iter_mut().for_each(|seat| seat.serves = false);
+        one
+    };
+    assert_eq!(goes(&[draining(one("h0", &["img/a"], false)), one("h1", &["img/b"], true)]), Ok(()));
+    assert_eq!(goes(&[one("h0", &["img/a"], false), draining(one("h1", &["img/b"], false))]), Err("the last of farm img".into()));
+}
+
+#[test]
+fn a_suspicion_is_believed_when_another_address_answered_all_the_while() {
+    let start = Instant::now();
+    let suspect = |host: &str| {
+        let mut one = one(host, &["img/a"], false);
+        one.judge.rule(&one.check, Ruling::Suspect("x".into()), start, 1);
+        one
+    };
+    let answering = |host: &str, from: Instant| {
+        let mut one = one(host, &["dl/b"], false);
+        one.judge.take(&one.check, &Evidence::Success("HTTP 200".into()), from, 1);
+        one
+    };
+    let held = |all: &[One], at| held(&all.iter().map(One::seen), &all[0].seen(), at).is_some();
+    let later = start + BELIEVED;
+    assert!(held(&[suspect("h0")], later));
+    assert!(!held(&[suspect("h0"), answering("h1", start)], later));
+    assert!(held(&[suspect("h0"), answering("h1", start)], later - Duration::from_secs(1)));
+    assert!(held(&[suspect("h0"), answering("h0", start)], later), "the same address says nothing about the way there");
+    assert!(held(&[suspect("h0"), answering("h1", start + Duration::from_secs(1))], later));
+}
+
+proptest! {
+    #[test]
+    fn what_is_let_go_leaves_at_least_half_and_one(down in proptest::collection::vec(any::<bool>(), 1..12)) {
+        let all: Vec<One> = down.iter().enumerate().map(|(n, &down)| one(&format!("h{n}"), &[&format!("img/s{n}")], n > 0 && down)).collect();
+        let out = down.iter().skip(1).filter(|&&down| down).count();
+        if goes(&all).is_ok() {
+            prop_assert!(out + 1 < all.len() && out < (all.len() / 2).max(1));
+        } else {
+            prop_assert!(out + 1 >= all.len() || out + 1 > (all.len() / 2).max(1));
+        }
+    }
+}

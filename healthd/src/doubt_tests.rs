@@ -1,0 +1,57 @@
+//! When a prober doubts itself.
+
+use super::*;
+use crate::judge::Judge;
+use crate::probe::Evidence;
+use crate::table::Seat;
+use common::check::Check;
+
+struct One {
+    check: Check,
+    seats: Vec<Seat>,
+    judge: Judge,
+}
+
+/// A target on a port of its own that answered at `start` and failed first after `failed` ms, if at all.
+fn one(port: u16, uri: &str, start: Instant, failed: Option<u64>) -> One {
+    let json = serde_json::json!({"scheme": "http", "host": "h", "port": port, "method": "HEAD", "uri": uri, "expect": "200-399",
+        "tls_verify": true, "inter": 1000, "fastinter": 300, "downinter": 2000, "timeout": 1000, "rise": 2, "fall": 3});
+    let check: Check = serde_json::from_value(json).expect("valid check");
+    let mut judge = Judge::new(0);
+    judge.take(&check, &Evidence::Success("HTTP 200".into()), start, 1);
+    if let Some(after) = failed {
+        judge.take(&check, &Evidence::Hard("connection refused".into()), start + Duration::from_millis(after), 1);
+    }
+    One { check, seats: Vec::new(), judge }
+}
+
+fn look(all: &[One], now: Instant) -> Option<usize> {
+    Doubt::default().look(all.iter().map(|one| Seen { check: &one.check, seats: &one.seats, judge: &one.judge }), now)
+}
+
+#[test]
+fn everything_failing_at_once_raises_doubt() {
+    let start = Instant::now();
+    let world = |failed: &[Option<u64>]| -> Vec<One> { (80..).zip(failed).map(|(port, failed)| one(port, "/", start, *failed)).collect() };
+    assert_eq!(look(&world(&[Some(1000), Some(2000), Some(3000)]), start), Some(3));
+    assert_eq!(look(&world(&[Some(1000), Some(2000), Some(3001)]), start), None, "one after the other");
+    assert_eq!(look(&world(&[Some(1000), Some(2000), None]), start), None, "one answers");
+    assert_eq!(look(&world(&[Some(1000), Some(2000)]), start), None, "too few");
+    assert_eq!(look(&[], start), None);
+}
+
+#[test]
+fn several_checks_of_one_port_are_one_target() {
+    let start = Instant::now();
+    let all = [one(80, "/a", start, Some(1)), one(80, "/b", start, Some(2)), one(81, "/", start, Some(3))];
+    assert_eq!(look(&all, start), None);
+}
+
+#[test]
+fn doubt_says_nothing_is_conclusive_and_later_only_what_is_hard() {
+    let now = Instant::now();
+    let doubt = Doubt { since: Some(now) };
+    assert!(!doubt.is_conclusive(true, now) && !doubt.is_conclusive(false, now));
+    assert!(doubt.is_conclusive(true, now + BELIEVED) && !doubt.is_conclusive(false, now + BELIEVED));
+    assert!(Doubt::default().is_conclusive(false, now));
+}

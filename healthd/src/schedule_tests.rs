@@ -1,0 +1,72 @@
+//! A schedule with real probes of real sockets.
+
+use super::*;
+use crate::table::Seat;
+use common::health::State;
+use common::store::{Memory, Store};
+use tokio::io::AsyncWriteExt;
+
+async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let all = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), all).await.expect("did not come to hold within 10 s");
+}
+
+async fn origin(port: u16) -> (u16, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("port");
+    let port = listener.local_addr().expect("bound").port();
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut scrap = [0; 1024];
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut scrap).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    });
+    (port, serving)
+}
+
+#[tokio::test]
+async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
+    let (port, serving) = origin(0).await;
+    let check: common::check::Check = serde_json::from_value(serde_json::json!({"scheme": "http", "host": "127.0.0.1", "port": port,
+        "method": "HEAD", "uri": "/", "expect": "200-399", "tls_verify": true, "inter": 50, "fastinter": 20, "downinter": 50,
+        "timeout": 1000, "rise": 2, "fall": 2}))
+    .expect("valid check");
+    let key = check.key();
+    let checks: Checks = [(key.clone(), (check, vec![Seat { id: "img/a".parse().expect("valid"), serves: true }]))].into();
+    let store = Store::Memory(Memory::default());
+    let (_keep, receiver) = watch::channel(Checks::new());
+    let start = || {
+        let (sender, receiver) = watch::channel(Checks::new());
+        sender.send_replace(checks.clone());
+        let schedule = Schedule::new(
+            "h".into(),
+            store.prober(),
+            {
+                let mut receiver = receiver;
+                receiver.mark_changed();
+                receiver
+            },
+            Arc::default(),
+        );
+        (tokio::spawn(schedule.run()), sender)
+    };
+    drop(receiver);
+    let state = async || store.prober().own_view("h").await.expect("memory").findings.get(&key).map(|finding| finding.state);
+    let (running, _sender) = start();
+    until(async || state().await == Some(State::Up)).await;
+    serving.abort();
+    until(async || state().await == Some(State::Down)).await;
+    let (_, _serving) = origin(port).await;
+    until(async || state().await == Some(State::Up)).await;
+    running.abort();
+    let before = store.reader().events(100).await.expect("memory");
+    assert_eq!(before.iter().rev().map(|event| event.what.as_str()).collect::<Vec<_>>(), ["img/a is down", "img/a is up"]);
+    let sequence = store.prober().own_view("h").await.expect("memory").sequence;
+    let (_running, _sender) = start();
+    until(async || store.prober().own_view("h").await.expect("memory").sequence > sequence + 1).await;
+    assert_eq!(store.reader().events(100).await.expect("memory"), before);
+}

@@ -1,0 +1,184 @@
+//! A whole prober in simulated time: what it tells of a world that fails in this way or that.
+
+use super::*;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+/// A world that answers probes, and the list that watches it.
+struct Simulation {
+    list: WatchList,
+    start: Instant,
+    now: Instant,
+    flying: BTreeSet<(Instant, Instant, CheckKey)>,
+    rng: SmallRng,
+    /// Everything told so far.
+    told: Vec<String>,
+}
+
+fn good() -> Evidence {
+    Evidence::Success("HTTP 200".into())
+}
+
+fn refused() -> Evidence {
+    Evidence::Hard("connection refused".into())
+}
+
+fn silent() -> Evidence {
+    Evidence::Soft("timed out after 1.2s".into())
+}
+
+/// One farm of servers on addresses of their own.
+fn farm(size: usize) -> Checks {
+    let check = |n: usize| -> Check {
+        let json = serde_json::json!({"scheme": "http", "host": format!("s{n}"), "port": 80, "method": "HEAD", "uri": "/",
+            "expect": "200-399", "tls_verify": true, "inter": 1000, "fastinter": 300, "downinter": 2000, "timeout": 1200,
+            "rise": 2, "fall": 3});
+        serde_json::from_value(json).expect("valid check")
+    };
+    (0..size).map(|n| (check(n).key(), (check(n), vec![Seat { id: format!("img/s{n}").parse().expect("valid"), serves: true }]))).collect()
+}
+
+impl Simulation {
+    fn start(size: usize, seed: u64) -> Self {
+        let now = Instant::now();
+        let mut list = WatchList::default();
+        list.set(farm(size), now);
+        Self { list, start: now, now, flying: BTreeSet::new(), rng: SmallRng::seed_from_u64(seed), told: Vec::new() }
+    }
+
+    /// Lets `seconds` pass in a world where server `n` gives `world(n)`; failures by silence take their time.
+    fn run(&mut self, seconds: f64, world: impl Fn(usize) -> Evidence) {
+        let end = self.now + Duration::from_secs_f64(seconds);
+        while self.now < end {
+            for (key, check) in self.list.take_due(self.now, 512) {
+                let soft = matches!(outcome(&key, &world), Evidence::Soft(_));
+                let takes = if soft { check.timeout } else { Duration::from_millis(5) };
+                self.flying.insert((self.now + takes, self.now, key));
+            }
+            while let Some((landed, started, key)) = self.flying.first().filter(|(landed, ..)| *landed <= self.now).cloned() {
+                self.flying.pop_first();
+                // A probe that ran out of time did so in the world it was made in.
+                let ran_out = landed.duration_since(started) > Duration::from_secs(1);
+                let evidence = if ran_out { silent() } else { outcome(&key, &world) };
+                self.list.take(&key, &evidence, started, At { now: self.now, unix: 1, by: "h" }, &mut self.rng);
+            }
+            self.told.extend(self.list.report("h", self.now).into_iter().flat_map(|report| {
+                let said: Vec<String> = report.events.iter().map(|event| event.what.clone()).collect();
+                self.list.told(report, usize::MAX);
+                said
+            }));
+            self.now += Duration::from_millis(5);
+        }
+    }
+
+    fn states(&self) -> Vec<State> {
+        self.list.checks.values().map(|watched| watched.judge.finding().state).collect()
+    }
+
+    fn count(&self, state: State) -> usize {
+        self.states().into_iter().filter(|held| *held == state).count()
+    }
+
+    /// How many servers were said to be down so far.
+    fn falls(&self) -> usize {
+        self.told.iter().filter(|what| what.ends_with("is down")).count()
+    }
+
+    fn restarted(self, seed: u64) -> Self {
+        let findings = self.list.checks.iter().map(|(key, watched)| (key.clone(), watched.judge.finding().clone())).collect();
+        let mut new = Self::start(self.list.len(), seed);
+        new.list.adopt(OwnView { sequence: self.list.sequence, findings }, new.now);
+        new
+    }
+}
+
+fn outcome(key: &CheckKey, world: &impl Fn(usize) -> Evidence) -> Evidence {
+    let (_, rest) = key.0.split_once("//s").expect("the host is s and a number");
+    world(rest.split_once(':').expect("a port").0.parse().expect("a number"))
+}
+
+#[test]
+fn cut_off_from_everything_takes_nothing_out_however_it_looks() {
+    for (seed, failure) in (0..20).flat_map(|seed| [(seed, silent()), (seed, refused())]) {
+        let mut sim = Simulation::start(6, seed);
+        sim.run(5.0 + seed as f64 / 10.0, |_| good());
+        sim.run(25.0, |_| failure.clone());
+        assert_eq!((sim.count(State::Up), sim.list.is_in_doubt()), (6, true), "{:?}", sim.told);
+        sim.run(10.0, |_| good());
+        assert_eq!((sim.count(State::Up), sim.list.is_in_doubt()), (6, false), "{:?}", sim.told);
+        assert_eq!(sim.told, ["prober suspect", "prober no longer suspect"], "seed {seed}, {failure:?}");
+    }
+}
+
+#[test]
+fn after_a_while_hard_evidence_is_believed_and_soft_is_not() {
+    let mut sim = Simulation::start(6, 1);
+    sim.run(5.0, |_| good());
+    sim.run(40.0, |n| if n < 4 { refused() } else { silent() });
+    assert_eq!((sim.count(State::Down), sim.falls(), sim.list.is_in_doubt()), (4, 4, true), "{:?}", sim.told);
+}
+
+#[test]
+fn a_restart_while_cut_off_takes_nothing_out() {
+    for (seed, failure) in (0..20).flat_map(|seed| [(seed, silent()), (seed, refused())]) {
+        let mut sim = Simulation::start(6, seed);
+        sim.run(5.0, |n| if n == 0 { refused() } else { good() });
+        assert_eq!(sim.count(State::Down), 1);
+        let mut sim = sim.restarted(seed + 100);
+        sim.run(25.0, |_| failure.clone());
+        assert_eq!((sim.count(State::Down), sim.falls()), (1, 0), "{:?}", sim.told);
+    }
+}
+
+#[test]
+fn cut_off_from_four_of_six_takes_out_half_and_the_rest_when_others_kept_answering() {
+    for seed in 0..20 {
+        let mut sim = Simulation::start(6, seed);
+        sim.run(40.0, |_| good());
+        sim.run(20.0, |n| if n < 4 { silent() } else { good() });
+        assert_eq!((sim.count(State::Down), sim.count(State::Suspect)), (3, 1), "{:?}", sim.told);
+        sim.run(20.0, |n| if n < 4 { silent() } else { good() });
+        assert_eq!((sim.count(State::Down), sim.count(State::Up)), (4, 2), "{:?}", sim.told);
+        sim.run(10.0, |_| good());
+        assert_eq!(sim.count(State::Up), 6, "{:?}", sim.told);
+    }
+}
+
+#[test]
+fn a_dead_server_is_out_soon_whatever_its_mates_do() {
+    for (seed, (failure, limit)) in (0..50).flat_map(|seed| [(seed, (refused(), 2.0)), (seed, (silent(), 4.0))]) {
+        let mut sim = Simulation::start(3, seed);
+        sim.run(3.0 + seed as f64 / 50.0, |_| good());
+        sim.run(limit, |n| if n == 0 { failure.clone() } else { good() });
+        assert_eq!(sim.states(), [State::Down, State::Up, State::Up], "{failure:?} after {limit} s, seed {seed}: {:?}", sim.told);
+    }
+}
+
+#[test]
+fn hard_evidence_takes_out_the_last_server_too() {
+    let mut sim = Simulation::start(2, 1);
+    sim.run(3.0, |_| good());
+    sim.run(3.0, |_| refused());
+    assert_eq!(sim.states(), [State::Down, State::Down]);
+    let mut soft = Simulation::start(2, 1);
+    soft.run(3.0, |_| good());
+    soft.run(60.0, |_| silent());
+    assert_eq!((soft.count(State::Down), soft.count(State::Suspect)), (1, 1), "{:?}", soft.told);
+    assert_eq!(soft.told.iter().filter(|what| what.ends_with("is suspect")).count(), 1, "{:?}", soft.told);
+    soft.run(10.0, |_| good());
+    assert_eq!(soft.count(State::Up), 2);
+}
+
+#[test]
+fn a_view_whose_probes_say_nothing_goes_stale_and_vouches_for_nobody() {
+    let mut sim = Simulation::start(3, 1);
+    sim.run(5.0, |_| good());
+    sim.run(10.0, |_| Evidence::Nothing("no way out from here".into()));
+    let sequence = sim.list.sequence;
+    let vouching = |sim: &Simulation| sim.list.checks.values().filter(|watched| watched.judge.finding().vouches()).count();
+    assert_eq!((sim.count(State::Up), vouching(&sim), sim.told.len()), (3, 0, 0));
+    sim.run(30.0, |_| Evidence::Nothing("no way out from here".into()));
+    assert_eq!(sim.list.sequence, sequence, "nothing conclusive, no heartbeat");
+    sim.run(3.0, |_| good());
+    assert!(vouching(&sim) == 3 && sim.list.sequence > sequence && sim.start < sim.now);
+}
