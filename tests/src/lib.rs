@@ -3,10 +3,12 @@
 #![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
 
 pub mod client;
+pub mod fault;
 pub mod origin;
 pub mod port;
 pub mod process;
 pub mod redis;
+pub mod resp;
 pub mod stats;
 pub mod traffic;
 pub mod up;
