@@ -5,12 +5,16 @@
 pub mod client;
 pub mod fault;
 pub mod origin;
+pub mod paced;
 pub mod port;
 pub mod process;
 pub mod redis;
 pub mod resp;
+pub mod scenario;
+pub mod scene;
 pub mod stats;
 pub mod traffic;
+pub mod trouble;
 pub mod up;
 pub mod world;
 
