@@ -84,7 +84,7 @@ struct Figures {
     lost: u64,
     /// Reported minus received.
     error: i64,
-    /// From healing (or the apply after it) to the first redirect by the new table, for each redirector.
+    /// From healing (or the beginning of the apply after it) to the first redirect by the new table, for each redirector.
     fresh: Vec<Option<Duration>>,
     /// From healing to the last redirect to the server that failed.
     flipped: Option<Duration>,
@@ -148,8 +148,9 @@ fn observe(trouble: &mut impl Trouble, scene: &mut Scene, scale: Scale) -> Figur
     trouble.heal();
     let mut healed = Instant::now();
     if !trouble.takes_tables() {
-        scene.change();
+        // The command returns when redirectors have taken the table.
         healed = Instant::now();
+        scene.change();
     }
 
     let sightings =
