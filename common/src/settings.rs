@@ -19,6 +19,7 @@ pub const PROCESS_KEYS: &[&str] = &[
     "static_files",
     "redis",
     "redis_password_file",
+    "redis_ca_file",
     "redis_prefix",
     "state_file",
     "state_max_age",
@@ -143,7 +144,8 @@ impl Global {
         });
         let password_file = self.get("redis_password_file", path);
         let prefix = self.get("redis_prefix", non_empty).unwrap_or_else(|| "{rbalancer}".into());
-        address.map(|address| RedisSettings { address, password_file, prefix })
+        let ca_file = self.get("redis_ca_file", path);
+        address.map(|address| RedisSettings { address, password_file, ca_file, prefix })
     }
 
     /// The Redis a daemon cannot do without: its absence is a problem.

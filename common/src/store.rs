@@ -1,13 +1,18 @@
 //! The store: where the roles meet. Its verbs are grouped by who may use them, so that a role that is handed a
 //! [`Reader`] cannot even compile a write. The ACL users of a Redis mirror the groups.
 
+mod address;
+mod dial;
+mod hints;
 mod keys;
 mod link;
 mod memory;
 mod redis;
 mod scripts;
 
-pub use self::link::{RedisAddress, RedisSettings};
+pub use self::address::{BadRedisAddress, RedisAddress};
+pub use self::dial::RedisSettings;
+pub use self::hints::Hints;
 pub use self::memory::{Memory, Snapshot};
 pub use self::redis::Redis;
 
@@ -67,6 +72,9 @@ pub struct Announcement {
     /// What is wrong with the state it was offered, if anything.
     #[serde(default)]
     pub alarm: String,
+    /// What its own file sets by hand, beating the store: `img/srv2 off`.
+    #[serde(default)]
+    pub by_file: String,
     /// Whether it has left for good, its last totals written.
     #[serde(default)]
     pub left: bool,
@@ -183,6 +191,14 @@ impl Store {
         Prober(self.clone())
     }
 
+    /// Keeping what gone redirectors counted: healthd. What is in memory has one process: nothing to keep.
+    pub fn keeper(&self) -> Option<Keeper> {
+        match self {
+            Self::Redis(store) => Some(Keeper(store.clone())),
+            Self::Memory(_) => None,
+        }
+    }
+
     /// Writing what was answered: redirectors.
     pub fn replica(&self) -> ReplicaWriter {
         ReplicaWriter(self.clone())
@@ -224,11 +240,12 @@ impl Reader {
         events(count: usize) -> Vec<Event>;
     }
 
-    /// Hints that something was published. One may be missed: the poll of [`Reader::stamp`] is the truth.
+    /// Hints that something was published. One may be missed: the poll of [`Reader::stamp`] is the truth. On Redis
+    /// this takes a connection of its own, and a runtime.
     pub fn hints(&self) -> Hints {
         match &self.0 {
-            Store::Redis(_) => Hints(None),
-            Store::Memory(store) => Hints(Some(store.hints())),
+            Store::Redis(store) => store.hints(),
+            Store::Memory(store) => Hints::of(store.hints()),
         }
     }
 
@@ -239,20 +256,6 @@ impl Reader {
             Some(json) => crate::generation::read_table(stamp, &json),
             None => Err(crate::generation::Alarm::Damaged { generation, why: "its text is missing".into() }),
         })
-    }
-}
-
-/// A stream of hints, see [`Reader::hints`].
-#[derive(Debug)]
-pub struct Hints(Option<tokio::sync::watch::Receiver<u64>>);
-
-impl Hints {
-    /// Waits for the next hint; forever, where the store gives none.
-    pub async fn next(&mut self) {
-        let Some(published) = &mut self.0 else { return std::future::pending().await };
-        if published.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 
@@ -291,7 +294,88 @@ impl ReplicaWriter {
     verbs! {
         /// Writes absolute totals; a total already greater in the store stays.
         flush(id: &str, totals: &[(CountKey, u64)]) -> ();
-        /// Says that this redirector is there, and how it is.
-        announce(announcement: &Announcement) -> ();
+        /// Says that this redirector is there, and how it is; the number of its totals the store then holds, which is
+        /// less than it wrote after the store lost data.
+        announce(announcement: &Announcement) -> usize;
+    }
+}
+
+/// Totals as the store holds them, whatever they count: what a newer version counts is kept as well.
+pub type RawTally = BTreeMap<String, u64>;
+
+/// The folded totals, and how many folds they have seen (which tells a store that lost some).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Base {
+    /// Folds so far.
+    pub folds: u64,
+    /// What was folded.
+    pub totals: RawTally,
+}
+
+/// What is held of one gone redirector.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Remains {
+    /// Its own totals.
+    pub live: RawTally,
+    /// What of them is in the base.
+    pub folded: RawTally,
+}
+
+impl Remains {
+    /// Whether everything of `known` is in the base.
+    pub fn is_folded(&self, known: &Self) -> bool {
+        known.live.iter().all(|(key, total)| self.folded.get(key).is_some_and(|folded| folded >= total))
+    }
+}
+
+/// How a fold ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folded {
+    /// Everything is in the base, and the redirector off the list.
+    Whole,
+    /// It has spoken since: nothing is lost, it is counted by itself again.
+    SpokeAgain,
+    /// The base has lost folds: it must be told again first.
+    LostData,
+}
+
+/// The verbs that keep what gone redirectors counted. Several keepers may be at work: every step is idempotent.
+#[derive(Debug, Clone)]
+pub struct Keeper(Redis);
+
+impl Keeper {
+    /// The folded totals.
+    pub async fn base(&self) -> Result<Base, StoreError> {
+        self.0.base().await
+    }
+
+    /// When each listed redirector spoke last, by the store's clock; none for those of `ids` that are not listed.
+    pub async fn spoke(&self, ids: &[String]) -> Result<Vec<Option<u64>>, StoreError> {
+        self.0.spoke(ids).await
+    }
+
+    /// How many totals of each of `ids` the store holds.
+    pub async fn held(&self, ids: &[String]) -> Result<Vec<usize>, StoreError> {
+        self.0.held(ids).await
+    }
+
+    /// What the store holds of one redirector.
+    pub async fn remains(&self, id: &str) -> Result<Remains, StoreError> {
+        self.0.remains(id).await
+    }
+
+    /// Folds `remains` of the redirector that spoke last at `spoke`, if the base has seen `folds` folds.
+    pub async fn fold(&self, id: &str, remains: &Remains, spoke: u64, folds: u64) -> Result<Folded, StoreError> {
+        self.0.fold(id, remains, spoke, folds).await
+    }
+
+    /// Tells a store that lost the base.
+    pub async fn tell_base(&self, base: &Base) -> Result<(), StoreError> {
+        self.0.tell_base(base).await
+    }
+
+    /// Tells a store that lost a gone redirector's totals, and lists it again.
+    pub async fn tell_remains(&self, id: &str, remains: &Remains) -> Result<(), StoreError> {
+        self.0.tell_remains(id, remains).await
     }
 }

@@ -54,7 +54,7 @@ pub async fn run(
     let statsd = statsd::Settings { cluster: conf.cluster.clone(), stats_uri, bind: conf.redirector.listen };
     let router = statsd::start(store.reader(), statsd, shutdown.clone());
     let mut roles = tokio::task::JoinSet::new();
-    roles.spawn(healthd::run(store.reader(), store.prober(), healthd, None, shutdown.clone()));
+    roles.spawn(healthd::run(store.reader(), store.prober(), None, healthd, None, shutdown.clone()));
     if let Some(admin) = doors.admin {
         let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
         tokio::spawn(common::web::serve(listener, router.clone()));
@@ -67,7 +67,7 @@ pub async fn run(
     // Totals and health are kept here; the redirector has no need of a file of its own.
     let settings = redirector::Settings { state_file: None, ..conf.redirector.clone() };
     let doors = redirector::Doors { clients: doors.clients, admin: None };
-    let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, shutdown.clone());
+    let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, reload.clone(), shutdown.clone());
 
     let chores = async {
         let mut saving = tokio::time::interval(SAVE);

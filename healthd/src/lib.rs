@@ -1,6 +1,7 @@
 //! healthd: watches servers. The only writer of health.
 
 pub mod judge;
+pub mod keeper;
 pub mod lookup;
 pub mod metrics;
 pub mod probe;
@@ -18,13 +19,15 @@ use std::sync::Arc;
 use table::Checks;
 use tokio::sync::watch;
 
-/// Probes every enabled server of the table in force until `shutdown`. `admin` is where monitoring asks.
+/// Probes every enabled server of the table in force until `shutdown`, and keeps what gone redirectors counted where
+/// there is a `keeper`. `admin` is where monitoring asks.
 ///
 /// # Errors
 /// When background work panics.
 pub async fn run(
     reader: Reader,
     prober: Prober,
+    keeper: Option<common::store::Keeper>,
     settings: Settings,
     admin: Option<tokio::net::TcpListener>,
     mut shutdown: Shutdown,
@@ -34,6 +37,9 @@ pub async fn run(
     let mut work = tokio::task::JoinSet::new();
     if let Some(listener) = admin {
         work.spawn(common::web::serve(listener, metrics::router(done.clone(), checks.clone())));
+    }
+    if let Some(keeper) = keeper {
+        work.spawn(keeper::Keeper::new(reader.clone(), keeper).run());
     }
     work.spawn(table::follow(reader, settings.cluster, sender));
     work.spawn(Schedule::new(settings.id, prober, checks, done).run());

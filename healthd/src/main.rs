@@ -42,6 +42,6 @@ fn run(args: Args) -> Result<(), Failure> {
         let admin = admin.map(tokio::net::TcpListener::from_std).transpose().map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::pooled(&redis));
         tracing::info!(id = settings.id, redis = %redis.address, "watching");
-        healthd::run(store.reader(), store.prober(), settings, admin, shutdown).await.map_err(Failure::Runtime)
+        healthd::run(store.reader(), store.prober(), store.keeper(), settings, admin, shutdown).await.map_err(Failure::Runtime)
     })
 }

@@ -1,16 +1,23 @@
 //! Carries counts to the store: absolute totals that only grow, so that a lost, repeated or late write does no harm.
 
+use crate::carried::{self, Carried};
 use crate::counters::Counters;
-use crate::refresh::InUseCell;
+use crate::refresh::{InUse, InUseCell};
+use common::clock::unix_ms;
+use common::process::{Phase, Shutdown};
 use common::store::{Announcement, ReplicaWriter, StoreError};
-use common::tally::CountKey;
+use common::tally::{CountKey, Tally};
 use rand::RngExt;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// From one flush to the next, before jitter.
 const FLUSH: Duration = Duration::from_millis(500);
+
+/// Flushes between two announcements while nothing about this process changes: about two seconds.
+const ANNOUNCE: u32 = 4;
 
 /// Flushes between two rounds of writing down totals that have not changed: about ten seconds.
 const ROTATE: u32 = 20;
@@ -20,6 +27,9 @@ const ROTATED: usize = 500;
 
 /// How long the last flush may take.
 const LAST: Duration = Duration::from_secs(3);
+
+/// How long it may take in a process that is to stop at once.
+const LAST_STOPPING: Duration = Duration::from_millis(500);
 
 /// Writes one redirector's counts and presence.
 pub struct Flusher {
@@ -33,20 +43,42 @@ pub struct Flusher {
     doubtful: bool,
     rotation: usize,
     reachable: bool,
+    /// What earlier processes could not write, and where that is kept.
+    carried: Vec<Carried>,
+    carried_file: Option<PathBuf>,
 }
 
 impl Flusher {
-    /// A flusher that has written nothing yet; `said` is what it announces of this process.
-    pub fn new(writer: ReplicaWriter, counters: Arc<Counters>, in_use: InUseCell, said: Announcement) -> Self {
-        Self { writer, counters, in_use, said, written: HashMap::new(), doubtful: false, rotation: 0, reachable: true }
+    /// A flusher that has written nothing yet; `said` is what it announces of this process, `carried_file` where
+    /// counts are kept that the store does not take before the process ends.
+    pub fn new(
+        writer: ReplicaWriter,
+        counters: Arc<Counters>,
+        in_use: InUseCell,
+        said: Announcement,
+        carried_file: Option<PathBuf>,
+    ) -> Self {
+        let (carried, problem) = carried_file.as_deref().map(carried::read).unwrap_or_default();
+        problem.iter().for_each(|problem| tracing::warn!("{problem}"));
+        Self {
+            writer,
+            counters,
+            in_use,
+            said,
+            written: HashMap::new(),
+            doubtful: false,
+            rotation: 0,
+            reachable: true,
+            carried,
+            carried_file,
+        }
     }
 
-    /// Flushes until `end`, then once more, and leaves.
-    pub async fn run(mut self, end: impl Future<Output = ()>) {
+    /// Flushes until `end`, then once more, and leaves. What the store does not take then is kept in the file.
+    pub async fn run(mut self, end: impl Future<Output = ()>, mut shutdown: Shutdown) {
         let mut end = std::pin::pin!(end);
         for round in 0u32.. {
-            let rotate = round % ROTATE == ROTATE - 1;
-            let outcome = self.flush(rotate, round % 2 == 0).await;
+            let outcome = self.flush(round % ROTATE == ROTATE - 1, round % ANNOUNCE == 0).await;
             self.note(&outcome);
             let pause = FLUSH.mul_f64(rand::rng().random_range(0.9..1.1));
             tokio::select! {
@@ -54,25 +86,78 @@ impl Flusher {
                 () = &mut end => break,
             }
         }
-        self.said.left = true;
-        let last = async {
-            while let Err(error) = self.flush(false, true).await {
-                tracing::debug!(%error, "last flush");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        let limit = async {
+            let stopping = async {
+                shutdown.reached(Phase::Stopping).await;
+                tokio::time::sleep(LAST_STOPPING).await;
+            };
+            let _ = tokio::time::timeout(LAST, stopping).await;
         };
-        if tokio::time::timeout(LAST, last).await.is_err() {
-            let unwritten: u64 = self.unwritten(false).iter().map(|(key, total)| total - self.written.get(key).copied().unwrap_or(0)).sum();
-            tracing::error!(unwritten, "the store did not take the last counts");
+        let left = tokio::select! {
+            () = self.leave() => true,
+            () = limit => false,
+        };
+        if !left {
+            self.keep();
         }
+    }
+
+    /// Writes everything and says so, however often it takes.
+    async fn leave(&mut self) {
+        while let Err(error) = self.last_words().await {
+            tracing::debug!(%error, "last flush");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// First the totals, then the word that they are the last: they may be folded from then on.
+    async fn last_words(&mut self) -> Result<(), StoreError> {
+        self.flush(false, true).await?;
+        self.said.left = true;
+        self.writer.announce(&self.said).await.map(drop)
+    }
+
+    /// Keeps what the store did not take for the next process.
+    fn keep(&mut self) {
+        let totals = self.counters.totals();
+        let unwritten: u64 = totals.iter().map(|(key, total)| total - self.written.get(key).copied().unwrap_or(0)).sum();
+        let mut tally = Tally::default();
+        totals.into_iter().filter(|(_, total)| *total > 0).for_each(|(key, total)| tally.raise(key, total));
+        self.said.left = true;
+        self.carried.push(Carried { said: self.said.clone(), totals: tally, at: unix_ms() });
+        match self.carried_file.as_deref().map(|path| carried::write(path, &self.carried)) {
+            None => tracing::error!(unwritten, "the store did not take the last counts; with a state_file they would be kept"),
+            Some(Err(error)) => tracing::error!(unwritten, "the store did not take the last counts, and they cannot be kept: {error:#}"),
+            Some(Ok(())) => tracing::warn!(unwritten, "the store did not take the last counts: the next start will tell it"),
+        }
+    }
+
+    /// Writes what earlier processes could not, one after the other.
+    async fn tell_carried(&mut self) -> Result<(), StoreError> {
+        while let Some(earlier) = self.carried.last() {
+            let totals: Vec<(CountKey, u64)> = earlier.totals.iter().map(|(key, total)| (key.clone(), total)).collect();
+            self.writer.flush(&earlier.said.id, &totals).await?;
+            self.writer.announce(&earlier.said).await?;
+            tracing::info!(id = earlier.said.id, "the counts of an earlier process are written");
+            self.carried.pop();
+            if let Some(Err(error)) = self.carried_file.as_deref().map(|path| carried::write(path, &self.carried)) {
+                tracing::warn!("{error:#}");
+            }
+        }
+        Ok(())
     }
 
     /// Writes what has changed; with `rotate` also some of what has not, with `announce` that we are here.
     async fn flush(&mut self, rotate: bool, announce: bool) -> Result<(), StoreError> {
-        if announce {
-            let in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            (self.said.generation, self.said.overrides, self.said.alarm) = (in_use.generation, in_use.overrides, in_use.alarm);
-            self.writer.announce(&self.said).await?;
+        if !self.carried.is_empty() {
+            self.tell_carried().await?;
+        }
+        if self.said_now() || announce {
+            let held = self.writer.announce(&self.said).await?;
+            if held < self.written.len() && !self.doubtful {
+                tracing::warn!(held, written = self.written.len(), "the store lost counts; telling all again");
+                self.doubtful = true;
+            }
         }
         let totals = self.unwritten(rotate);
         if totals.is_empty() {
@@ -87,6 +172,16 @@ impl Flusher {
             Err(_) => self.doubtful = true,
         }
         outcome
+    }
+
+    /// Brings what is announced up to date. True if it changed.
+    fn said_now(&mut self) -> bool {
+        let now = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let InUse { generation, overrides, alarm, by_file } = now;
+        let said = &mut self.said;
+        let changed = (said.generation, said.overrides, &said.alarm, &said.by_file) != (generation, overrides, &alarm, &by_file);
+        (said.generation, said.overrides, said.alarm, said.by_file) = (generation, overrides, alarm, by_file);
+        changed
     }
 
     fn unwritten(&mut self, rotate: bool) -> Vec<(CountKey, u64)> {
@@ -120,6 +215,7 @@ impl Flusher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::process::Stop;
     use common::store::{Memory, Store};
 
     #[tokio::test]
@@ -130,9 +226,9 @@ mod tests {
         let slot = counters.slot(&key);
         let said = serde_json::from_str(r#"{"id":"r1","host":"","address":"","version":"","generation":0,"overrides":0,"started":0}"#)
             .expect("valid");
-        let flusher = Flusher::new(store.replica(), counters.clone(), InUseCell::default(), said);
+        let flusher = Flusher::new(store.replica(), counters.clone(), InUseCell::default(), said, None);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let running = tokio::spawn(flusher.run(async { drop(stopped.await) }));
+        let running = tokio::spawn(flusher.run(async { drop(stopped.await) }, Stop::new().1));
         (0..1000).for_each(|_| counters.shard(0).count(slot));
         stop.send(()).expect("running");
         running.await.expect("no panic");

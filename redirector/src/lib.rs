@@ -1,6 +1,7 @@
 //! The redirector: answers clients from a table in memory, and never waits for the store to do so.
 
 pub mod answer;
+pub mod carried;
 pub mod connection;
 pub mod connections;
 pub mod counters;
@@ -8,6 +9,7 @@ pub mod flush;
 pub mod head;
 pub mod last_good;
 pub mod metrics;
+pub mod override_file;
 pub mod pick;
 pub mod refresh;
 pub mod routes;
@@ -23,29 +25,29 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use common::clock::unix_ms;
 use common::listen::Listeners;
-use common::process::{Phase, Shutdown, host_name, random_id};
+use common::process::{Reload, Shutdown, host_name, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
 use common::target::Scheme;
 use connection::Desk;
 use connections::Deadlines;
 use counters::Counters;
 use flush::Flusher;
+use override_file::ByFile;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use refresh::{InUseCell, Refresher};
 use routes::Routes;
 use statics::{StaticSettings, Statics};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How often static files are looked at for changes.
 const STATICS_POLL: Duration = Duration::from_secs(5);
 
 /// How long serving waits for a first table.
 const FIRST_POLL: Duration = Duration::from_millis(100);
-
-/// What a process that is to stop at once spends on its last counts.
-const LAST_WRITE: Duration = Duration::from_millis(500);
 
 /// Descriptors kept for the store, files and pages.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -69,7 +71,8 @@ pub async fn run(
     writer: ReplicaWriter,
     settings: Settings,
     pages: Option<Pages>,
-    mut shutdown: Shutdown,
+    reload: Reload,
+    shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let Doors { clients: listeners, admin } = doors;
     let threads = listeners.sockets.len();
@@ -79,8 +82,16 @@ pub async fn run(
     let statics: Arc<ArcSwap<Statics>> = Arc::default();
     let in_use = InUseCell::default();
 
-    let mut refresher =
-        Refresher::new(reader, settings.cluster.clone(), counters.clone(), routes.clone(), in_use.clone(), settings.state_file.clone());
+    let (set_by_file, by_file) = watch::channel(settings.by_file.clone());
+    let mut refresher = Refresher::new(
+        reader,
+        settings.cluster.clone(),
+        counters.clone(),
+        routes.clone(),
+        in_use.clone(),
+        settings.state_file.clone(),
+        by_file,
+    );
     if let Some(path) = &settings.state_file {
         match last_good::read(path, &settings.cluster, settings.state_max_age) {
             Ok(Some(table)) => refresher.adopt(table),
@@ -92,6 +103,9 @@ pub async fn run(
     let _ = tokio::time::timeout(FIRST_POLL, refresher.poll()).await;
     let mut background = tokio::task::JoinSet::new();
     background.spawn(refresher.run());
+    if let Some(path) = settings.override_file.clone() {
+        background.spawn(follow_override_file(path, set_by_file, reload));
+    }
     if let Some(settings) = settings.statics.clone() {
         let (loaded, problems) = Statics::load(&settings);
         problems.iter().for_each(|problem| tracing::warn!("{problem}"));
@@ -111,10 +125,13 @@ pub async fn run(
         overrides: 0,
         started: unix_ms(),
         alarm: String::new(),
+        by_file: String::new(),
         left: false,
     };
     let (served, all_served) = tokio::sync::oneshot::channel::<()>();
-    let flusher = tokio::spawn(Flusher::new(writer, counters.clone(), in_use, said).run(async { drop(all_served.await) }));
+    let carried_file = settings.state_file.as_deref().map(carried::beside);
+    let flusher = Flusher::new(writer, counters.clone(), in_use, said, carried_file);
+    let flusher = tokio::spawn(flusher.run(async { drop(all_served.await) }, shutdown.clone()));
 
     let maxconn = settings.maxconn.unwrap_or_else(|| {
         usize::try_from(common::socket::raise_file_limit().saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX).max(16)
@@ -161,16 +178,27 @@ pub async fn run(
         Some(ended) = background.join_next() => Err(anyhow::anyhow!("background work ended: {:?}", ended.err())),
     };
     drop(served);
-    // Even a stop at once has time for one write.
-    let stopping = async {
-        shutdown.reached(Phase::Stopping).await;
-        tokio::time::sleep(LAST_WRITE).await;
-    };
-    tokio::select! {
-        flushed = flusher => flushed.context("the flush of counts panicked")?,
-        () = stopping => {}
-    }
+    flusher.await.context("the flush of counts panicked")?;
     outcome
+}
+
+/// Reads the override file again whenever that is asked for; a bad one changes nothing.
+async fn follow_override_file(path: PathBuf, set: watch::Sender<ByFile>, mut reload: Reload) {
+    loop {
+        if !set.borrow().words().is_empty() {
+            tracing::warn!("{} sets by hand: {}", path.display(), set.borrow().words());
+        }
+        reload.asked().await;
+        match ByFile::read(&path) {
+            Ok(by_file) => {
+                if by_file == ByFile::default() && *set.borrow() != by_file {
+                    tracing::info!("{} sets nothing any more", path.display());
+                }
+                set.send_replace(by_file);
+            }
+            Err(problems) => tracing::error!("keeping what was set:\n{problems}"),
+        }
+    }
 }
 
 /// The stats pages: made here, on the host `stats_url` names, or not known.

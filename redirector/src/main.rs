@@ -41,9 +41,9 @@ fn run(args: Args) -> Result<(), Failure> {
     // Clients have threads of their own: one is enough for everything in the background.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(anyhow::Error::from)?;
     runtime.block_on(async {
-        let (shutdown, _reload) = on_signals().map_err(anyhow::Error::from)?;
+        let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::dedicated(&redis));
         let doors = Doors { clients: listeners, admin };
-        redirector::run(doors, store.reader(), store.replica(), settings, None, shutdown).await.map_err(Failure::Runtime)
+        redirector::run(doors, store.reader(), store.replica(), settings, None, reload, shutdown).await.map_err(Failure::Runtime)
     })
 }

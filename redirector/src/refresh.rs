@@ -2,6 +2,7 @@
 //! last good state stays in force.
 
 use crate::counters::Counters;
+use crate::override_file::ByFile;
 use crate::routes::Routes;
 use arc_swap::ArcSwap;
 use common::farm::{Name, Override, ServerId};
@@ -14,9 +15,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// From one poll to the next.
 const POLL: Duration = Duration::from_secs(1);
+
+/// The shortest time from one poll to the next: a burst of hints is one poll.
+const GAP: Duration = Duration::from_millis(25);
 
 /// The shortest time a view stays fresh without its sequence moving.
 const FRESH: Duration = Duration::from_secs(5);
@@ -30,6 +35,8 @@ pub struct InUse {
     pub overrides: u64,
     /// What is wrong with the state offered, empty if nothing.
     pub alarm: String,
+    /// What this host's own file sets by hand, empty if nothing.
+    pub by_file: String,
 }
 
 /// Shared by the refresher, which writes it, and the flusher, which announces it.
@@ -46,6 +53,8 @@ pub struct Refresher {
     table: Option<Table>,
     overrides: HashMap<ServerId, Override>,
     overrides_generation: u64,
+    /// What this host's own file sets, as it is now.
+    by_file: watch::Receiver<ByFile>,
     views: Views,
     /// Whether the routes were built from a fresh view.
     fresh: Vec<String>,
@@ -64,6 +73,7 @@ impl Refresher {
         routes: Arc<ArcSwap<Routes>>,
         in_use: InUseCell,
         state_file: Option<PathBuf>,
+        by_file: watch::Receiver<ByFile>,
     ) -> Self {
         Self {
             reader,
@@ -75,6 +85,7 @@ impl Refresher {
             table: None,
             overrides: HashMap::new(),
             overrides_generation: 0,
+            by_file,
             views: Views::default(),
             fresh: Vec::new(),
             stale: false,
@@ -86,7 +97,10 @@ impl Refresher {
     /// Polls for ever. The first poll is made at once.
     pub async fn run(mut self) {
         let mut hints = self.reader.hints();
+        let mut by_file = self.by_file.clone();
+        by_file.mark_unchanged();
         loop {
+            let began = Instant::now();
             let outcome = self.poll().await;
             self.note(&outcome);
             // Many redirectors started together do not go on polling together.
@@ -94,7 +108,12 @@ impl Refresher {
                 if self.reachable { POLL.mul_f64(self.rng.random_range(0.9..1.0)) } else { POLL.mul_f64(self.rng.random_range(0.1..1.0)) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = hints.next() => {}
+                () = hints.next() => tokio::time::sleep_until((began + GAP).into()).await,
+                Ok(()) = by_file.changed() => {
+                    // The store may be away: what the file says is in force at once.
+                    self.rebuild(Instant::now());
+                    self.tell(None);
+                }
             }
         }
     }
@@ -120,9 +139,10 @@ impl Refresher {
         {
             self.take_overrides(offered.overrides).await?;
         }
-        let changes = self.reader.health(&self.views.read_to()).await?;
+        // Health that cannot be read holds back no table: the last known stays.
+        let changes = self.reader.health(&self.views.read_to()).await;
         let now = Instant::now();
-        self.stale |= self.views.take(changes, now);
+        let outcome = changes.map(|changes| self.stale |= self.views.take(changes, now));
         let fresh = self.views.fresh(now, self.window());
         self.stale |= fresh != self.fresh;
         self.fresh = fresh;
@@ -130,7 +150,7 @@ impl Refresher {
             self.rebuild(now);
         }
         self.tell(alarm.as_ref());
-        Ok(())
+        outcome
     }
 
     fn take_table(&mut self, table: Table) {
@@ -170,7 +190,8 @@ impl Refresher {
         let Some(table) = &self.table else { return };
         let health = self.views.merge(now, self.window());
         let previous = self.routes.load_full();
-        let routes = Routes::build(&table.farms, &self.overrides, &health, &self.counters, &previous, &mut self.rng);
+        let overrides = self.by_file.borrow().over(&self.overrides);
+        let routes = Routes::build(&table.farms, &overrides, &health, &self.counters, &previous, &mut self.rng);
         self.routes.store(Arc::new(routes));
         self.stale = false;
     }
@@ -185,6 +206,7 @@ impl Refresher {
             _ => {}
         }
         in_use.alarm = alarm;
+        in_use.by_file = self.by_file.borrow().words();
         if let Some(table) = &self.table {
             (in_use.generation, in_use.overrides) = (table.stamp.table, self.overrides_generation);
         }

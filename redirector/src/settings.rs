@@ -1,5 +1,6 @@
 //! What a redirector is told.
 
+use crate::override_file::ByFile;
 use crate::statics::{StaticName, StaticSettings};
 use common::farm::Name;
 use common::listen::ListenAddress;
@@ -41,6 +42,10 @@ pub struct Settings {
     pub state_file: Option<PathBuf>,
     /// How old it may be at a start.
     pub state_max_age: Duration,
+    /// Where this host sets servers by hand.
+    pub override_file: Option<PathBuf>,
+    /// What that file says at the start.
+    pub by_file: ByFile,
 }
 
 impl Settings {
@@ -54,7 +59,14 @@ impl Settings {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let stats_uri = global.get("stats_uri", parse_stats_uri).unwrap_or_else(|| Some("/stats".into()));
         let cluster = global.get("cluster", str::parse::<Name>).or_else(|| "rbalancer".parse().ok());
+        let override_file = global.get("override_file", path);
+        let by_file = override_file.as_deref().map_or_else(|| Ok(ByFile::default()), ByFile::read).unwrap_or_else(|problem| {
+            global.problem(format!("override_file: {problem}"));
+            ByFile::default()
+        });
         Self {
+            override_file,
+            by_file,
             listen: listen.or(bind).unwrap_or(ListenAddress { ip: None, port }),
             cluster: cluster.expect("the default is a name"),
             threads: global.get("threads", number(1usize, 1024)).unwrap_or(cores),

@@ -54,6 +54,7 @@ async fn count(store: &Store) {
         overrides: 0,
         started: common::clock::unix_ms() - 7_000_000,
         alarm: String::new(),
+        by_file: String::new(),
         left: false,
     };
     store.replica().announce(&said).await.expect("memory never fails");

@@ -254,6 +254,7 @@ fn announcement(replica: &str) -> Announcement {
         overrides: 3,
         started: 4,
         alarm: "run `rbalancer apply`".into(),
+        by_file: String::new(),
         left: false,
     }
 }

@@ -16,6 +16,11 @@ impl Keys {
         self.key("generation")
     }
 
+    /// Channel: something was published. Spoken on by the command line and healthd.
+    pub(super) fn hint(&self) -> String {
+        self.key("hint")
+    }
+
     /// JSON: one published table, immutable. Written by the command line.
     pub(super) fn table(&self, generation: u64) -> String {
         self.key(&format!("table:{generation}"))

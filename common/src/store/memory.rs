@@ -208,8 +208,10 @@ impl Memory {
         totals.iter().for_each(|(key, total)| tally.raise(key.clone(), *total));
     }
 
-    pub(super) fn announce(&self, announcement: &Announcement) {
-        self.state().replicas.insert(announcement.id.clone(), (announcement.clone(), Instant::now()));
+    pub(super) fn announce(&self, announcement: &Announcement) -> usize {
+        let mut state = self.state();
+        state.replicas.insert(announcement.id.clone(), (announcement.clone(), Instant::now()));
+        state.totals.live.get(&announcement.id).map_or(0, |tally| tally.iter().count())
     }
 }
 

@@ -220,6 +220,10 @@ fn replicas(out: &mut String, replicas: &[Replica], now: UnixMs) {
         span(out, *silent_ms);
         put(out, format_args!(" ago<td class=h>{state}"));
         escape(out, &said.alarm);
+        if !said.by_file.is_empty() {
+            out.push_str("<br>by its own file: ");
+            escape(out, &said.by_file);
+        }
     }
     out.push_str("</table></div></section>");
 }

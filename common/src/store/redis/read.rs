@@ -1,14 +1,15 @@
 //! What readers ask of Redis.
 
-use super::{Redis, SLICE, TEXT_SLICE, content};
+use super::{Partial, Redis, SLICE, TEXT_SLICE, content};
 use crate::check::CheckKey;
 use crate::farm::{Override, ServerId};
 use crate::generation::Stamp;
 use crate::health::{Finding, ViewChanges};
-use crate::store::{Announcement, Event, OwnView, Replica, StoreError};
+use crate::store::{Announcement, Base, Event, OwnView, RawTally, Replica, StoreError};
 use crate::tally::{Tally, Totals};
 use redis::{Pipeline, Value, pipe};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::PoisonError;
 
 impl Redis {
     pub(in crate::store) async fn stamp(&self) -> Result<Option<Stamp>, StoreError> {
@@ -39,11 +40,19 @@ impl Redis {
 
     pub(in crate::store) async fn table_json(&self, stamp: &Stamp) -> Result<Option<Vec<u8>>, StoreError> {
         let key = self.keys.table(stamp.table);
-        let mut json = Vec::new();
+        let held = self.partial.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut json = held.filter(|partial| partial.generation == stamp.table).map(|partial| partial.json).unwrap_or_default();
         loop {
             let mut call = pipe();
             call.cmd("GETRANGE").arg(&key).arg(json.len()).arg(json.len() + TEXT_SLICE - 1);
-            let (slice,): (Vec<u8>,) = self.reading.pipeline(&call).await?;
+            let slice: Vec<u8> = match self.reading.pipeline(&call).await {
+                Ok((slice,)) => slice,
+                Err(error) => {
+                    let partial = Partial { generation: stamp.table, json };
+                    *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = Some(partial);
+                    return Err(error);
+                }
+            };
             let last = slice.len() < TEXT_SLICE;
             json.extend(slice);
             if last {
@@ -169,6 +178,7 @@ impl Redis {
                 overrides: number("overrides"),
                 started: number("started"),
                 alarm: text("alarm"),
+                by_file: text("by_file"),
                 left: text("left") == "true",
             };
             Replica { said, silent_ms: now.saturating_sub(*at as u64) }
@@ -176,44 +186,34 @@ impl Redis {
         Ok(spoke.iter().zip(said).map(replica).collect())
     }
 
+    /// Totals grow and are folded while they are read: what counts is that no fold came in between.
     pub(in crate::store) async fn totals(&self) -> Result<Totals, StoreError> {
+        loop {
+            let base = self.base().await?;
+            let folds = base.folds;
+            let totals = self.totals_over(base).await?;
+            if self.folds().await? == folds {
+                return Ok(totals);
+            }
+        }
+    }
+
+    async fn totals_over(&self, base: Base) -> Result<Totals, StoreError> {
         let mut call = pipe();
         call.cmd("ZRANGE").arg(self.keys.replicas()).arg(0).arg(-1);
         let (ids,): (Vec<String>,) = self.reading.pipeline(&call).await?;
-        let mut call = pipe();
-        ids.iter().for_each(|id| {
-            call.cmd("EXISTS").arg(self.keys.folded(id));
-        });
-        let folded: Vec<bool> = if ids.is_empty() { Vec::new() } else { self.reading.pipeline(&call).await? };
-        let mut totals = Totals { base: self.tally("base").await?, ..Totals::default() };
-        for (id, folded) in ids.into_iter().zip(folded) {
-            if !folded {
-                let tally = self.tally(&id).await?;
-                totals.live.insert(id, tally);
-            }
-        }
-        Ok(totals)
-    }
-
-    /// Scans instead of reading by rank: totals grow while slices are read, and would shift members between ranks.
-    /// A scan returns each member that stays at least once; one returned twice counts with the greater total.
-    async fn tally(&self, id: &str) -> Result<Tally, StoreError> {
-        let (mut tally, mut cursor) = (Tally::default(), 0u64);
-        loop {
-            let mut call = pipe();
-            call.cmd("ZSCAN").arg(self.keys.count(id)).arg(cursor).arg("COUNT").arg(SLICE);
-            let ((next, slice),): ((u64, Vec<(String, f64)>),) = self.reading.pipeline(&call).await?;
-            for (key, total) in slice {
-                // What a newer version counts is not lost on it, only not shown here.
-                if let Ok(key) = key.parse() {
-                    tally.raise(key, total as u64);
+        let mut totals = Totals { base: tally(base.totals), ..Totals::default() };
+        for id in ids {
+            let mut remains = self.remains(&id).await?;
+            // What was folded of it is in the base.
+            for (member, folded) in remains.folded {
+                if let Some(total) = remains.live.get_mut(&member) {
+                    *total = total.saturating_sub(folded);
                 }
             }
-            cursor = next;
-            if cursor == 0 {
-                return Ok(tally);
-            }
+            totals.live.insert(id, tally(remains.live));
         }
+        Ok(totals)
     }
 
     pub(in crate::store) async fn events(&self, count: usize) -> Result<Vec<Event>, StoreError> {
@@ -233,4 +233,11 @@ type StreamEntry = (String, Vec<(String, String)>);
 
 fn decode<T: redis::FromRedisValue>(value: Option<Value>) -> Result<T, StoreError> {
     redis::from_redis_value(value.unwrap_or(Value::Nil)).map_err(content)
+}
+
+/// What this version counts of `raw`: the rest is a newer one's, and not lost on it.
+fn tally(raw: RawTally) -> Tally {
+    let mut tally = Tally::default();
+    raw.into_iter().filter_map(|(key, total)| Some((key.parse().ok()?, total))).for_each(|(key, total)| tally.raise(key, total));
+    tally
 }

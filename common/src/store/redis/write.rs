@@ -26,7 +26,7 @@ impl Redis {
         call.key(self.keys.generation()).key(&staging).key(self.keys.events());
         call.arg(publication.expected).arg(self.keys.table_prefix()).arg(TABLES_KEPT).arg(EVENTS_KEPT);
         call.arg(&publication.nonce).arg(checksum(&json)).arg(publication.cluster.as_str()).arg(SCHEMA).arg(SCHEMA);
-        call.arg(&publication.by).arg(&publication.why).arg(unix_ms());
+        call.arg(&publication.by).arg(&publication.why).arg(unix_ms()).arg(self.keys.hint());
         let answer: Vec<String> = self.writing.script(&call).await?;
         let generation = answer.get(1).and_then(|text| text.parse().ok()).ok_or_else(|| content("publishing gave no generation"))?;
         if answer.first().is_some_and(|done| done == "1") {
@@ -40,6 +40,7 @@ impl Redis {
         let mut call = scripts::OVERRIDE.prepare_invoke();
         call.key(self.keys.generation()).key(self.keys.overrides()).key(self.keys.events());
         call.arg(id.to_string()).arg(json).arg(EVENTS_KEPT).arg(event.at).arg(&event.by).arg(&event.what).arg(&event.why);
+        call.arg(self.keys.hint());
         self.writing.script::<Value>(&call).await.map(drop)
     }
 
@@ -72,6 +73,9 @@ impl Redis {
             call.arg("at").arg(event.at).arg("by").arg(&event.by).arg("what").arg(&event.what).arg("why").arg(&event.why).ignore();
         }
         call.cmd("ZADD").arg(self.keys.probers()).arg(report.sequence).arg(&report.id).ignore();
+        if !report.changed.is_empty() {
+            call.cmd("PUBLISH").arg(self.keys.hint()).arg("").ignore();
+        }
         call.cmd("ZCARD").arg(&index);
         let (held,): (usize,) = self.writing.pipeline(&call).await?;
         Ok(held)
@@ -90,13 +94,14 @@ impl Redis {
         Ok(())
     }
 
-    pub(in crate::store) async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError> {
-        let mut call = scripts::ANNOUNCE.prepare_invoke();
-        call.key(self.keys.replicas()).key(self.keys.replica(&announcement.id));
+    pub(in crate::store) async fn announce(&self, announcement: &Announcement) -> Result<usize, StoreError> {
         let said = announcement;
+        let mut call = scripts::ANNOUNCE.prepare_invoke();
+        call.key(self.keys.replicas()).key(self.keys.replica(&said.id)).key(self.keys.count(&said.id)).key(self.keys.folded(&said.id));
         call.arg(&said.id).arg("host").arg(&said.host).arg("address").arg(&said.address).arg("version").arg(&said.version);
         call.arg("generation").arg(said.generation).arg("overrides").arg(said.overrides).arg("started").arg(said.started);
-        call.arg("alarm").arg(&said.alarm).arg("left").arg(if said.left { "true" } else { "false" });
-        self.writing.script::<Value>(&call).await.map(drop)
+        call.arg("alarm").arg(&said.alarm).arg("by_file").arg(&said.by_file);
+        call.arg("left").arg(if said.left { "true" } else { "false" });
+        self.writing.script(&call).await
     }
 }

@@ -1,0 +1,181 @@
+//! Where Redis is, from a URL: one server, a socket, a primary that Sentinels name, or the owner of a Cluster's slot.
+
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A silent peer is found dead after this long, by the kernel.
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The port of a Redis.
+const REDIS_PORT: u16 = 6379;
+
+/// The port of a Sentinel.
+const SENTINEL_PORT: u16 = 26379;
+
+/// A Redis to connect to: `redis://user@host:6379/0`, `rediss://…` (TLS), `redis+unix:///run/redis.sock`,
+/// `redis+sentinel://h1,h2,h3/primary`, `redis+cluster://h1,h2`; with `rediss+…` over TLS.
+#[derive(Clone, Debug)]
+pub struct RedisAddress {
+    pub(super) way: Way,
+    /// How to connect: the address itself where there is only one, else what all servers have in common.
+    pub(super) info: ConnectionInfo,
+}
+
+/// How the server that takes writes is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// It is the address.
+    Direct,
+    /// Sentinels know it by a name.
+    Sentinel {
+        /// The Sentinels.
+        nodes: Vec<Node>,
+        /// The name.
+        primary: String,
+    },
+    /// Any of a Cluster's nodes knows who owns the slot of our keys.
+    Cluster(Vec<Node>),
+}
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// Why a text is no [`RedisAddress`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{url}` is no redis URL ({why}): write redis://HOST[:PORT][/DB], rediss://… for TLS, redis+unix:///PATH, \
+     redis+sentinel://HOST,HOST/PRIMARY or redis+cluster://HOST,HOST"
+)]
+pub struct BadRedisAddress {
+    url: String,
+    why: String,
+}
+
+impl FromStr for RedisAddress {
+    type Err = BadRedisAddress;
+    fn from_str(url: &str) -> Result<Self, BadRedisAddress> {
+        parse(url).map_err(|why| {
+            // The text may hold a password: what stands before an `@` is never shown.
+            let shown = url.rsplit_once('@').map_or(url.to_owned(), |(_, host)| format!("redis://…@{host}"));
+            BadRedisAddress { url: shown, why }
+        })
+    }
+}
+
+fn parse(url: &str) -> Result<RedisAddress, String> {
+    let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
+    let (plain, kind) = match scheme.split_once('+') {
+        Some((plain @ ("redis" | "rediss" | "valkey" | "valkeys"), kind @ ("sentinel" | "cluster"))) => (plain, kind),
+        _ => return Ok(RedisAddress { way: Way::Direct, info: info(url)? }),
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (&authority[..=user.len()], hosts));
+    let default_port = if kind == "sentinel" { SENTINEL_PORT } else { REDIS_PORT };
+    let nodes = hosts.split(',').map(|host| node(host.trim(), default_port)).collect::<Result<Vec<_>, _>>()?;
+    let (way, database) = if kind == "sentinel" {
+        let (primary, database) = path.split_once('/').unwrap_or((path, ""));
+        if primary.is_empty() {
+            return Err("the name of the primary is missing after the Sentinels".into());
+        }
+        (Way::Sentinel { nodes, primary: primary.to_owned() }, database)
+    } else {
+        (Way::Cluster(nodes), path)
+    };
+    if matches!(way, Way::Cluster(_)) && !matches!(database, "" | "0") {
+        return Err("a Cluster has only database 0".into());
+    }
+    Ok(RedisAddress { way, info: info(&format!("{plain}://{user}localhost/{database}"))? })
+}
+
+fn info(url: &str) -> Result<ConnectionInfo, String> {
+    let info = url.into_connection_info().map_err(|error| error.to_string())?;
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(TcpKeepalive::new().with_time(PEER_TIMEOUT).with_interval(Duration::from_secs(1)))
+        .set_user_timeout(PEER_TIMEOUT);
+    // The library's name is a command more at every dial, and one more to allow.
+    let redis = info.redis_settings().clone().set_skip_set_lib_name();
+    Ok(info.set_tcp_settings(tcp).set_redis_settings(redis))
+}
+
+/// `HOST`, `HOST:PORT`, `[IPV6]:PORT`.
+fn node(text: &str, default_port: u16) -> Result<Node, String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, port.parse().map_err(|_| format!("`{port}` is no port"))?)
+        }
+        _ => (text, default_port),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() { Err("a host is missing".into()) } else { Ok(Node { host: host.to_owned(), port }) }
+}
+
+impl RedisAddress {
+    /// Whether the URL itself holds a password.
+    pub fn has_password(&self) -> bool {
+        self.info.redis_settings().password().is_some()
+    }
+
+    /// Whether connections are made over TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
+    }
+}
+
+impl fmt::Display for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |nodes: &[Node]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        match &self.way {
+            Way::Direct => self.info.addr().fmt(f),
+            Way::Sentinel { nodes, primary } => write!(f, "{primary} of Sentinels {}", list(nodes)),
+            Way::Cluster(nodes) => write!(f, "the Cluster of {}", list(nodes)),
+        }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') { write!(f, "[{}]:{}", self.host, self.port) } else { write!(f, "{}:{}", self.host, self.port) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(url: &str) -> String {
+        url.parse::<RedisAddress>().expect(url).to_string()
+    }
+
+    #[test]
+    fn every_way_to_a_redis_has_its_url() {
+        assert_eq!(shown("redis://u:p@127.0.0.1:7/3"), "127.0.0.1:7");
+        assert_eq!(shown("rediss://redis.example"), "redis.example:6379");
+        assert_eq!(shown("redis+unix:///run/redis.sock"), "/run/redis.sock");
+        assert_eq!(shown("redis+sentinel://u:p@a,b:1,[::1]:2/main/4"), "main of Sentinels a:26379,b:1,[::1]:2");
+        assert_eq!(shown("rediss+cluster://a,b:7001"), "the Cluster of a:6379,b:7001");
+        let sentinel = "redis+sentinel://u:p%40ss@a/main/4".parse::<RedisAddress>().expect("valid");
+        let redis = sentinel.info.redis_settings();
+        assert_eq!((redis.username(), redis.password(), redis.db()), (Some("u"), Some("p@ss"), 4));
+        assert!(sentinel.has_password() && !sentinel.is_tls());
+        assert!("rediss+sentinel://a/main".parse::<RedisAddress>().expect("valid").is_tls());
+    }
+
+    #[test]
+    fn a_bad_url_is_named_without_its_password() {
+        for bad in ["http://user:secret@host:1", "redis+sentinel://user:secret@host:1", "redis+cluster://user:secret@host:1/2"] {
+            let words = bad.parse::<RedisAddress>().expect_err(bad).to_string();
+            assert!(words.contains("host:1") && !words.contains("secret"), "{words}");
+        }
+        for bad in ["127.0.0.1:6379", "redis+cluster://a:x", "redis+sentinel:///main", "redis+magic://a"] {
+            assert!(bad.parse::<RedisAddress>().is_err(), "{bad} was accepted");
+        }
+    }
+}

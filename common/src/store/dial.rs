@@ -1,0 +1,200 @@
+//! Dials Redis: reads the password, finds the server that takes writes, connects. Every step has a time limit.
+
+use super::StoreError;
+use super::address::{Node, RedisAddress, Way};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, FromRedisValue, ProtocolVersion, TlsCertificates, Value, cmd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The time a connection, or the answer to a call, may take.
+pub(super) const DEADLINE: Duration = Duration::from_secs(1);
+
+/// The time one Sentinel or one node of a Cluster may take to say who takes writes.
+const NODE_DEADLINE: Duration = Duration::from_millis(400);
+
+/// How to reach Redis.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// Where it is.
+    pub address: RedisAddress,
+    /// A file with the password, read at every dial so that it can be changed without a restart.
+    pub password_file: Option<PathBuf>,
+    /// Certificates to trust (PEM) instead of the system's, read at every dial.
+    pub ca_file: Option<PathBuf>,
+    /// What every key begins with.
+    pub prefix: String,
+}
+
+impl RedisSettings {
+    /// The same over another version of the protocol.
+    pub(super) fn speaking(&self, version: ProtocolVersion) -> Self {
+        let mut settings = self.clone();
+        let redis = settings.address.info.redis_settings().clone().set_protocol(version);
+        settings.address.info = settings.address.info.set_redis_settings(redis);
+        settings
+    }
+
+    /// Connects to the server that takes writes.
+    pub(super) async fn dial(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, StoreError> {
+        self.connect(self.primary().await?, config, DEADLINE).await
+    }
+
+    /// How to connect to the server that takes writes.
+    pub(super) async fn primary(&self) -> Result<ConnectionInfo, StoreError> {
+        let info = self.with_password().await?;
+        let info = match &self.address.way {
+            Way::Direct => info,
+            Way::Sentinel { nodes, primary } => self.ask_sentinels(nodes, primary, &info).await?,
+            Way::Cluster(nodes) => self.ask_cluster(nodes, &info).await?,
+        };
+        self.secured(info).await
+    }
+
+    /// An address for messages, without a password.
+    fn at(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(super) fn unreachable(&self, why: &impl ToString) -> StoreError {
+        StoreError::Unreachable { at: self.at(), why: why.to_string() }
+    }
+
+    pub(super) fn timed_out(&self) -> StoreError {
+        StoreError::TimedOut(self.at())
+    }
+
+    async fn with_password(&self) -> Result<ConnectionInfo, StoreError> {
+        let info = self.address.info.clone();
+        let Some(path) = &self.password_file else { return Ok(info) };
+        let password = String::from_utf8(self.read("redis_password_file", path).await?).map_err(|error| self.unreachable(&error))?;
+        let redis = info.redis_settings().clone().set_password(password.trim_end_matches(['\r', '\n']));
+        Ok(info.set_redis_settings(redis))
+    }
+
+    async fn read(&self, key: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
+        tokio::fs::read(path).await.map_err(|error| self.unreachable(&format!("{key} {}: {error}", path.display())))
+    }
+
+    /// With what a TLS connection needs.
+    async fn secured(&self, info: ConnectionInfo) -> Result<ConnectionInfo, StoreError> {
+        if !self.address.is_tls() {
+            return Ok(info);
+        }
+        // A second caller in one process finds it installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let Some(path) = &self.ca_file else { return Ok(info) };
+        let certificates = TlsCertificates { client_tls: None, root_cert: Some(self.read("redis_ca_file", path).await?) };
+        let client = Client::build_with_tls(info, certificates).map_err(|error| self.unreachable(&error))?;
+        Ok(client.get_connection_info().clone())
+    }
+
+    async fn connect(
+        &self,
+        info: ConnectionInfo,
+        config: AsyncConnectionConfig,
+        limit: Duration,
+    ) -> Result<MultiplexedConnection, StoreError> {
+        let client = Client::open(info).map_err(|error| self.unreachable(&error))?;
+        let config = config.set_connection_timeout(Some(limit)).set_response_timeout(Some(DEADLINE));
+        match tokio::time::timeout(limit, client.get_multiplexed_async_connection_with_config(&config)).await {
+            Ok(dialled) => dialled.map_err(|error| self.unreachable(&error)),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// One question to one node, on a connection of its own.
+    async fn ask<T: FromRedisValue>(&self, info: ConnectionInfo, question: &[&str]) -> Result<T, StoreError> {
+        let mut connection = self.connect(info, AsyncConnectionConfig::new(), NODE_DEADLINE).await?;
+        let mut call = cmd(question[0]);
+        question[1..].iter().for_each(|word| {
+            call.arg(word);
+        });
+        match tokio::time::timeout(NODE_DEADLINE, call.query_async(&mut connection)).await {
+            Ok(answer) => answer.map_err(|error| self.unreachable(&error)),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// Asks one Sentinel after the other, beginning anywhere, until one names a primary that says it is one: a
+    /// Sentinel that was cut off names the old one. (Guidelines for Redis clients with support for Redis Sentinel.)
+    async fn ask_sentinels(&self, nodes: &[Node], primary: &str, info: &ConnectionInfo) -> Result<ConnectionInfo, StoreError> {
+        // A Sentinel has users of its own and no databases.
+        let plain = self.address.info.clone().set_redis_settings(Default::default());
+        let mut last = self.unreachable(&"no Sentinel was asked");
+        for node in from_anywhere(nodes) {
+            let sentinel = self.secured(moved(&plain, node)).await?;
+            let named: Option<(String, u16)> = match self.ask(sentinel, &["SENTINEL", "get-master-addr-by-name", primary]).await {
+                Ok(named) => named,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            let Some((host, port)) = named else {
+                last = self.unreachable(&format!("Sentinel {node} knows no `{primary}`"));
+                continue;
+            };
+            let found = moved(info, &Node { host, port });
+            match self.ask::<Vec<Value>>(self.secured(found.clone()).await?, &["ROLE"]).await {
+                Ok(role) if says(&role, "master") => return Ok(found),
+                Ok(_) => last = self.unreachable(&format!("{} is not the primary any more", found.addr())),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks the nodes who owns the slot of our keys (one hash tag puts all of them there).
+    async fn ask_cluster(&self, nodes: &[Node], info: &ConnectionInfo) -> Result<ConnectionInfo, StoreError> {
+        let mut last = self.unreachable(&"no node was asked");
+        for node in from_anywhere(nodes) {
+            match self.ask_owner(node, info).await {
+                Ok(Some(owner)) => return Ok(moved(info, &owner)),
+                Ok(None) => last = self.unreachable(&format!("node {node} knows no owner of the slot of {}", self.prefix)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask_owner(&self, node: &Node, info: &ConnectionInfo) -> Result<Option<Node>, StoreError> {
+        let info = self.secured(moved(info, node)).await?;
+        let key = super::keys::Keys::new(&self.prefix).generation();
+        let slot: u16 = self.ask(info.clone(), &["CLUSTER", "KEYSLOT", &key]).await?;
+        let ranges: Vec<Vec<Value>> = self.ask(info, &["CLUSTER", "SLOTS"]).await?;
+        let range = ranges.into_iter().find(|range| {
+            let end = |index: usize| range.get(index).cloned().and_then(|value| redis::from_redis_value::<u16>(value).ok());
+            end(0).zip(end(1)).is_some_and(|(first, last)| (first..=last).contains(&slot))
+        });
+        let owner = range.and_then(|range| range.into_iter().nth(2)).and_then(|value| redis::from_redis_value::<Vec<Value>>(value).ok());
+        let mut owner = owner.unwrap_or_default().into_iter();
+        let host = owner.next().and_then(|value| redis::from_redis_value::<Option<String>>(value).ok()).flatten();
+        let port = owner.next().and_then(|value| redis::from_redis_value::<u16>(value).ok());
+        // A node that does not know its own address means the one it was asked under.
+        let host = host.filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| node.host.clone());
+        Ok(port.map(|port| Node { host, port }))
+    }
+}
+
+/// `info` at another place.
+fn moved(info: &ConnectionInfo, to: &Node) -> ConnectionInfo {
+    let (host, port) = (to.host.clone(), to.port);
+    let address = match info.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    info.clone().set_addr(address)
+}
+
+/// All nodes, beginning with a random one: many clients do not all ask the first.
+fn from_anywhere(nodes: &[Node]) -> impl Iterator<Item = &Node> {
+    let first = if nodes.is_empty() { 0 } else { rand::random_range(0..nodes.len()) };
+    nodes.iter().cycle().skip(first).take(nodes.len())
+}
+
+fn says(role: &[Value], word: &str) -> bool {
+    role.first().cloned().and_then(|value| redis::from_redis_value::<String>(value).ok()).is_some_and(|said| said == word)
+}
