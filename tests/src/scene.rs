@@ -2,7 +2,7 @@
 //! tables applied one after the other, and a report that is known to be exact.
 
 use crate::origin::Origin;
-use crate::process::Process;
+use crate::process::{Ended, Process};
 use crate::stats::Stats;
 use crate::traffic::load;
 use crate::up::one_farm;
@@ -110,6 +110,11 @@ impl Scene {
     pub fn change(&self) {
         let more = format!("[new]\ndomain = {NEW_SERVER}\nweight = 10\ncheck = off\n");
         self.apply(&(self.configuration(7).replace("list = a, b, flipping", "list = a, b, flipping, new") + &more));
+    }
+
+    /// Applies another table with other weights where that may fail.
+    pub fn try_to_apply(&self) -> Ended {
+        self.direct.apply(self.directory.path(), self.configuration(8).as_bytes())
     }
 
     fn apply(&self, configuration: &str) {

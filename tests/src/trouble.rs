@@ -15,6 +15,9 @@ const SLOW: Duration = Duration::from_millis(150);
 /// Bytes of requests until a connection is reset: past the greeting, before much is done.
 const FEW_BYTES: usize = 700;
 
+/// How long subscriptions are dropped again and again: longer than an apply takes to publish.
+const HINTLESS: Duration = Duration::from_secs(1);
+
 /// The keys that get values of another type.
 const RETYPED: [&str; 4] = ["{rbalancer}:count:*", "{rbalancer}:health:*", "{rbalancer}:table:*", "{rbalancer}:generation"];
 
@@ -126,7 +129,7 @@ impl Trouble for Broken {
     }
 
     fn takes_tables(&self) -> bool {
-        matches!(self.fault, Fault::Blackhole | Fault::RepliesLost | Fault::ResetMidRequest | Fault::SlowSlices | Fault::HintLost)
+        matches!(self.fault, Fault::Blackhole | Fault::RepliesLost | Fault::ResetMidRequest | Fault::SlowSlices)
     }
 
     fn begin(&mut self, scene: &Scene, scale: Scale) {
@@ -159,7 +162,7 @@ impl Trouble for Broken {
             Fault::ClientsShutOut => self.kept = Some(self.redis.shut_out_clients()),
             Fault::PasswordChanged => self.redis.change_password("second"),
             Fault::ReadOnly => self.redis.follow_nobody(),
-            Fault::HintLost => self.redis.kill_clients("pubsub"),
+            Fault::HintLost => drop(self.redis.kill_subscribers_for(HINTLESS)),
         }
     }
 

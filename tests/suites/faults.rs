@@ -1,7 +1,9 @@
 //! Every fault of the store, under load: each request is redirected, each redirect counted once, and what changed
 //! meanwhile is in force soon after. `RBALANCER_TESTS=full` (tests/full) runs each case five times, whole and alone.
 
+use tests::redis_cluster::{BrokenCluster, ClusterFault};
 use tests::scenario::run;
+use tests::sentinel::Failover;
 use tests::trouble::{Broken, Fault};
 
 macro_rules! cases {
@@ -35,4 +37,24 @@ cases! {
     password_changed: PasswordChanged,
     read_only: ReadOnly,
     hint_lost: HintLost,
+}
+
+#[test]
+fn sentinel_failover() {
+    run(Failover::new);
+}
+
+#[test]
+fn cluster_owner_killed() {
+    run(|| BrokenCluster::by(ClusterFault::OwnerKilled));
+}
+
+#[test]
+fn cluster_slot_moved() {
+    run(|| BrokenCluster::by(ClusterFault::SlotMoved));
+}
+
+#[test]
+fn cluster_reply_lost_during_an_apply() {
+    run(|| BrokenCluster::by(ClusterFault::ReplyLost));
 }

@@ -4,7 +4,7 @@ use super::RedisServer;
 use crate::resp::{Reply, Resp};
 use crate::{LOOK, START, eventually};
 use std::io;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Keys that make loading take a while.
@@ -91,6 +91,16 @@ impl RedisServer {
     /// Drops all clients of a type.
     pub fn kill_clients(&self, of_type: &str) {
         self.call(&["CLIENT", "KILL", "TYPE", of_type]);
+    }
+
+    /// Drops subscribers as often as they come, from now on.
+    pub fn kill_subscribers_for(&self, duration: Duration) -> JoinHandle<()> {
+        let (mut open, until) = (self.connect().expect("redis-server lets us in"), Instant::now() + duration);
+        thread::spawn(move || {
+            while Instant::now() < until && open.call(&["CLIENT", "KILL", "TYPE", "pubsub"]).is_ok() {
+                thread::sleep(LOOK / 10);
+            }
+        })
     }
 
     /// The keys that match a pattern.
