@@ -152,6 +152,10 @@ impl Trouble for BrokenCluster {
         !self.owner().keys_like(pattern).is_empty()
     }
 
+    fn is_noticed(&self) -> bool {
+        self.fault != ClusterFault::SlotMoved
+    }
+
     fn lasts(&self, scale: Scale) -> Duration {
         match self.fault {
             ClusterFault::OwnerKilled => Duration::ZERO,

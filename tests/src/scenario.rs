@@ -67,6 +67,10 @@ pub trait Trouble {
     fn takes_tables(&self) -> bool {
         false
     }
+    /// Whether the daemons must notice: trouble that nobody notices was none.
+    fn is_noticed(&self) -> bool {
+        true
+    }
     /// How soon the new table must be in use.
     fn limit(&self) -> Duration {
         FRESH
@@ -88,6 +92,8 @@ struct Figures {
     fresh: Vec<Option<Duration>>,
     /// From healing to the last redirect to the server that failed.
     flipped: Option<Duration>,
+    /// Warnings and errors the daemons logged meanwhile.
+    complaints: usize,
     note: String,
 }
 
@@ -97,7 +103,7 @@ impl fmt::Display for Figures {
         let fresh: Vec<String> = self.fresh.iter().map(ms).collect();
         write!(
             f,
-            "{}: phase {} ms, requests {} ({}/s), others {}, lost {}, counter error {}, table fresh {}, failed server out {}{}",
+            "{}: phase {} ms, requests {} ({}/s), others {}, lost {}, counter error {}, table fresh {}, failed server out {}, complaints {}{}",
             self.name,
             self.phase.as_millis(),
             self.requests,
@@ -107,6 +113,7 @@ impl fmt::Display for Figures {
             self.error,
             fresh.join(" and "),
             ms(&self.flipped),
+            self.complaints,
             self.note
         )
     }
@@ -120,13 +127,14 @@ pub fn run<T: Trouble>(make: impl Fn() -> T) {
 
 #[expect(clippy::print_stdout, reason = "the figures are what a full run is for")]
 fn once(mut trouble: impl Trouble, scale: Scale) {
-    let mut scene = Scene::start(&trouble.daemons(), trouble.direct(), || trouble.holds("{rbalancer}:folded:*"));
+    let mut scene = Scene::start(&trouble.daemons(), trouble.direct(), || trouble.holds("{rbalancer}:folded:*"), scale);
     let figures = observe(&mut trouble, &mut scene, scale);
     println!("{figures}");
     let late = figures.fresh.iter().any(|fresh| fresh.is_none_or(|fresh| fresh > trouble.limit()));
     let exact = (figures.others, figures.lost, figures.error) == (0, 0, 0);
     let fast = scale == Scale::Short || figures.rate >= FULL_RATE;
-    let good = exact && fast && !late && figures.flipped.is_some_and(|time| time < TURN);
+    let noticed = figures.complaints > 0 || !trouble.is_noticed();
+    let good = noticed && exact && fast && !late && figures.flipped.is_some_and(|time| time < TURN);
     assert!(good, "{figures}\n{}", scene.log());
 }
 
@@ -138,7 +146,7 @@ fn observe(trouble: &mut impl Trouble, scene: &mut Scene, scale: Scale) -> Figur
     let phase = Duration::from_millis(RandomState::new().hash_one(()) % 1000);
     thread::sleep(phase);
 
-    let begun = Instant::now();
+    let (begun, complaints) = (Instant::now(), scene.complaints());
     trouble.begin(scene, scale);
     scene.flipping.stop();
     if trouble.takes_tables() {
@@ -185,6 +193,7 @@ fn observe(trouble: &mut impl Trouble, scene: &mut Scene, scale: Scale) -> Figur
         error: scene.reported() as i64 - expected as i64,
         fresh,
         flipped,
+        complaints: scene.complaints() - complaints,
         note: scene.note.clone(),
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::origin::Origin;
 use crate::process::{Ended, Process};
+use crate::scenario::Scale;
 use crate::stats::Stats;
 use crate::traffic::load;
 use crate::up::one_farm;
@@ -49,22 +50,25 @@ pub struct Scene {
 impl Scene {
     /// Starts it: redirectors and healthd find the store by `daemons`, the report and the operator by `direct`.
     /// `folded` says whether the store holds a folded replica.
-    pub fn start(daemons: &Way, direct: Way, folded: impl Fn() -> bool) -> Self {
+    pub fn start(daemons: &Way, direct: Way, folded: impl Fn() -> bool, scale: Scale) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let [a, b, flipping] = ["a", "b", "flipping"].map(Origin::start);
         let place = directory.path();
-        let first = configuration(&[&a, &b, &flipping], 0);
-        let ended = direct.apply(place, first.as_bytes());
-        assert_eq!(ended.code, Some(0), "the first apply: {:?}", ended.lines);
+        // An apply waits for redirectors: in a short run most of the history is made before there are any.
+        let early = scale.pick(4, 0);
+        for n in 0..=early {
+            let ended = direct.apply(place, configuration(&[&a, &b, &flipping], n).as_bytes());
+            assert_eq!(ended.code, Some(0), "apply said: {:?}", ended.lines);
+        }
         let redirectors = (1..=4).map(|number| daemons.redirector(place, &format!("redirector-{number}"))).collect();
         let healthd = daemons.start("rbalancer-healthd", place, &["--id", "watcher"], "healthd");
         let statsd = direct.listening("rbalancer-statsd", place, "statsd");
         let mut scene = Self { redirectors, flipping, note: String::new(), counted: 0, steady: [a, b], statsd, healthd, direct, directory };
-        scene.make_history(folded);
+        scene.make_history(early, folded);
         scene
     }
 
-    fn make_history(&mut self, folded: impl Fn() -> bool) {
+    fn make_history(&mut self, early: u16, folded: impl Fn() -> bool) {
         for address in self.addresses() {
             eventually!(START, client::get(address, HOST, "/").status == 302);
             self.counted += 1 + load(address, HOST, FIRST, 2).total();
@@ -73,7 +77,7 @@ impl Scene {
         let (leaving, dying) = (self.redirectors.pop().expect("four"), self.redirectors.pop().expect("three"));
         leaving.process.signal(rustix::process::Signal::TERM);
         drop(dying);
-        (1..=5).for_each(|n| self.apply(&self.configuration(n)));
+        (early + 1..=5).for_each(|n| self.apply(&self.configuration(n)));
         leaving.process.wait(START);
         let (started, limit) = (Instant::now(), if NEVER_FOLDED.load(Ordering::Relaxed) { Duration::ZERO } else { FOLD });
         while !folded() {
@@ -125,6 +129,13 @@ impl Scene {
     fn configuration(&self, n: u16) -> String {
         let [a, b] = &self.steady;
         configuration(&[a, b, &self.flipping], n)
+    }
+
+    /// How many warnings and errors the redirectors and healthd have logged.
+    pub fn complaints(&self) -> usize {
+        let watched = self.redirectors.iter().map(|daemon| &daemon.process).chain([&self.healthd]);
+        let complains = |line: &&String| line.contains(" WARN ") || line.contains(" ERROR ");
+        watched.map(|process| process.lines().iter().filter(complains).count()).sum()
     }
 
     /// Everything the daemons said, for a case that failed.

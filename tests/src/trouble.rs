@@ -6,14 +6,16 @@ use crate::resp::Resp;
 use crate::scenario::{Scale, Trouble};
 use crate::scene::Scene;
 use crate::world::Way;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The latency of a slow wire, each way.
 const SLOW: Duration = Duration::from_millis(150);
 
-/// Bytes of requests until a connection is reset: past the greeting, before much is done.
-const FEW_BYTES: usize = 700;
+/// Bytes of requests until a connection is reset: from the middle of the greeting to a few flushes later.
+const FEW_BYTES: RangeInclusive<u64> = 100..=1500;
 
 /// How long subscriptions are dropped again and again: longer than an apply takes to publish.
 const HINTLESS: Duration = Duration::from_secs(1);
@@ -119,13 +121,18 @@ impl Trouble for Broken {
 
     fn lasts(&self, scale: Scale) -> Duration {
         let seconds = match self.fault {
-            Fault::Stopped => scale.pick(6, 30),
+            Fault::Stopped => scale.pick(4, 30),
             Fault::StoppedBriefly => scale.pick(2, 5),
             Fault::Flushed | Fault::KilledAndErased => scale.pick(1, 5),
             Fault::HintLost => 0,
-            _ => scale.pick(3, 10),
+            Fault::Blackhole | Fault::RepliesLost => scale.pick(3, 10),
+            _ => scale.pick(2, 10),
         };
         Duration::from_secs(seconds)
+    }
+
+    fn is_noticed(&self) -> bool {
+        !matches!(self.fault, Fault::HintLost | Fault::SlowSlices | Fault::StoppedBriefly)
     }
 
     fn takes_tables(&self) -> bool {
@@ -149,7 +156,8 @@ impl Trouble for Broken {
             Fault::Blackhole => self.proxy.set(Mode::Blackhole),
             Fault::RepliesLost => self.proxy.set(Mode::DropReplies),
             Fault::ResetMidRequest => {
-                self.proxy.set(Mode::ResetAfter(FEW_BYTES));
+                let bytes = FEW_BYTES.start() + RandomState::new().hash_one(()) % (FEW_BYTES.end() - FEW_BYTES.start());
+                self.proxy.set(Mode::ResetAfter(usize::try_from(bytes).expect("a few")));
                 self.proxy.reset();
             }
             Fault::SlowSlices => self.proxy.set(Mode::Slice(SLOW)),
