@@ -3,13 +3,21 @@
 #![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
 
 pub mod client;
+pub mod fault;
 pub mod netns;
 pub mod origin;
+pub mod paced;
 pub mod port;
 pub mod process;
 pub mod redis;
+pub mod redis_cluster;
+pub mod resp;
+pub mod scenario;
+pub mod scene;
+pub mod sentinel;
 pub mod stats;
 pub mod traffic;
+pub mod trouble;
 pub mod up;
 pub mod world;
 

@@ -1,13 +1,16 @@
 //! A private redis-server on a free port, in a directory of its own; it can be stopped, started again and held still.
 
+mod trouble;
+
 use crate::process::Process;
+use crate::resp::{Reply, Resp};
 use crate::{START, port};
 use common::store::RedisSettings;
 use rustix::process::Signal;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tempfile::TempDir;
 
 /// A redis-server of our own.
@@ -16,23 +19,36 @@ pub struct RedisServer {
     directory: TempDir,
     port: u16,
     keeps: bool,
+    password: Option<String>,
+    /// More arguments for it.
+    more: Vec<String>,
     process: Option<Process>,
 }
 
 impl RedisServer {
     /// One that forgets everything when it stops.
     pub fn forgetful() -> Self {
-        Self::new(false)
+        Self::new(false, None, &[])
     }
 
     /// One that has every write back after a restart.
     pub fn persistent() -> Self {
-        Self::new(true)
+        Self::new(true, None, &[])
     }
 
-    fn new(keeps: bool) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut server = Self { directory, port: port::free(), keeps, process: None };
+    /// A persistent one that asks for a password and can be told to misbehave.
+    pub fn breakable(password: &str) -> Self {
+        Self::new(true, Some(password), &["--enable-debug-command", "yes"])
+    }
+
+    /// A persistent one with more arguments.
+    pub fn with(more: &[&str]) -> Self {
+        Self::new(true, None, more)
+    }
+
+    fn new(keeps: bool, password: Option<&str>, more: &[&str]) -> Self {
+        let (directory, more) = (tempfile::tempdir().expect("a temporary directory"), more.iter().map(ToString::to_string).collect());
+        let mut server = Self { directory, port: port::free(), keeps, password: password.map(str::to_owned), more, process: None };
         server.start();
         server
     }
@@ -44,6 +60,10 @@ impl RedisServer {
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendfsync", "always", "--daemonize", "no"]);
         command.args(["--port", &self.port.to_string(), "--appendonly", if self.keeps { "yes" } else { "no" }]);
         command.arg("--dir").arg(self.directory.path());
+        if let Some(password) = &self.password {
+            command.args(["--requirepass", password]);
+        }
+        command.args(&self.more);
         if let Err(error) = Command::new("redis-server").arg("--version").output() {
             panic!("redis-server cannot be run ({error}): apt-get install redis-server (tests/run does it)");
         }
@@ -82,6 +102,16 @@ impl RedisServer {
         RedisSettings { address, password_file: None, ca_file: None, prefix: "{rbalancer}".into() }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Where its files lie.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// How many keys it holds.
     pub fn keys(&self) -> u64 {
         self.number("DBSIZE")
@@ -89,8 +119,8 @@ impl RedisServer {
 
     /// Gives an order that is answered with OK.
     pub fn order(&self, command: &str) {
-        let answer = self.ask(command).unwrap_or_else(|error| panic!("redis-server does not answer: {error}"));
-        assert_eq!(answer.trim_end(), "+OK", "{command}");
+        let words: Vec<&str> = command.split_whitespace().collect();
+        assert_eq!(self.call(&words), Reply::Word("OK".into()), "{command}");
     }
 
     /// Its port on loopback.
@@ -101,30 +131,37 @@ impl RedisServer {
     /// Empties it; how many keys it held.
     pub fn flush(&self) -> u64 {
         let held = self.keys();
-        self.order("FLUSHALL");
+        self.call(&["FLUSHALL"]);
         held
     }
 
-    /// The answer to an inline command that answers with a number.
+    /// The answer to a command that answers with a number; the server may be busy for a while before it does.
     pub fn number(&self, command: &str) -> u64 {
+        let words: Vec<&str> = command.split_whitespace().collect();
         let started = Instant::now();
         loop {
-            match self.ask(command) {
-                Ok(answer) => {
-                    let number = answer.trim_end().strip_prefix(':').and_then(|digits| digits.parse().ok());
-                    return number.unwrap_or_else(|| panic!("redis-server answered `{command}` with {answer:?}"));
-                }
+            match self.connect().and_then(|mut open| open.call(&words)) {
+                Ok(Reply::Number(number)) => return number.unsigned_abs(),
+                Ok(other) => panic!("redis-server answered `{command}` with {other:?}"),
                 Err(error) => assert!(started.elapsed() < START, "redis-server does not answer: {error}"),
             }
         }
     }
 
-    fn ask(&self, command: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(format!("{command}\r\n").as_bytes())?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line)?;
-        Ok(line)
+    /// The reply to a command over a connection of its own; fails on a refusal.
+    pub fn call(&self, command: &[&str]) -> Reply {
+        match self.connect().and_then(|mut open| open.call(command)) {
+            Ok(Reply::Error(why)) => panic!("redis-server refused {command:?}: {why}"),
+            Ok(reply) => reply,
+            Err(error) => panic!("redis-server does not answer {command:?}: {error}"),
+        }
+    }
+
+    /// An open connection, the password given.
+    ///
+    /// # Errors
+    /// When it does not let us in.
+    pub fn connect(&self) -> std::io::Result<Resp> {
+        Resp::open(self.address(), self.password.as_deref())
     }
 }

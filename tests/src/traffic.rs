@@ -1,6 +1,6 @@
 //! Load: clients that ask on and on over connections of their own, and count what they were sent to.
 
-use crate::client::Connection;
+use crate::client::{Answer, Connection};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// What the clients ask for.
-const TARGET: &str = "/some/file.jpg?v=1";
+pub(crate) const TARGET: &str = "/some/file.jpg?v=1";
 
 /// What clients received.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,14 +51,19 @@ impl Received {
             self.lost += 1;
             return false;
         };
-        match answer.header("location").filter(|_| answer.status == 302) {
-            Some(location) => {
-                let server = location.strip_suffix(TARGET).unwrap_or_else(|| panic!("Location {location} does not end with {TARGET}"));
-                *self.redirects.entry((host.to_owned(), server.to_owned())).or_default() += 1;
-            }
-            None => *self.others.entry(answer.status).or_default() += 1,
-        }
+        self.take(&answer, host);
         answer.header("connection").is_none_or(|value| !value.eq_ignore_ascii_case("close"))
+    }
+
+    /// Counts an answer to a request for [`TARGET`]; the server it leads to, if it is a redirect.
+    pub(crate) fn take(&mut self, answer: &Answer, host: &str) -> Option<String> {
+        let Some(location) = answer.header("location").filter(|_| answer.status == 302) else {
+            *self.others.entry(answer.status).or_default() += 1;
+            return None;
+        };
+        let server = location.strip_suffix(TARGET).unwrap_or_else(|| panic!("Location {location} does not end with {TARGET}"));
+        *self.redirects.entry((host.to_owned(), server.to_owned())).or_default() += 1;
+        Some(server.to_owned())
     }
 }
 
@@ -141,7 +146,7 @@ fn ask_over(connection: &mut Option<Connection>, address: SocketAddr, host: &str
     }
 }
 
-fn gather(clients: Vec<JoinHandle<Received>>) -> Received {
+pub(crate) fn gather(clients: Vec<JoinHandle<Received>>) -> Received {
     let mut sum = Received::default();
     clients.into_iter().for_each(|client| sum.add(&client.join().expect("a client ends")));
     sum

@@ -6,6 +6,7 @@ use crate::stats::Stats;
 use crate::traffic::Received;
 use crate::{FLUSH, START, client, eventually, up};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A process with the address it listens on.
@@ -15,6 +16,15 @@ pub struct Daemon {
     pub process: Process,
     /// Where it listens.
     pub address: SocketAddr,
+}
+
+/// How a program finds its store.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// What it is given as `--redis`.
+    pub url: String,
+    /// The file with the password, if there is one.
+    pub password_file: Option<PathBuf>,
 }
 
 /// A whole cluster. What is started first ends last.
@@ -111,9 +121,7 @@ fn publish(redis: &RedisServer, directory: &TempDir, configuration: &str) {
 
 /// Runs `rbalancer apply` on a configuration to its end; whatever it takes away is meant.
 pub fn apply(redis: &RedisServer, directory: &TempDir, configuration: &[u8]) -> Ended {
-    let file = up::write(directory.path(), "applied.conf", configuration);
-    let arguments = ["apply", &file, "--redis", &redis.url(), "--yes", "--force"];
-    Process::start("rbalancer", directory.path(), &arguments, &[]).wait(START)
+    Way::to(redis).apply(directory.path(), configuration)
 }
 
 /// Runs a command of `rbalancer` to its end.
@@ -122,17 +130,52 @@ pub fn command(redis: &RedisServer, directory: &TempDir, arguments: &[&str]) -> 
 }
 
 fn redirector(redis: &RedisServer, directory: &TempDir, number: usize) -> Daemon {
-    listening("rbalancer-redirector", redis, directory, &format!("redirector-{number}"))
+    Way::to(redis).redirector(directory.path(), &format!("redirector-{number}"))
 }
 
 fn listening(program: &str, redis: &RedisServer, directory: &TempDir, name: &str) -> Daemon {
-    let process = start(program, redis, directory, &["--listen", "127.0.0.1:0"], name);
-    let address = process.wait_for_address(START);
-    Daemon { process, address }
+    Way::to(redis).listening(program, directory.path(), name)
 }
 
 fn start(program: &str, redis: &RedisServer, directory: &TempDir, more: &[&str], name: &str) -> Process {
-    let (url, state) = (redis.url(), directory.path().join(format!("{name}.state")));
-    let environment = [("RBALANCER_ADMIN_BIND", "127.0.0.1:0"), ("RBALANCER_STATE_FILE", state.to_str().expect("a path in UTF-8"))];
-    Process::start(program, directory.path(), &[&["--redis", &url], more].concat(), &environment)
+    Way::to(redis).start(program, directory.path(), more, name)
+}
+
+impl Way {
+    /// Straight to a server without a password.
+    pub fn to(redis: &RedisServer) -> Self {
+        Self { url: redis.url(), password_file: None }
+    }
+
+    /// Runs `rbalancer apply` on a configuration to its end.
+    pub fn apply(&self, directory: &Path, configuration: &[u8]) -> Ended {
+        let file = up::write(directory, "applied.conf", configuration);
+        let arguments = ["apply", &file, "--redis", &self.url, "--yes", "--force"];
+        Process::start("rbalancer", directory, &arguments, &self.environment()).wait(START)
+    }
+
+    /// Starts a redirector; its state file has its name.
+    pub fn redirector(&self, directory: &Path, name: &str) -> Daemon {
+        self.listening("rbalancer-redirector", directory, name)
+    }
+
+    /// Starts a program that listens, on a free port.
+    pub fn listening(&self, program: &str, directory: &Path, name: &str) -> Daemon {
+        let process = self.start(program, directory, &["--listen", "127.0.0.1:0"], name);
+        let address = process.wait_for_address(START);
+        Daemon { process, address }
+    }
+
+    /// Starts a daemon.
+    pub fn start(&self, program: &str, directory: &Path, more: &[&str], name: &str) -> Process {
+        let state = directory.join(format!("{name}.state"));
+        let mut environment = self.environment();
+        environment.extend([("RBALANCER_ADMIN_BIND", "127.0.0.1:0"), ("RBALANCER_STATE_FILE", state.to_str().expect("a path in UTF-8"))]);
+        Process::start(program, directory, &[&["--redis", &self.url], more].concat(), &environment)
+    }
+
+    fn environment(&self) -> Vec<(&str, &str)> {
+        let file = self.password_file.iter().map(|file| file.to_str().expect("a path in UTF-8"));
+        file.map(|file| ("RBALANCER_REDIS_PASSWORD_FILE", file)).collect()
+    }
 }

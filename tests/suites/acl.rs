@@ -1,14 +1,13 @@
 //! The users of deploy/redis/users.acl on a real redis-server: each role works under its own, and is refused what is
 //! not its own.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 use tempfile::TempDir;
 use tests::origin::Origin;
 use tests::process::Process;
+use tests::resp::{Reply, Resp};
 use tests::stats::Stats;
 use tests::up::{one_farm, write};
 use tests::{START, TURN, client, eventually, port};
@@ -42,21 +41,13 @@ impl Guarded {
         Self { directory, port, _process: process }
     }
 
-    /// The first line of each answer to inline commands sent as `user`.
-    fn ask(&self, user: &str, password: &str, commands: &[&str]) -> Vec<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("redis-server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
-        let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
-        let login = format!("AUTH {user} {password}");
-        let mut answers = Vec::new();
-        for command in [&[login.as_str()], commands].concat() {
-            stream.write_all(format!("{command}\r\n").as_bytes()).expect("sent");
-            let mut line = String::new();
-            reader.read_line(&mut line).expect("an answer");
-            answers.push(line.trim_end().to_owned());
-        }
-        assert_eq!(answers.remove(0), "+OK", "{user} cannot log in");
-        answers
+    /// The replies to commands given as `user`.
+    fn ask(&self, user: &str, password: &str, commands: &[&str]) -> Vec<Reply> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let mut open = Resp::open(address, None).expect("redis-server listens");
+        let mut say = |words: &[&str]| open.call(words).expect("an answer");
+        assert_eq!(say(&["AUTH", user, password]), Reply::Word("OK".into()), "{user} cannot log in");
+        commands.iter().map(|command| say(&command.split_whitespace().collect::<Vec<_>>())).collect()
     }
 
     fn run(&self, role: &str, program: &str, arguments: &[&str]) -> Process {
@@ -71,6 +62,10 @@ impl Guarded {
         let ended = self.run("operator", "rbalancer", &["apply", &file, "--yes"]).wait(START);
         assert_eq!(ended.code, Some(0), "{}", ended.lines.join("\n"));
     }
+}
+
+fn is_refused(reply: &Reply) -> bool {
+    matches!(reply, Reply::Error(why) if why.contains("NOPERM"))
 }
 
 #[test]
@@ -98,7 +93,7 @@ fn each_role_works_under_its_own_user_and_passwords_change_without_a_restart() {
     for role in ROLES {
         write(redis.directory.path(), role, format!("new-{role}"));
         let changed = redis.ask("admin", "admin", &[&format!("ACL SETUSER rbalancer-{role} resetpass >new-{role}")]);
-        assert_eq!(changed, ["+OK"]);
+        assert_eq!(changed, [Reply::Word("OK".into())]);
     }
     redis.ask("admin", "admin", &["CLIENT KILL TYPE normal SKIPME yes", "CLIENT KILL TYPE pubsub"]);
     redis.apply(&conf(0));
@@ -130,8 +125,8 @@ fn each_role_is_refused_what_is_not_its_own() {
         let answers = redis.ask(&format!("rbalancer-{role}"), role, &every);
         let pairs = every.iter().zip(answers);
         let may = pairs.filter(|(command, answer)| {
-            let refused = answer.contains("NOPERM");
-            assert!(refused || !answer.starts_with('-'), "{command}: {answer}");
+            let refused = is_refused(answer);
+            assert!(refused || !matches!(answer, Reply::Error(_)), "{command}: {answer:?}");
             !refused
         });
         may.map(|(command, _)| *command).collect::<Vec<_>>()
@@ -142,6 +137,6 @@ fn each_role_is_refused_what_is_not_its_own() {
     assert_eq!(allowed("operator"), [table, overrides, publish]);
     // Nobody but the administrator sees what others keep in this Redis.
     for role in ROLES {
-        assert!(redis.ask(&format!("rbalancer-{role}"), role, &["GET other"])[0].contains("NOPERM"), "{role}");
+        assert!(is_refused(&redis.ask(&format!("rbalancer-{role}"), role, &["GET other"])[0]), "{role}");
     }
 }

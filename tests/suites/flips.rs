@@ -122,34 +122,38 @@ impl Crowd {
     }
 }
 
-fn traffic(redis: &mut redis::Connection) -> u64 {
-    let info: redis::InfoDict = redis::cmd("INFO").arg("stats").query(redis).expect("an answer");
-    ["total_net_input_bytes", "total_net_output_bytes"].iter().filter_map(|name| info.get::<u64>(name)).sum()
+/// Bytes that went to and from the server so far, by its own word.
+fn traffic(server: &RedisServer) -> u64 {
+    let info = server.call(&["INFO", "stats"]);
+    let number = |line: &str| {
+        ["total_net_input_bytes:", "total_net_output_bytes:"].iter().find_map(|name| line.strip_prefix(name)?.parse::<u64>().ok())
+    };
+    info.text().lines().filter_map(number).sum::<u64>()
+}
+
+/// How many connections listen for hints.
+fn listening(server: &RedisServer) -> usize {
+    server.call(&["CLIENT", "LIST", "TYPE", "pubsub"]).text().lines().count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_reaches_fifty_redirectors_at_once_and_costs_its_own_size() {
     let server = RedisServer::forgetful();
-    let mut redis = redis::Client::open(server.url()).and_then(|client| client.get_connection()).expect("a connection");
-    redis::cmd("ACL").arg(&["SETUSER", "prober", "on", "nopass", "~*", "&*", "+@all"]).exec(&mut redis).expect("an answer");
+    server.order("ACL SETUSER prober on nopass ~* &* +@all");
     let mut prober = server.settings();
     prober.address = server.url().replace("redis://", "redis://prober:any@").parse().expect("a URL");
     let mut crowd = Crowd::gather(&server.settings(), &prober).await;
     eventually!(START * 2, (0..REFRESHERS).all(|refresher| crowd.shows(refresher, TURNING - 1, true)));
     // The crowd listens once the last one's hint connection is there.
-    let listening = |redis: &mut redis::Connection| {
-        let all: String = redis::cmd("CLIENT").arg("LIST").arg("TYPE").arg("pubsub").query(redis).expect("an answer");
-        all.lines().count()
-    };
-    eventually!(START, listening(&mut redis) == REFRESHERS);
+    eventually!(START, listening(&server) == REFRESHERS);
 
-    let before = traffic(&mut redis);
+    let before = traffic(&server);
     let mut taken = Vec::new();
     for flip in 0..FLIPS {
         taken.extend(crowd.turn(flip % TURNING, flip >= TURNING).await);
     }
     taken.sort();
-    let bytes = (traffic(&mut redis) - before) / (FLIPS * REFRESHERS) as u64;
+    let bytes = (traffic(&server) - before) / (FLIPS * REFRESHERS) as u64;
     let at = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize];
     println!(
         "by hint: {FLIPS} turns, {REFRESHERS} refreshers: p50 {:?}, p99 {:?}, max {:?}; {bytes} bytes each",
@@ -163,8 +167,8 @@ async fn a_turn_reaches_fifty_redirectors_at_once_and_costs_its_own_size() {
     assert!(bytes <= BYTES, "{bytes} bytes for each turn and refresher");
 
     // Nobody may listen any more: every hint is lost.
-    redis::cmd("ACL").arg(&["SETUSER", "default", "resetchannels"]).exec(&mut redis).expect("an answer");
-    eventually!(START, listening(&mut redis) == 0);
+    server.order("ACL SETUSER default resetchannels");
+    eventually!(START, listening(&server) == 0);
     let mut worst = Duration::ZERO;
     for flip in 0..10 {
         worst = crowd.turn(flip, flip % 2 == 1).await.into_iter().fold(worst, Duration::max);
