@@ -15,10 +15,10 @@ use tests::redis::RedisServer;
 use tests::traffic::load;
 use tests::{START, TURN, eventually, up, world};
 
-/// A redirector and a redis-server; whoever watches is started by the test.
+/// Two redirectors and a redis-server; whoever watches is started by the test.
 struct Site {
-    redirector: Process,
-    address: SocketAddr,
+    redirectors: [Process; 2],
+    addresses: [SocketAddr; 2],
     redis: RedisServer,
     directory: TempDir,
 }
@@ -60,13 +60,15 @@ impl Site {
         let (redis, directory) = (RedisServer::forgetful(), tempfile::tempdir().expect("a temporary directory"));
         let applied = world::apply(&redis, &directory, configuration.as_bytes());
         assert_eq!(applied.code, Some(0), "{}", applied.lines.join("\n"));
-        let state = directory.path().join("redirector.state");
-        let environment = [("RBALANCER_ADMIN_BIND", "127.0.0.1:0"), ("RBALANCER_STATE_FILE", state.to_str().expect("UTF-8"))];
-        let arguments = ["--redis", &redis.url(), "--listen", "127.0.0.1:0"];
-        let redirector = Process::start("rbalancer-redirector", directory.path(), &arguments, &environment);
-        let address = redirector.wait_for_address(START);
-        eventually!(START, client::get(address, "img.test", "/").status == 302);
-        Self { redirector, address, redis, directory }
+        let redirectors = ["one.state", "two.state"].map(|file| {
+            let state = directory.path().join(file);
+            let environment = [("RBALANCER_ADMIN_BIND", "127.0.0.1:0"), ("RBALANCER_STATE_FILE", state.to_str().expect("UTF-8"))];
+            let arguments = ["--redis", &redis.url(), "--listen", "127.0.0.1:0"];
+            Process::start("rbalancer-redirector", directory.path(), &arguments, &environment)
+        });
+        let addresses = redirectors.each_ref().map(|redirector| redirector.wait_for_address(START));
+        addresses.iter().for_each(|address| eventually!(START, client::get(*address, "img.test", "/").status == 302));
+        Self { redirectors, addresses, redis, directory }
     }
 
     fn healthd(&self, id: &str, environment: &[(&str, &str)]) -> Process {
@@ -115,7 +117,7 @@ impl Site {
 
     /// How many different servers clients of `farm.test` are sent to.
     fn in_use(&self, farm: &str) -> usize {
-        let received = load(self.address, &format!("{farm}.test"), 150, 3);
+        let received = load(self.addresses[0], &format!("{farm}.test"), 150, 3);
         assert_eq!((received.total(), received.lost), (150, 0), "{received:?}");
         received.redirects.len()
     }
@@ -320,20 +322,29 @@ fn a_second_healthd_under_a_live_id_refuses_and_a_successor_does_not() {
     assert!(successor.is_running() && other.is_running());
 }
 
-/// Asks until a moment and remembers when each server was last, and when first, led to.
+/// When each redirector first, and when any last, led to each server.
 struct Seen {
-    first: BTreeMap<String, Instant>,
+    first: [BTreeMap<String, Instant>; 2],
     last: BTreeMap<String, Instant>,
 }
 
+impl Seen {
+    /// When all redirectors had led to `server`.
+    fn everywhere(&self, server: &str) -> Option<Instant> {
+        self.first.iter().map(|first| first.get(server).copied()).collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+}
+
 fn watch(site: &Site, mut done: impl FnMut(&Seen) -> bool) -> Seen {
-    let mut seen = Seen { first: BTreeMap::new(), last: BTreeMap::new() };
-    let mut connection = Connection::open(site.address).expect("the redirector listens");
+    let mut seen = Seen { first: Default::default(), last: BTreeMap::new() };
+    let mut connections = site.addresses.map(|address| Connection::open(address).expect("the redirector listens"));
     while !done(&seen) {
-        let to = connection.get("img.test", b"/").expect("an answer").location();
-        let now = Instant::now();
-        seen.first.entry(to.clone()).or_insert(now);
-        seen.last.insert(to, now);
+        for (connection, first) in connections.iter_mut().zip(&mut seen.first) {
+            let to = connection.get("img.test", b"/").expect("an answer").location();
+            let now = Instant::now();
+            first.entry(to.clone()).or_insert(now);
+            seen.last.insert(to, now);
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     seen
@@ -364,8 +375,8 @@ fn dies_and_returns(site: &Site, origin: &mut Origin, hangs: bool) -> (Duration,
     let out = watch(site, is_quiet).last.get(&to).map_or(Duration::ZERO, |last| last.duration_since(died));
     let returned = Instant::now();
     recover(origin, hangs);
-    let back = watch(site, |seen| seen.first.contains_key(&to) || returned.elapsed() > 2 * TURN);
-    (out, back.first.get(&to).map_or(2 * TURN, |first| first.duration_since(returned)))
+    let back = watch(site, |seen| seen.everywhere(&to).is_some() || returned.elapsed() > 2 * TURN);
+    (out, back.everywhere(&to).map_or(2 * TURN, |first| first.duration_since(returned)))
 }
 
 #[test]
@@ -391,5 +402,5 @@ fn a_dead_server_is_out_and_a_living_one_back_in_time() {
     let [refused, hung, back] = worst.map(|worst| worst.as_secs_f64());
     assert!(refused <= 2.5 && hung <= 5.0 && back <= 4.0, "{shown}");
     assert_eq!(site.turned("suspect"), 0, "{:?}", site.events());
-    up::ends_well(site.redirector);
+    site.redirectors.into_iter().for_each(up::ends_well);
 }
