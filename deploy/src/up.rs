@@ -3,10 +3,11 @@
 use crate::conf::Conf;
 use anyhow::Context;
 use common::listen::{self, Listeners};
-use common::process::{Reload, Shutdown, random_id};
+use common::process::{Failure, Reload, Shutdown, random_id};
 use common::socket::Sharing;
 use common::store::{Memory, Operator, Publication, Published, Reader, Snapshot, Store};
 use common::{durable, settings::Problems};
+use redirector::tls::{Tls, TlsSettings};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,18 +19,22 @@ const SAVE: Duration = Duration::from_secs(10);
 pub struct Doors {
     /// For clients, and for the stats pages.
     pub clients: Listeners,
+    /// For clients over TLS.
+    pub secure: Option<(Listeners, Tls)>,
     /// For monitoring.
     pub admin: Option<TcpListener>,
 }
 
-/// Binds what `conf` says.
+/// Reads the certificates, then binds what `conf` says.
 ///
 /// # Errors
-/// When an address cannot be bound.
-pub fn bind(conf: &Conf) -> anyhow::Result<Doors> {
+/// When a certificate is no good or an address cannot be bound.
+pub fn bind(conf: &Conf) -> Result<Doors, Failure> {
+    let tls = conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
+    let secure = TlsSettings::bind(conf.redirector.tls.as_ref().zip(tls), conf.redirector.threads, Sharing::Exclusive)?;
     let clients = listen::bind(conf.redirector.listen, conf.redirector.threads, Sharing::Exclusive)?;
     let admin = conf.admin.map(common::admin::Admin::bind).transpose()?.flatten();
-    Ok(Doors { clients, admin })
+    Ok(Doors { clients, secure, admin })
 }
 
 /// Runs all roles until `shutdown`. `reread` reads the configuration again when `reload` asks for it.
@@ -66,7 +71,7 @@ pub async fn run(
     });
     // Totals and health are kept here; the redirector has no need of a file of its own.
     let settings = redirector::Settings { state_file: None, ..conf.redirector.clone() };
-    let doors = redirector::Doors { clients: doors.clients, admin: None };
+    let doors = redirector::Doors { clients: doors.clients, secure: doors.secure, admin: None };
     let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, reload.clone(), shutdown.clone());
 
     let chores = async {
