@@ -54,7 +54,7 @@ pub async fn run(
     publish(&store.operator(), &store.reader(), &conf, "start").await?;
     conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 
-    let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone() };
+    let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone(), alone: true };
     let stats_uri = conf.redirector.stats_uri.clone().unwrap_or_else(|| "/stats".into());
     let statsd = statsd::Settings { cluster: conf.cluster.clone(), stats_uri, bind: conf.redirector.listen };
     let router = statsd::start(store.reader(), statsd, shutdown.clone());

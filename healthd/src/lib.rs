@@ -46,7 +46,7 @@ pub async fn run(
         work.spawn(endless(keeper::Keeper::new(reader.clone(), keeper).run()));
     }
     work.spawn(endless(table::follow(reader, settings.cluster, sender)));
-    work.spawn(Schedule::new(settings.id, prober, checks, done).run());
+    work.spawn(Schedule::new(settings.id, settings.alone, prober, checks, done).run());
     tokio::select! {
         () = shutdown.reached(Phase::Draining) => Ok(()),
         Some(ended) = work.join_next() => match ended {

@@ -76,13 +76,15 @@ pub struct Schedule {
     /// Whether a reading has ended, well or not: probing begins then.
     asked: bool,
     claim: Claim,
+    /// Where the claim begins: a store of one's own is nobody else's.
+    unclaimed: Claim,
     rng: SmallRng,
 }
 
 impl Schedule {
-    /// A schedule that watches what `checks` says.
-    pub fn new(id: String, store: Prober, checks: watch::Receiver<Checks>, done: Arc<Done>) -> Self {
-        let now = Instant::now();
+    /// A schedule that watches what `checks` says; `alone` where nobody else can be at work under `id`.
+    pub fn new(id: String, alone: bool, store: Prober, checks: watch::Receiver<Checks>, done: Arc<Done>) -> Self {
+        let (now, unclaimed) = (Instant::now(), if alone { Claim::Ours } else { Claim::Unread });
         Self {
             id,
             store,
@@ -98,7 +100,8 @@ impl Schedule {
             away: None,
             adopted: false,
             asked: false,
-            claim: Claim::Unread,
+            claim: unclaimed,
+            unclaimed,
             rng: SmallRng::from_rng(&mut rand::rng()),
         }
     }
@@ -150,13 +153,13 @@ impl Schedule {
         tracing::warn!("this process stood still for {stood:?}; probes in flight are dropped");
         self.probes.shutdown().await;
         self.list.stood_still(now);
-        self.claim = Claim::Unread;
+        self.claim = self.unclaimed;
     }
 
     /// Reads what stands in the store under this id, until it is clear that nobody else is at work under it. The first
     /// reading is adopted. A store that does not answer does not hold probing up.
     fn start_reading(&mut self, now: Instant) {
-        if self.claim == Claim::Ours || !self.reading.is_empty() || !self.telling.is_empty() || now < self.next_reading {
+        if (self.claim == Claim::Ours && self.adopted) || !self.reading.is_empty() || !self.telling.is_empty() || now < self.next_reading {
             return;
         }
         self.next_reading = now + READING;
@@ -204,7 +207,7 @@ impl Schedule {
     /// One report at a time, on its own: a store that does not answer delays no probe.
     fn start_report(&mut self, now: Instant) {
         let urgent = self.away.is_none() && self.list.is_urgent();
-        if self.claim != Claim::Ours || !self.telling.is_empty() || (now < self.next_report && !urgent) {
+        if self.claim != Claim::Ours || !self.adopted || !self.telling.is_empty() || (now < self.next_report && !urgent) {
             return;
         }
         self.next_report = now + REPORT.mul_f64(self.rng.random_range(0.8..1.0));
@@ -224,7 +227,7 @@ impl Schedule {
                 self.away = Some(Instant::now());
             }
             // Whether it was carried out all the same is not known; that we are the only one is to be looked at anew.
-            (Err(_), Some(since)) if since.elapsed() > AWAY => self.claim = Claim::Unread,
+            (Err(_), Some(since)) if since.elapsed() > AWAY => self.claim = self.unclaimed,
             (Err(_), Some(_)) => {}
             (Ok(held), away) => {
                 if away.is_some() {

@@ -44,6 +44,7 @@ async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
         sender.send_replace(checks.clone());
         let schedule = Schedule::new(
             "h".into(),
+            false,
             store.prober(),
             {
                 let mut receiver = receiver;

@@ -11,12 +11,14 @@ pub struct Settings {
     pub id: String,
     /// The cluster whose tables it takes.
     pub cluster: Name,
+    /// Whether the store is this process's own: nobody else can be at work under the id.
+    pub alone: bool,
 }
 
 impl Settings {
     /// Takes the settings from `[global]` and environment; `id` is the flag, by default the host's name.
     pub fn take(global: &mut Global, id: Option<Name>) -> Self {
         let cluster = global.get("cluster", str::parse::<Name>).or_else(|| "rbalancer".parse().ok());
-        Self { id: id.map_or_else(host_name, |id| id.to_string()), cluster: cluster.expect("the default is a name") }
+        Self { id: id.map_or_else(host_name, |id| id.to_string()), cluster: cluster.expect("the default is a name"), alone: false }
     }
 }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use common::clock::{UnixMs, unix_ms};
 use common::farm::{Name, Override, ServerId};
 use common::generation::{Step, Table, step};
-use common::health::{Health, Views};
+use common::health::{Health, State, Views};
 use common::process::{Phase, Shutdown};
 use common::store::{Reader, StoreError};
 use std::collections::{BTreeMap, HashMap};
@@ -184,7 +184,20 @@ impl Sampler {
             return Some("the store holds no table yet: run `rbalancer apply`".into());
         }
         let unwatched = !health.is_fresh() && self.checks().next().is_some();
-        unwatched.then(|| "no prober is at work: health is what was seen last; is rbalancer-healthd running?".into())
+        if unwatched {
+            return Some("no prober is at work: health is what was seen last; is rbalancer-healthd running?".into());
+        }
+        self.disagreement()
+    }
+
+    /// What probers that are at work see differently: the network between them and the server, most often.
+    fn disagreement(&self) -> Option<String> {
+        let mut disputed = self.views.disagreements(Instant::now(), self.window()).into_iter();
+        let (check, said) = disputed.next()?;
+        let said = |state| said.iter().filter(|(_, said)| *said == state).map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(", ");
+        let more = disputed.count();
+        let others = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+        Some(format!("probers disagree about {check}{others}: up for {}, down for {}", said(State::Up), said(State::Down)))
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
 
 pub mod client;
+pub mod corpus;
 pub mod fault;
 pub mod netns;
 pub mod origin;
