@@ -6,10 +6,12 @@ use common::listen::{self, Listeners};
 use common::process::{Failure, Reload, Shutdown, random_id};
 use common::socket::Sharing;
 use common::store::{Memory, Operator, Publication, Published, Reader, Snapshot, Store};
+use common::web::Router;
 use common::{durable, settings::Problems};
 use redirector::tls::{Tls, TlsSettings};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the state file is written.
@@ -62,7 +64,7 @@ pub async fn run(
     roles.spawn(healthd::run(store.reader(), store.prober(), None, healthd, None, shutdown.clone()));
     if let Some(admin) = doors.admin {
         let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
-        tokio::spawn(common::web::serve(listener, router.clone()));
+        tokio::spawn(common::web::serve(listener, with_certificates(router.clone(), doors.secure.as_ref().map(|(_, tls)| tls.clone()))));
     }
     let pages = conf.redirector.stats_uri.as_ref().map(|_| redirector::Pages {
         router,
@@ -96,6 +98,24 @@ pub async fn run(
     };
     save(state_file.as_deref(), &memory);
     outcome
+}
+
+/// The pages of statsd, with the certificates of this process among its metrics.
+fn with_certificates(router: Router, tls: Option<Tls>) -> Router {
+    Arc::new(move |ask| {
+        let (is_metrics, page, tls) = (ask.path == "/metrics", router.as_ref()(ask), tls.clone());
+        Box::pin(async move {
+            let page = page.await;
+            if !is_metrics {
+                return page;
+            }
+            page.map(|body| {
+                let text = String::from_utf8_lossy(&body);
+                let families = text.strip_suffix("# EOF\n").unwrap_or(&text);
+                format!("{families}{}# EOF\n", redirector::metrics::expiries(tls.as_ref())).into()
+            })
+        })
+    })
 }
 
 fn kept(state_file: Option<&Path>) -> Snapshot {

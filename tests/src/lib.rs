@@ -17,6 +17,7 @@ pub mod scenario;
 pub mod scene;
 pub mod sentinel;
 pub mod stats;
+pub mod tls;
 pub mod traffic;
 pub mod trouble;
 pub mod up;
