@@ -47,13 +47,15 @@ impl Session {
         loop {
             let step = {
                 let _turn = gate.acquire().await;
+                // Before the step, not after it: what arrives during the yield must not be forgotten.
+                forget(stream, Interest::READABLE | Interest::WRITABLE);
                 let step = step(&mut inner, stream);
                 tokio::task::yield_now().await;
                 step?
             };
             match step {
-                Step::Read => wait(stream, Interest::READABLE).await?,
-                Step::Write => wait(stream, Interest::WRITABLE).await?,
+                Step::Read => drop(stream.ready(Interest::READABLE).await?),
+                Step::Write => drop(stream.ready(Interest::WRITABLE).await?),
                 Step::Again => {}
                 Step::Done => return Ok(Self { inner: RefCell::new(inner), ended: Cell::new(false), more: Cell::new(false) }),
             }
@@ -193,8 +195,12 @@ fn flush(inner: &mut ServerConnection, socket: &impl AsFd, last: bool) -> io::Re
 /// Waits until the kernel reports `interest` anew. What it reported before has been used up: the last read was
 /// short or the last call would have blocked, and every later arrival is a new edge of epoll(7).
 pub(crate) async fn wait(stream: &TcpStream, interest: Interest) -> io::Result<()> {
-    let _ = stream.try_io(interest, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+    forget(stream, interest);
     stream.ready(interest).await.map(drop)
+}
+
+fn forget(stream: &TcpStream, interest: Interest) {
+    let _ = stream.try_io(interest, || Err::<(), _>(ErrorKind::WouldBlock.into()));
 }
 
 struct Incoming<'a, S> {
