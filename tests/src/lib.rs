@@ -1,5 +1,6 @@
 //! The system from outside: what the suites need to start real programs, a real redis-server and real origins on
-//! loopback, and to speak to them. Nothing here knows how rbalancer works inside.
+//! loopback, and to speak to them. Nothing here but `scripted` knows how rbalancer
+//! works inside.
 #![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
 
 pub mod client;
@@ -15,6 +16,7 @@ pub mod redis_cluster;
 pub mod resp;
 pub mod scenario;
 pub mod scene;
+pub mod scripted;
 pub mod sentinel;
 pub mod stats;
 pub mod tls;

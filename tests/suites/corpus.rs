@@ -2,22 +2,14 @@
 #![allow(clippy::panic, clippy::print_stdout, reason = "a test that cannot go on says why and fails")]
 //! at every place, through the connection itself.
 
-use arc_swap::ArcSwap;
-use common::health::Health;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use redirector::answer::{RefusalSlots, Stats};
-use redirector::connection::{Connection, Desk, Progress, Wire};
-use redirector::counters::Counters;
-use redirector::routes::Routes;
-use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
-use std::io::{self, ErrorKind, Read};
+use redirector::connection::Desk;
+use std::io::{self, Read};
 use std::net::TcpStream;
-use std::sync::Arc;
 use tests::corpus::{Case, End, Expected, cases};
 use tests::up::Up;
-use tests::{client, traffic};
+use tests::{client, scripted, traffic};
 
 const CONFIGURATION: &str = "[global]\ncheck = off\n[farms]\nlist = img\n[img]\nlist = a\ndomain = img.test\n[a]\ndomain = http://a.test\n";
 const NEXT: &[u8] = b"GET /next HTTP/1.1\r\nHost: img.test\r\n\r\n";
@@ -71,72 +63,9 @@ fn every_request_gets_exactly_its_answers_over_real_sockets() {
     assert_eq!(client::get(up.address, "img.test", "/x").location(), "http://a.test/x");
 }
 
-/// A socket that gives what it is told to, and takes everything.
-struct Script {
-    reads: RefCell<VecDeque<Vec<u8>>>,
-    sent: RefCell<Vec<u8>>,
-}
-
-impl Wire for Script {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(mut bytes) = self.reads.borrow_mut().pop_front() else { return Err(ErrorKind::WouldBlock.into()) };
-        let count = bytes.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&bytes[..count]);
-        if count < bytes.len() {
-            self.reads.borrow_mut().push_front(bytes.split_off(count));
-        } else if count == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        Ok(count)
-    }
-    fn send(&self, bytes: &[u8], _more: bool) -> io::Result<usize> {
-        self.sent.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn end(&self) {}
-    fn may_see_stats(&self) -> bool {
-        true
-    }
-}
-
-fn desk() -> Desk {
-    let farms = serde_json::json!([{"name": "img", "domains": ["img.test"], "servers":
-        [{"name": "a", "target": "http://a.test", "weight": 1, "enable": "on"}]}]);
-    let farms = serde_json::from_value(farms).expect("valid farms");
-    let (counters, mut rng) = (Counters::new(1), SmallRng::seed_from_u64(1));
-    let routes = Routes::build(&farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng);
-    Desk {
-        acme: None,
-        allow_downgrade: false,
-        routes: Arc::new(ArcSwap::from_pointee(routes)),
-        statics: Arc::default(),
-        stats: None::<Stats>,
-        shard: counters.shard(0),
-        refused: RefusalSlots::new(&counters),
-        rng,
-        date: Vec::new(),
-        draining: false,
-        input: Desk::input(),
-        output: Vec::new(),
-    }
-}
-
-/// What a connection that reads `pieces` one by one answers, and how it ends.
 fn answered(pieces: &[&[u8]], desk: &mut Desk, name: &str) -> (Vec<Expected>, End) {
-    let script = Script { reads: RefCell::new(pieces.iter().map(|piece| piece.to_vec()).collect()), sent: RefCell::default() };
-    let mut connection = Connection::default();
-    loop {
-        let progress = connection.advance(&script, desk);
-        let end = match progress {
-            Progress::Done | Progress::Linger => End::Close,
-            Progress::Idle => End::Open,
-            Progress::Head => End::Wait,
-            Progress::Again | Progress::Write | Progress::Page(_) => continue,
-        };
-        if script.reads.borrow().is_empty() || end == End::Close {
-            return (answers(&script.sent.borrow(), name), end);
-        }
-    }
+    let (sent, end) = scripted::say(pieces, desk);
+    (answers(&sent, name), end)
 }
 
 /// Places to cut at: all of a short request, some of a long one.
@@ -147,7 +76,7 @@ fn cuts(case: &Case) -> Vec<usize> {
 
 #[test]
 fn no_cut_changes_an_answer() {
-    let mut desk = desk();
+    let mut desk = scripted::desk();
     let (mut made, mut wrong) = (0, Vec::new());
     for case in cases() {
         let expected = (case.answers.clone(), case.end);
@@ -265,14 +194,11 @@ fn many(short: usize, full: usize) -> usize {
 
 #[test]
 fn no_bytes_lead_a_client_away_from_the_configured_server() {
-    let (mut desk, mut rng) = (desk(), SmallRng::from_rng(&mut rand::rng()));
+    let (mut desk, mut rng) = (scripted::desk(), SmallRng::from_rng(&mut rand::rng()));
     let (requests, mut redirects) = (many(100_000, 10_000_000), 0);
     for _ in 0..requests {
         let request = hostile(&mut rng);
-        let script = Script { reads: RefCell::new([request.clone()].into()), sent: RefCell::default() };
-        let mut connection = Connection::default();
-        while matches!(connection.advance(&script, &mut desk), Progress::Again) {}
-        redirects += stays_home(&script.sent.borrow(), &request);
+        redirects += stays_home(&scripted::say(&[&request], &mut desk).0, &request);
     }
     println!("{requests} requests through head, answer and connection: {redirects} redirects, all to the configured server");
     assert!(redirects > requests / 5, "only {redirects} of {requests} were redirected: the property was hardly tried");

@@ -1,0 +1,21 @@
+//! From a request's bytes to the answer's: whole and cut anywhere the answers are the same, and every Location leads to
+//! the configured server. The first byte says where to cut.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tests::scripted;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((&cut, request)) = bytes.split_first() else { return };
+    let mut desk = scripted::desk();
+    let whole = scripted::say(&[request], &mut desk);
+    let (first, second) = request.split_at(request.len() * usize::from(cut) / 256);
+    if !first.is_empty() && !second.is_empty() {
+        assert_eq!(scripted::say(&[first, second], &mut desk), whole);
+    }
+    for line in whole.0.split(|&byte| byte == b'\n') {
+        if line.len() >= 9 && line[..9].eq_ignore_ascii_case(b"location:") {
+            assert!(line.starts_with(b"Location: http://a.test/"), "{}", line.escape_ascii());
+        }
+    }
+});
