@@ -13,6 +13,12 @@ use std::time::Duration;
 pub const PROCESS_KEYS: &[&str] = &[
     "port",
     "bind",
+    "tls_port",
+    "tls_bind",
+    "tls_cert",
+    "tls_key",
+    "allow_downgrade",
+    "acme_url",
     "cluster",
     "threads",
     "static_dir",
@@ -155,6 +161,12 @@ impl Global {
             self.problem("no redis: give --redis URL, RBALANCER_REDIS_URL or redis in [global]".into());
         }
         redis
+    }
+
+    /// Notes that the value of `key`, good by itself, does not fit the others.
+    pub fn refuse(&mut self, key: &str, message: &str) {
+        let refused = self.get(key, |_| Err::<(), _>(message.to_owned()));
+        debug_assert!(refused.is_none(), "a refused value is no value");
     }
 
     /// Notes a problem found outside a single value.

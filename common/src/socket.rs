@@ -71,6 +71,12 @@ pub fn send(socket: &impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, flags)?)
 }
 
+/// Writes what fits of several buffers at once, as [`send`] does of one.
+pub fn send_vectored(socket: &impl AsFd, buffers: &[io::IoSlice<'_>], more: bool) -> io::Result<usize> {
+    let flags = if more { libc::MSG_NOSIGNAL | libc::MSG_MORE } else { libc::MSG_NOSIGNAL };
+    socket2::SockRef::from(&socket.as_fd()).send_vectored_with_flags(buffers, flags)
+}
+
 /// Raises the soft limit of open files to the hard one; the limit then in force.
 pub fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -54,7 +54,7 @@ pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Resul
     let redirector = redirector::Settings::take(&mut global, flags.listen);
     let redis = global.redis(flags.redis);
     let admin = common::admin::Admin::take(&mut global, common::admin::REDIRECTOR_PORT);
-    let mut reading = Reading { document, problems: Vec::new(), listen_port: redirector.listen.port, claimed: BTreeMap::new() };
+    let mut reading = Reading { document, problems: Vec::new(), redirector: &redirector, claimed: BTreeMap::new() };
     let farms = reading.farms();
     let warnings = reading.unlisted();
     let mut problems = reading.problems;
@@ -78,7 +78,7 @@ pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Resul
 struct Reading<'a> {
     document: &'a Document,
     problems: Vec<Problem>,
-    listen_port: u16,
+    redirector: &'a redirector::Settings,
     /// What each section is, and so which keys it may have.
     claimed: BTreeMap<&'a str, Kind>,
 }
@@ -127,6 +127,7 @@ impl<'a> Reading<'a> {
         let mut hosts = HashMap::new();
         let farms = listed.into_iter().filter_map(|(name, section)| self.farm(name, section, &mut hosts)).collect();
         self.check_loops(&farms);
+        self.check_downgrades(&farms);
         farms
     }
 
@@ -287,13 +288,46 @@ impl<'a> Reading<'a> {
         for farm in farms {
             let servers = farm.servers.iter().map(|server| (server.name.as_str(), "domain", &server.target));
             let fallback = farm.fallback.iter().map(|target| (farm.name.as_str(), "fallback", target));
-            for (section, key, target) in servers.chain(fallback) {
-                let port = target.port().unwrap_or(target.scheme().unwrap_or(Scheme::Http).default_port());
-                if own.contains(target.host()) && port == self.listen_port {
+            let acme = self.redirector.acme_url.iter().map(|target| ("global", "acme_url", target));
+            for (section, key, target) in servers.chain(fallback).chain(acme) {
+                if own.contains(target.host()) && self.is_ours(target) {
                     let found = self.document.section(section).or(self.document.section("global"));
                     let line = found.and_then(|section| section.get(key)).map(|entry| entry.line);
                     self.problem(line, format!("{key}: {target} is a farm's own domain on the port we listen on: a redirect loop"));
                 }
+            }
+        }
+    }
+
+    /// Whether `target` leads to a port we listen on.
+    fn is_ours(&self, target: &Target) -> bool {
+        let tls = self.redirector.tls.as_ref().map(|tls| tls.listen.port);
+        let ours = |scheme: Scheme| match scheme {
+            Scheme::Http => Some(self.redirector.listen.port),
+            Scheme::Https => tls,
+        };
+        [Scheme::Http, Scheme::Https]
+            .into_iter()
+            .filter(|scheme| target.scheme().is_none_or(|own| own == *scheme))
+            .any(|scheme| Some(target.port().unwrap_or(scheme.default_port())) == ours(scheme))
+    }
+
+    /// Farms that could answer no request over TLS.
+    fn check_downgrades(&mut self, farms: &[Farm]) {
+        if self.redirector.tls.is_none() || self.redirector.allow_downgrade {
+            return;
+        }
+        let takes_https = |target: &Target| target.scheme() != Some(Scheme::Http);
+        for farm in farms {
+            if !farm.servers.iter().map(|server| &server.target).chain(&farm.fallback).any(takes_https) {
+                let line = self.document.section(farm.name.as_str()).map(|section| section.line);
+                self.problem(
+                    line,
+                    format!(
+                        "farm [{}] has no server for clients over TLS: write domains without a scheme or with https://, or set allow_downgrade = on",
+                        farm.name
+                    ),
+                );
             }
         }
     }

@@ -10,6 +10,7 @@ use deploy::arguments::{Arguments, Command, Hand, Publishing};
 use deploy::conf::{self, Conf, Flags};
 use deploy::server::{self, Setting};
 use deploy::{apply, demo, doctor, export, history, plan, rollback, show, up};
+use redirector::tls::TlsSettings;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
         Command::Demo { listen } => run_demo(listen).await,
         Command::Check { file } => {
             let conf = load(common, &file)?;
+            conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
             print(&format!("{}: good: {} farms, {} servers\n", file.display(), conf.farms.len(), conf.farms.servers().count()))
         }
         Command::Plan { file } => {

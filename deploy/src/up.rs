@@ -3,12 +3,15 @@
 use crate::conf::Conf;
 use anyhow::Context;
 use common::listen::{self, Listeners};
-use common::process::{Reload, Shutdown, random_id};
+use common::process::{Failure, Reload, Shutdown, random_id};
 use common::socket::Sharing;
 use common::store::{Memory, Operator, Publication, Published, Reader, Snapshot, Store};
+use common::web::Router;
 use common::{durable, settings::Problems};
+use redirector::tls::{Tls, TlsSettings};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the state file is written.
@@ -18,18 +21,22 @@ const SAVE: Duration = Duration::from_secs(10);
 pub struct Doors {
     /// For clients, and for the stats pages.
     pub clients: Listeners,
+    /// For clients over TLS.
+    pub secure: Option<(Listeners, Tls)>,
     /// For monitoring.
     pub admin: Option<TcpListener>,
 }
 
-/// Binds what `conf` says.
+/// Reads the certificates, then binds what `conf` says.
 ///
 /// # Errors
-/// When an address cannot be bound.
-pub fn bind(conf: &Conf) -> anyhow::Result<Doors> {
+/// When a certificate is no good or an address cannot be bound.
+pub fn bind(conf: &Conf) -> Result<Doors, Failure> {
+    let tls = conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
+    let secure = TlsSettings::bind(conf.redirector.tls.as_ref().zip(tls), conf.redirector.threads, Sharing::Exclusive)?;
     let clients = listen::bind(conf.redirector.listen, conf.redirector.threads, Sharing::Exclusive)?;
     let admin = conf.admin.map(common::admin::Admin::bind).transpose()?.flatten();
-    Ok(Doors { clients, admin })
+    Ok(Doors { clients, secure, admin })
 }
 
 /// Runs all roles until `shutdown`. `reread` reads the configuration again when `reload` asks for it.
@@ -57,7 +64,7 @@ pub async fn run(
     roles.spawn(healthd::run(store.reader(), store.prober(), None, healthd, None, shutdown.clone()));
     if let Some(admin) = doors.admin {
         let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
-        tokio::spawn(common::web::serve(listener, router.clone()));
+        tokio::spawn(common::web::serve(listener, with_certificates(router.clone(), doors.secure.as_ref().map(|(_, tls)| tls.clone()))));
     }
     let pages = conf.redirector.stats_uri.as_ref().map(|_| redirector::Pages {
         router,
@@ -66,7 +73,7 @@ pub async fn run(
     });
     // Totals and health are kept here; the redirector has no need of a file of its own.
     let settings = redirector::Settings { state_file: None, ..conf.redirector.clone() };
-    let doors = redirector::Doors { clients: doors.clients, admin: None };
+    let doors = redirector::Doors { clients: doors.clients, secure: doors.secure, admin: None };
     let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, reload.clone(), shutdown.clone());
 
     let chores = async {
@@ -91,6 +98,24 @@ pub async fn run(
     };
     save(state_file.as_deref(), &memory);
     outcome
+}
+
+/// The pages of statsd, with the certificates of this process among its metrics.
+fn with_certificates(router: Router, tls: Option<Tls>) -> Router {
+    Arc::new(move |ask| {
+        let (is_metrics, page, tls) = (ask.path == "/metrics", router.as_ref()(ask), tls.clone());
+        Box::pin(async move {
+            let page = page.await;
+            if !is_metrics {
+                return page;
+            }
+            page.map(|body| {
+                let text = String::from_utf8_lossy(&body);
+                let families = text.strip_suffix("# EOF\n").unwrap_or(&text);
+                format!("{families}{}# EOF\n", redirector::metrics::expiries(tls.as_ref())).into()
+            })
+        })
+    })
 }
 
 fn kept(state_file: Option<&Path>) -> Snapshot {

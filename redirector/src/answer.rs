@@ -11,13 +11,14 @@ use rand::Rng;
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::BadRequest,
         Self::UnknownHost,
         Self::Method,
         Self::TargetTooLong,
         Self::HeadTooLarge,
         Self::NoServer,
+        Self::NoSecureServer,
         Self::NoTable,
         Self::Version,
     ];
@@ -30,7 +31,7 @@ impl Refusal {
             Self::Method => 405,
             Self::TargetTooLong => 414,
             Self::HeadTooLarge => 431,
-            Self::NoServer | Self::NoTable => 503,
+            Self::NoServer | Self::NoSecureServer | Self::NoTable => 503,
             Self::Version => 505,
         }
     }
@@ -44,6 +45,11 @@ impl Refusal {
             Self::TargetTooLong => ("414 URI Too Long", "", "the request target is too long\n"),
             Self::HeadTooLarge => ("431 Request Header Fields Too Large", "", "the request head is too large\n"),
             Self::NoServer => ("503 Service Unavailable", "Retry-After: 5\r\n", "no server of this farm is available\n"),
+            Self::NoSecureServer => (
+                "503 Service Unavailable",
+                "Retry-After: 5\r\n",
+                "no server of this farm that takes https is available, and https is not redirected to http\n",
+            ),
             Self::NoTable => ("503 Service Unavailable", "Retry-After: 5\r\n", "no configuration yet\n"),
             Self::Version => ("505 HTTP Version Not Supported", "", "only HTTP/1.0 and HTTP/1.1\n"),
         }
@@ -73,6 +79,10 @@ pub struct View<'a, R: Rng> {
     pub statics: &'a Statics,
     /// The stats pages, where this process knows of any.
     pub stats: Option<&'a Stats>,
+    /// Where challenges of certificate authorities are answered: what precedes their path in a Location.
+    pub acme: Option<&'a [u8]>,
+    /// Whether https may be redirected to http.
+    pub allow_downgrade: bool,
     /// How the request came.
     pub scheme: Scheme,
     /// `Date: …` and CRLF.
@@ -126,7 +136,16 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
     let host = if head.host.is_empty() && !head.http11 { Some((&[][..], None)) } else { normalize(head.host, &mut buffer) };
     let Some((host, _)) = host else { return refuse(Refusal::BadRequest, None, view, out) };
     let Some(farm) = view.routes.farm(host) else { return other_host(head, view, out) };
-    let Some((start, destination)) = farm.pick(view.rng) else { return refuse(Refusal::NoServer, Some(head), view, out) };
+    if let Some(acme) = view.acme
+        && is_challenge(head.target)
+    {
+        return send_elsewhere(acme, head.target, head, view, out);
+    }
+    let secure = view.scheme == Scheme::Https && !view.allow_downgrade;
+    let (start, destination) = match farm.pick(secure, view.rng) {
+        Ok(picked) => picked,
+        Err(refusal) => return refuse(refusal, Some(head), view, out),
+    };
     out.extend_from_slice(start);
     out.extend_from_slice(destination.origin(view.scheme));
     out.extend_from_slice(head.target);
@@ -157,6 +176,12 @@ fn connection(head: &Head<'_>, may_stay: bool, draining: bool, out: &mut Vec<u8>
             Outcome::Close
         }
     }
+}
+
+/// Whether `target` is where a certificate authority looks for a token (RFC 8555 section 8.3), and nothing beside.
+fn is_challenge(target: &[u8]) -> bool {
+    let token = target.strip_prefix(b"/.well-known/acme-challenge/").unwrap_or_default();
+    !token.is_empty() && token.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
 }
 
 /// Where the stats pages are.
@@ -254,6 +279,10 @@ mod tests {
     }
 
     fn ask_with(request: &[u8], elsewhere: Option<&str>) -> (Outcome, String) {
+        ask_by(Scheme::Http, request, elsewhere)
+    }
+
+    fn ask_by(scheme: Scheme, request: &[u8], elsewhere: Option<&str>) -> (Outcome, String) {
         let farms = serde_json::json!([{"name": "img", "domains": ["img.org"], "servers":
             [{"name": "a", "target": "http://a.org:81/base", "weight": 1, "enable": "on"}]}]);
         let farms = serde_json::from_value(farms).expect("valid farms");
@@ -264,7 +293,9 @@ mod tests {
             routes: &routes,
             statics: &Statics::default(),
             stats: Some(&Stats { uri: (*b"/stats").into(), elsewhere: elsewhere.map(|url| url.as_bytes().into()) }),
-            scheme: Scheme::Http,
+            acme: Some(b"http://acme.org:8080"),
+            allow_downgrade: false,
+            scheme,
             date: b"",
             draining: false,
             shard: &counters.shard(0),
@@ -322,6 +353,17 @@ mod tests {
         }
         let (outcome, text) = ask_with(b"GET /stats.json?x HTTP/1.1\r\nHost: img.org\r\n\r\n", Some("http://stats.org/stats"));
         assert!(outcome == Outcome::Open && text.contains("Location: http://stats.org/stats.json?x\r\n"), "{text}");
+    }
+
+    #[test]
+    fn https_is_not_sent_to_http_and_challenges_go_where_they_are_answered() {
+        let (outcome, text) = ask_by(Scheme::Https, b"GET / HTTP/1.1\r\nHost: img.org\r\n\r\n", None);
+        assert!(outcome == Outcome::Open && status(&text) == "503" && text.contains("that takes https"), "{text}");
+        let challenge = |path: &str| ask(format!("GET /.well-known/acme-challenge{path} HTTP/1.1\r\nHost: img.org\r\n\r\n").as_bytes()).1;
+        assert!(challenge("/To-k_1").contains("Location: http://acme.org:8080/.well-known/acme-challenge/To-k_1\r\n"));
+        for other in ["", "/", "/a?b", "/a/../b", "/%2e", "x/a"] {
+            assert!(challenge(other).contains(&format!("Location: http://a.org:81/base/.well-known/acme-challenge{other}\r\n")), "{other}");
+        }
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! One plaintext HTTP/1 connection as a state machine without waiting: bytes in, answers out, and what to wait for.
+//! One HTTP/1 connection, plain or over TLS, as a state machine without waiting: bytes in, answers out, and what to wait for.
 //!
 //! Eager: reads and writes are tried before anybody waits for readiness, so that a one-shot connection costs
 //! accept4, recv, send, close. Coalesced: a last answer the client asked for leaves with the FIN in one segment.
@@ -31,10 +31,22 @@ const LINGER: usize = 256 * 1024;
 pub trait Wire {
     /// Reads what is there; 0 is the peer's end.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Whether the last read left something behind though it was short.
+    fn has_more(&self) -> bool {
+        false
+    }
     /// Writes what fits; `more`: a close follows at once.
     fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize>;
+    /// Sends what the wire itself still holds of bytes it took; plain sockets hold none.
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Tells the peer that nothing more comes.
     fn end(&self);
+    /// How requests come.
+    fn scheme(&self) -> Scheme {
+        Scheme::Http
+    }
     /// Whether the peer may see the stats pages.
     fn may_see_stats(&self) -> bool;
 }
@@ -47,6 +59,10 @@ pub struct Desk {
     pub statics: Arc<ArcSwap<Statics>>,
     /// The stats pages, where this process knows of any.
     pub stats: Option<Stats>,
+    /// Where challenges of certificate authorities are answered.
+    pub acme: Option<Box<[u8]>>,
+    /// Whether https may be redirected to http.
+    pub allow_downgrade: bool,
     /// This thread's counters.
     pub shard: Arc<Shard>,
     /// The refusals' counters.
@@ -159,11 +175,11 @@ impl Connection {
                 }
             }
             // A short read emptied the socket: reading again would only be told so.
-            let drained = read && filled < desk.input.len();
+            let drained = read && filled < desk.input.len() && !wire.has_more();
             if let Some(progress) = self.respond(filled, drained, wire, desk) {
                 return progress;
             }
-            if drained && !self.waiting_requests && self.after == After::Open && self.unsent.is_empty() {
+            if drained && !self.waiting_requests && self.after == After::Open && self.unsent.is_empty() && wire.flush().is_ok() {
                 return self.waiting();
             }
         }
@@ -197,6 +213,11 @@ impl Connection {
             }
         }
         (self.unsent, self.unsent_from) = (Vec::new(), 0);
+        match wire.flush() {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Progress::Write),
+            Err(_) => return Some(Progress::Done),
+        }
         match self.after {
             After::Open => None,
             After::Close => Some(Progress::Done),
@@ -235,7 +256,9 @@ impl Connection {
             routes: &routes,
             statics: &statics,
             stats: desk.stats.as_ref(),
-            scheme: Scheme::Http,
+            acme: desk.acme.as_deref(),
+            allow_downgrade: desk.allow_downgrade,
+            scheme: wire.scheme(),
             date: &desk.date,
             draining: desk.draining,
             shard: &desk.shard,
@@ -285,7 +308,7 @@ impl Connection {
         };
         if sent < desk.output.len() {
             self.unsent = desk.output[sent..].to_vec();
-        } else if more {
+        } else if more && wire.flush().is_ok() {
             return Some(Progress::Done);
         }
         if desk.output.capacity() > 4 * OUTPUT {

@@ -78,6 +78,8 @@ fn desk() -> Desk {
     Desk {
         routes: Arc::new(ArcSwap::from_pointee(routes)),
         statics: Arc::default(),
+        acme: None,
+        allow_downgrade: false,
         stats: Some(Stats { uri: (*b"/stats").into(), elsewhere: None }),
         shard: counters.shard(0),
         refused: RefusalSlots::new(&counters),

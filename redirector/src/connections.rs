@@ -20,6 +20,8 @@ pub enum Phase {
     Linger,
     /// A page that is made elsewhere.
     Page,
+    /// The end of a TLS handshake.
+    Handshake,
 }
 
 /// How long each phase may last.
@@ -27,7 +29,7 @@ pub enum Phase {
 pub struct Deadlines {
     /// [`Phase::Idle`]: `keepalive_timeout`.
     pub idle: Duration,
-    /// [`Phase::Head`], from the head's first byte: `client_timeout`.
+    /// [`Phase::Head`], from the head's first byte, and [`Phase::Handshake`], from the accept: `client_timeout`.
     pub head: Duration,
 }
 
@@ -39,7 +41,7 @@ impl Deadlines {
     fn ticks(&self, phase: Phase) -> u64 {
         let time = match phase {
             Phase::Idle => self.idle,
-            Phase::Head => self.head,
+            Phase::Head | Phase::Handshake => self.head,
             Phase::Write => WRITE,
             Phase::Linger => LINGER,
             Phase::Page => PAGE,

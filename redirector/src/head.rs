@@ -30,6 +30,8 @@ pub enum Refusal {
     HeadTooLarge,
     /// 503: no live server.
     NoServer,
+    /// 503: live servers, but none that takes https.
+    NoSecureServer,
     /// 503: no table yet.
     NoTable,
     /// 505: not HTTP/1.0 or 1.1.

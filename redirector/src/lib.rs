@@ -6,6 +6,7 @@ pub mod connection;
 pub mod connections;
 pub mod counters;
 pub mod flush;
+mod h2;
 pub mod head;
 pub mod last_good;
 pub mod metrics;
@@ -13,8 +14,10 @@ pub mod override_file;
 pub mod pick;
 pub mod refresh;
 pub mod routes;
+mod serving;
 pub mod settings;
 pub mod statics;
+pub mod tls;
 pub mod worker;
 
 pub use settings::{DEFAULT_PORT, Settings};
@@ -41,6 +44,7 @@ use statics::{StaticSettings, Statics};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tls::Tls;
 use tokio::sync::watch;
 
 /// How often static files are looked at for changes.
@@ -57,6 +61,8 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 pub struct Doors {
     /// For clients, one a thread.
     pub clients: Listeners,
+    /// For clients over TLS, one a thread, and how.
+    pub secure: Option<(Listeners, Tls)>,
     /// For monitoring.
     pub admin: Option<std::net::TcpListener>,
 }
@@ -74,7 +80,7 @@ pub async fn run(
     reload: Reload,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let Doors { clients: listeners, admin } = doors;
+    let Doors { clients: listeners, secure, admin } = doors;
     let threads = listeners.sockets.len();
     let counters = Arc::new(Counters::new(threads));
     let refused = RefusalSlots::new(&counters);
@@ -104,7 +110,7 @@ pub async fn run(
     let mut background = tokio::task::JoinSet::new();
     background.spawn(refresher.run());
     if let Some(path) = settings.override_file.clone() {
-        background.spawn(follow_override_file(path, set_by_file, reload));
+        background.spawn(follow_override_file(path, set_by_file, reload.clone()));
     }
     if let Some(settings) = settings.statics.clone() {
         let (loaded, problems) = Statics::load(&settings);
@@ -112,9 +118,13 @@ pub async fn run(
         statics.store(Arc::new(loaded));
         background.spawn(follow_statics(settings, statics.clone(), problems));
     }
+    let (secure, tls) = secure.unzip();
+    if let Some(tls) = tls.clone() {
+        background.spawn(tls::follow::follow(tls, reload));
+    }
     if let Some(listener) = admin {
         let listener = tokio::net::TcpListener::from_std(listener).context("admin listener")?;
-        background.spawn(common::web::serve(listener, metrics::router(in_use.clone(), counters.clone(), shutdown.clone())));
+        background.spawn(common::web::serve(listener, metrics::router(in_use.clone(), counters.clone(), tls.clone(), shutdown.clone())));
     }
     let said = Announcement {
         id: random_id(),
@@ -137,11 +147,17 @@ pub async fn run(
         usize::try_from(common::socket::raise_file_limit().saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX).max(16)
     });
     let mut serving = Vec::new();
-    for (index, listener) in listeners.sockets.into_iter().enumerate() {
+    let secure_address = secure.as_ref().map(|secure| secure.address);
+    let mut secure =
+        secure.into_iter().flat_map(|secure| secure.sockets).zip(tls.iter().flat_map(|tls| std::iter::repeat(tls.config.clone())));
+    for (index, plain) in listeners.sockets.into_iter().enumerate() {
+        let doors = worker::Doors { plain, secure: secure.next() };
         let desk = Desk {
             routes: routes.clone(),
             statics: statics.clone(),
             stats: stats(&settings, pages.is_some()),
+            acme: settings.acme_url.as_ref().map(|url| url.origin(Scheme::Http).into_bytes().into()),
+            allow_downgrade: settings.allow_downgrade,
             shard: counters.shard(index),
             refused: refused.clone(),
             rng: SmallRng::from_rng(&mut rand::rng()),
@@ -160,11 +176,14 @@ pub async fn run(
         let (ended, end) = tokio::sync::oneshot::channel();
         std::thread::Builder::new()
             .name(format!("clients-{index}"))
-            .spawn(move || ended.send(worker::run(listener, desk, told, shutdown)))
+            .spawn(move || ended.send(worker::run(doors, desk, told, shutdown)))
             .context("cannot start a thread for clients")?;
         serving.push(end);
     }
     tracing::info!("listening on {}", listeners.address);
+    if let Some(address) = secure_address {
+        tracing::info!("listening for TLS on {address}");
+    }
 
     let workers = async {
         for end in serving {

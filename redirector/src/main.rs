@@ -6,6 +6,7 @@ use common::listen::{self, ListenAddress};
 use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
 use common::socket::Sharing;
 use common::store::{Redis, Store};
+use redirector::tls::TlsSettings;
 use redirector::{Doors, Settings};
 use std::process::ExitCode;
 
@@ -35,15 +36,17 @@ fn run(args: Args) -> Result<(), Failure> {
     let redis = global.redis_needed(args.common.redis);
     let admin = Admin::take(&mut global, REDIRECTOR_PORT);
     let settings = global.finish(settings)?;
+    let tls = settings.tls.as_ref().map(TlsSettings::load).transpose()?;
     let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
     let listeners = listen::bind(settings.listen, settings.threads, Sharing::Shared)?;
+    let secure = TlsSettings::bind(settings.tls.as_ref().zip(tls), settings.threads, Sharing::Shared)?;
     let admin = admin.map(Admin::bind).transpose()?.flatten();
     // Clients have threads of their own: one is enough for everything in the background.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(anyhow::Error::from)?;
     runtime.block_on(async {
         let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::dedicated(&redis));
-        let doors = Doors { clients: listeners, admin };
+        let doors = Doors { clients: listeners, secure, admin };
         redirector::run(doors, store.reader(), store.replica(), settings, None, reload, shutdown).await.map_err(Failure::Runtime)
     })
 }

@@ -2,6 +2,8 @@
 
 use crate::counters::Counters;
 use crate::refresh::{InUse, InUseCell};
+use crate::tls::Tls;
+use crate::tls::certificates::Expiry;
 use common::process::{Phase, Shutdown};
 use common::tally::CountKey;
 use common::web::{Ask, OPENMETRICS, Page, Router, StatusCode, page, text};
@@ -9,26 +11,41 @@ use std::fmt::Write;
 use std::sync::{Arc, PoisonError};
 
 /// `/healthz`, `/readyz` and `/metrics`.
-pub fn router(in_use: InUseCell, counters: Arc<Counters>, shutdown: Shutdown) -> Router {
+pub fn router(in_use: InUseCell, counters: Arc<Counters>, tls: Option<Tls>, shutdown: Shutdown) -> Router {
     Arc::new(move |ask| {
         let state = in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let answer = answer(&ask, &state, shutdown.phase(), &counters);
+        let answer = answer(&ask, &state, shutdown.phase(), &counters, tls.as_ref());
         Box::pin(std::future::ready(answer))
     })
 }
 
-fn answer(ask: &Ask, state: &InUse, phase: Phase, counters: &Counters) -> Page {
+fn answer(ask: &Ask, state: &InUse, phase: Phase, counters: &Counters, tls: Option<&Tls>) -> Page {
     match ask.path.as_str() {
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if phase != Phase::Running => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
         "/readyz" if state.generation == 0 => text(StatusCode::SERVICE_UNAVAILABLE, "no table yet\n"),
         "/readyz" => text(StatusCode::OK, "ready\n"),
-        "/metrics" => page(StatusCode::OK, OPENMETRICS, render(state, &counters.totals())),
+        "/metrics" => page(StatusCode::OK, OPENMETRICS, render(state, &counters.totals(), &expiries(tls))),
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }
 }
 
-fn render(state: &InUse, totals: &[(CountKey, u64)]) -> String {
+/// The certificates in use as metrics; nothing without TLS.
+pub fn expiries(tls: Option<&Tls>) -> String {
+    tls.map(|tls| render_expiries(&tls.chosen.now().expiries)).unwrap_or_default()
+}
+
+fn render_expiries(expiries: &[Expiry]) -> String {
+    let escaped = |expiry: &Expiry| expiry.file.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let line = |expiry: &Expiry| format!("rbalancer_tls_certificate_expiry_seconds{{file=\"{}\"}} {}\n", escaped(expiry), expiry.at);
+    let lines: String = expiries.iter().map(line).collect();
+    format!(
+        "# TYPE rbalancer_tls_certificate_expiry_seconds gauge\n# UNIT rbalancer_tls_certificate_expiry_seconds seconds\n\
+         # HELP rbalancer_tls_certificate_expiry_seconds When each certificate in use ends, in seconds since 1970.\n{lines}"
+    )
+}
+
+fn render(state: &InUse, totals: &[(CountKey, u64)], expiries: &str) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail. Farm and server names hold nothing that a label would have to escape.
     let mut family = |name: &str, kind: &str, help: &str, lines: String| {
@@ -54,7 +71,7 @@ fn render(state: &InUse, totals: &[(CountKey, u64)]) -> String {
     );
     let alarm = u8::from(!state.alarm.is_empty());
     family("alarm", "gauge", "Whether the state offered by the store cannot be used.", format!("rbalancer_redirector_alarm {alarm}\n"));
-    out + "# EOF\n"
+    out + expiries + "# EOF\n"
 }
 
 fn labels(key: &CountKey) -> String {
@@ -71,7 +88,7 @@ mod tests {
 
     #[test]
     fn metrics_are_openmetrics() {
-        let text = render(&InUse { generation: 7, ..InUse::default() }, &[("img/a".parse().expect("valid"), 3)]);
+        let text = render(&InUse { generation: 7, ..InUse::default() }, &[("img/a".parse().expect("valid"), 3)], "");
         assert!(text.contains("rbalancer_redirector_redirects_total{farm=\"img\",server=\"a\"} 3\n"), "{text}");
         assert!(text.contains("rbalancer_redirector_generation 7\n") && text.ends_with("# EOF\n"), "{text}");
     }

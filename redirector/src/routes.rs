@@ -1,6 +1,7 @@
 //! `Routes`: the immutable table that answers are made from: farms × overrides × health, swapped whole.
 
 use crate::counters::{Counters, Slot};
+use crate::head::Refusal;
 use crate::pick::Pick;
 use common::farm::{Balance, Farm, Farms, Force, Intent, Name, OnAllDown, Override, Server, ServerId};
 use common::health::{Health, State};
@@ -21,6 +22,9 @@ pub struct Routes {
     pub ready: bool,
 }
 
+/// Where round-robin goes on: among all servers, and among those that take https.
+type Positions<'a> = [&'a Arc<AtomicU32>; 2];
+
 /// One farm, ready to answer.
 #[derive(Debug)]
 pub struct FarmRoute {
@@ -33,6 +37,9 @@ pub struct FarmRoute {
     pub keepalive: bool,
     choice: Choice,
     position: Arc<AtomicU32>,
+    /// The choice among what takes https, only where that is not everything.
+    secure: Option<Choice>,
+    secure_position: Arc<AtomicU32>,
 }
 
 #[derive(Debug)]
@@ -84,13 +91,15 @@ impl Routes {
         previous: &Self,
         rng: &mut impl Rng,
     ) -> Self {
-        let positions: HashMap<&Name, &Arc<AtomicU32>> = previous.farms.iter().map(|farm| (&farm.name, &farm.position)).collect();
+        let positions: HashMap<&Name, Positions<'_>> =
+            previous.farms.iter().map(|farm| (&farm.name, [&farm.position, &farm.secure_position])).collect();
         let mut hosts = HashMap::new();
         let route = |(index, farm): (usize, &Farm)| {
             // A random start, so that many processes do not begin with the same server.
-            let position = positions.get(&farm.name).map_or_else(|| Arc::new(AtomicU32::new(rng.next_u32())), |held| (*held).clone());
+            let new = [Arc::new(AtomicU32::new(rng.next_u32())), Arc::new(AtomicU32::new(rng.next_u32()))];
+            let positions = positions.get(&farm.name).copied().unwrap_or_else(|| new.each_ref());
             hosts.extend(farm.domains.iter().map(|host| (host.clone(), index as u32)));
-            Arc::new(FarmRoute::build(farm, overrides, health, counters, position))
+            Arc::new(FarmRoute::build(farm, overrides, health, counters, positions))
         };
         let farms = farms.iter().enumerate().map(route).collect();
         Self { farms, hosts: Arc::new(hosts), ready: true }
@@ -108,7 +117,7 @@ impl Routes {
         let mut routes = Self { farms: self.farms.clone(), hosts: self.hosts.clone(), ready: self.ready };
         for &index in changed {
             if let Some((route, farm)) = routes.farms.get_mut(index as usize).zip(farms.get(index as usize)) {
-                *route = Arc::new(FarmRoute::build(farm, overrides, health, counters, route.position.clone()));
+                *route = Arc::new(FarmRoute::build(farm, overrides, health, counters, [&route.position, &route.secure_position]));
             }
         }
         routes
@@ -122,25 +131,41 @@ impl Routes {
 }
 
 impl FarmRoute {
-    fn build(farm: &Farm, overrides: &HashMap<ServerId, Override>, health: &Health, counters: &Counters, position: Arc<AtomicU32>) -> Self {
+    fn build(farm: &Farm, overrides: &HashMap<ServerId, Override>, health: &Health, counters: &Counters, positions: Positions<'_>) -> Self {
+        let [position, secure_position] = positions.map(Clone::clone);
+        let all = candidates(farm, overrides, health);
+        let choice = choose(farm, &all, farm.fallback.as_ref(), health, counters, &position);
+        let takes_https = |target: &Target| target.scheme() != Some(Scheme::Http);
+        let secure: Vec<_> = all.iter().filter(|candidate| takes_https(&candidate.server.target)).copied().collect();
+        let fallback = farm.fallback.as_ref().filter(|target| takes_https(target));
+        let differs = secure.len() < all.len() || fallback != farm.fallback.as_ref();
         Self {
+            secure: differs.then(|| choose(farm, &secure, fallback, health, counters, &secure_position)),
+            secure_position,
             name: farm.name.clone(),
             head: head_of(farm, farm.cache_control.as_str()),
             last_resort: head_of(farm, "no-store"),
             keepalive: farm.keepalive,
-            choice: choose(farm, overrides, health, counters, &position),
+            choice,
             position,
         }
     }
 
-    /// The head of the answer and the destination for one request; none if no server is live.
+    /// The head of the answer and the destination for one request, `secure`: among what takes https.
+    ///
+    /// # Errors
+    /// When no server is live.
     #[inline]
-    pub fn pick(&self, rng: &mut impl Rng) -> Option<(&[u8], &Destination)> {
-        match &self.choice {
-            Choice::Live(pick, servers) => Some((&self.head, &servers[pick.next(rng)])),
-            Choice::Any(pick, servers) => Some((&self.last_resort, &servers[pick.next(rng)])),
-            Choice::Fallback(destination) => Some((&self.last_resort, destination)),
-            Choice::Nobody => None,
+    pub fn pick(&self, secure: bool, rng: &mut impl Rng) -> Result<(&[u8], &Destination), Refusal> {
+        let (choice, nobody) = match &self.secure {
+            Some(choice) if secure => (choice, Refusal::NoSecureServer),
+            _ => (&self.choice, Refusal::NoServer),
+        };
+        match choice {
+            Choice::Live(pick, servers) => Ok((&self.head, &servers[pick.next(rng)])),
+            Choice::Any(pick, servers) => Ok((&self.last_resort, &servers[pick.next(rng)])),
+            Choice::Fallback(destination) => Ok((&self.last_resort, destination)),
+            Choice::Nobody => Err(nobody),
         }
     }
 }
@@ -150,9 +175,15 @@ fn head_of(farm: &Farm, cache_control: &str) -> Box<[u8]> {
     format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nCache-Control: {cache_control}\r\nLocation: ").into_bytes().into()
 }
 
-fn choose(farm: &Farm, overrides: &HashMap<ServerId, Override>, health: &Health, counters: &Counters, position: &Arc<AtomicU32>) -> Choice {
-    let candidates = candidates(farm, overrides, health);
-    let live = live(&candidates, health.is_fresh());
+fn choose(
+    farm: &Farm,
+    candidates: &[Candidate<'_>],
+    fallback: Option<&Target>,
+    health: &Health,
+    counters: &Counters,
+    position: &Arc<AtomicU32>,
+) -> Choice {
+    let live = live(candidates, health.is_fresh());
     let destination = |candidate: &&Candidate<'_>| {
         let slot = counters.slot(&CountKey::Server(farm.id(candidate.server)));
         Destination::new(&candidate.server.target, slot)
@@ -173,13 +204,14 @@ fn choose(farm: &Farm, overrides: &HashMap<ServerId, Override>, health: &Health,
         let (pick, servers) = servers(&candidates.iter().collect::<Vec<_>>());
         return Choice::Any(pick, servers);
     }
-    match &farm.fallback {
+    match fallback {
         Some(target) => Choice::Fallback(Destination::new(target, counters.slot(&CountKey::Fallback(farm.name.clone())))),
         None => Choice::Nobody,
     }
 }
 
 /// An enabled server with weight.
+#[derive(Clone, Copy)]
 struct Candidate<'a> {
     server: &'a Server,
     weight: u16,
@@ -262,7 +294,7 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(2);
         let farm = routes.farm(b"img.org").expect("the farm");
         let text = |(_, to): (_, &Destination)| String::from_utf8_lossy(to.origin(Scheme::Http)).into_owned();
-        (0..500).filter_map(|_| farm.pick(&mut rng).map(text)).collect()
+        (0..500).filter_map(|_| farm.pick(false, &mut rng).ok().map(text)).collect()
     }
 
     fn set(names: &[&str]) -> BTreeSet<String> {
@@ -320,11 +352,36 @@ mod tests {
         };
         let first = make(&Routes::default());
         let next = |routes: &Routes, rng: &mut SmallRng| {
-            routes.farm(b"img.org").and_then(|farm| farm.pick(rng)).map(|(_, to)| to.origin(Scheme::Http).to_vec()).expect("live")
+            routes
+                .farm(b"img.org")
+                .and_then(|farm| farm.pick(false, rng).ok())
+                .map(|(_, to)| to.origin(Scheme::Http).to_vec())
+                .expect("live")
         };
         let before = next(&first, &mut rng);
         let second = make(&first);
         assert_ne!(next(&second, &mut rng), before);
+    }
+
+    #[test]
+    fn https_reaches_what_takes_it_by_weight() {
+        let server =
+            |name: &str, target: &str, weight: u16| serde_json::json!({"name": name, "target": target, "weight": weight, "enable": "on"});
+        let servers = [server("a", "http://a.org", 9), server("b", "b.org", 2), server("c", "https://c.org", 1)];
+        let farms = serde_json::json!([{"name": "img", "domains": ["img.org"], "servers": servers, "balance": "roundrobin"}]);
+        let farms: Farms = serde_json::from_value(farms).expect("valid farms");
+        let routes = build(&farms, &HashMap::new(), &Health::default());
+        let farm = routes.farm(b"img.org").expect("the farm");
+        let mut rng = SmallRng::seed_from_u64(5);
+        let mut asked = |secure| -> Vec<String> {
+            let text = |(_, to): (_, &Destination)| String::from_utf8_lossy(to.origin(Scheme::Https)).into_owned();
+            (0..12).filter_map(|_| farm.pick(secure, &mut rng).ok().map(text)).collect()
+        };
+        let count = |all: &[String], name: &str| all.iter().filter(|held| *held == name).count();
+        let secure = asked(true);
+        assert_eq!((count(&secure, "https://b.org"), count(&secure, "https://c.org"), secure.len()), (8, 4, 12));
+        let all = asked(false);
+        assert_eq!((count(&all, "http://a.org"), count(&all, "https://b.org"), count(&all, "https://c.org")), (9, 2, 1));
     }
 
     fn any_state() -> impl Strategy<Value = State> {

@@ -2,9 +2,10 @@
 
 use crate::override_file::ByFile;
 use crate::statics::{StaticName, StaticSettings};
+use crate::tls::TlsSettings;
 use common::farm::Name;
 use common::listen::ListenAddress;
-use common::settings::{Global, Network, duration, list, networks, non_empty, number, path, positive_duration};
+use common::settings::{Global, Network, duration, list, networks, non_empty, number, path, positive_duration, switch};
 use common::target::Target;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,6 +19,12 @@ pub const DEFAULT_PORT: u16 = 9998;
 pub struct Settings {
     /// Where it listens.
     pub listen: ListenAddress,
+    /// Where and how TLS is served, if it is.
+    pub tls: Option<TlsSettings>,
+    /// Whether https may be redirected to http.
+    pub allow_downgrade: bool,
+    /// Where challenges of certificate authorities are answered.
+    pub acme_url: Option<Target>,
     /// The cluster whose tables it takes.
     pub cluster: Name,
     /// Threads that serve clients.
@@ -64,10 +71,14 @@ impl Settings {
             global.problem(format!("override_file: {problem}"));
             ByFile::default()
         });
+        let listen = listen.or(bind).unwrap_or(ListenAddress { ip: None, port });
         Self {
             override_file,
             by_file,
-            listen: listen.or(bind).unwrap_or(ListenAddress { ip: None, port }),
+            listen,
+            tls: TlsSettings::take(global, listen.ip),
+            allow_downgrade: global.get("allow_downgrade", switch).unwrap_or(false),
+            acme_url: global.get("acme_url", parse_acme_url),
             cluster: cluster.expect("the default is a name"),
             threads: global.get("threads", number(1usize, 1024)).unwrap_or(cores),
             statics: global.get("static_dir", path).map(|folder| StaticSettings { folder, names }),
@@ -85,12 +96,18 @@ impl Settings {
 }
 
 /// `bind` is an address, with or without a port.
-fn parse_bind(text: &str, port: u16) -> Result<ListenAddress, String> {
+pub(crate) fn parse_bind(text: &str, port: u16) -> Result<ListenAddress, String> {
     if text == "*" {
         return Ok(ListenAddress { ip: None, port });
     }
     let bare = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     bare.map(|ip| ListenAddress { ip: Some(ip), port }).or_else(|_| text.parse::<ListenAddress>()).map_err(|error| error.to_string())
+}
+
+/// A URL with its scheme: what is asked over https is answered there too.
+fn parse_acme_url(text: &str) -> Result<Target, String> {
+    let target: Target = text.parse().map_err(|error: common::target::BadTarget| error.to_string())?;
+    if target.scheme().is_none() { Err(format!("`{text}` has no scheme: write http://{text}")) } else { Ok(target) }
 }
 
 /// A path, or `off`.

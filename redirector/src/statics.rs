@@ -1,5 +1,6 @@
 //! The few files every Host gets (`favicon.ico`): read from `static_dir` into memory, by exact name, nothing else.
 
+use bytes::Bytes;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -45,7 +46,7 @@ pub struct StaticFile {
     /// Its media type.
     pub kind: &'static str,
     /// Its bytes.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// The files at hand.
@@ -119,7 +120,7 @@ fn read(path: &Path, name: &str) -> Result<Option<StaticFile>, String> {
         etag: format!("\"{}\"", &sum[..32]),
         last_modified: httpdate::fmt_http_date(modified),
         kind: media_type(name),
-        body,
+        body: body.into(),
     }))
 }
 
@@ -153,7 +154,7 @@ mod tests {
         let settings = StaticSettings { folder: folder.path().into(), names: vec!["favicon.ico".parse().expect("valid")] };
         let (statics, problems) = Statics::load(&settings);
         assert_eq!(problems, Vec::<String>::new());
-        assert_eq!(statics.get(b"/favicon.ico?v=1").map(|file| file.body.as_slice()), Some(b"icon".as_slice()));
+        assert_eq!(statics.get(b"/favicon.ico?v=1").map(|file| &*file.body), Some(b"icon".as_slice()));
         for other in ["/secret.txt", "/favicon.icon", "/favicon.ico/x", "//favicon.ico", "/x/../favicon.ico"] {
             assert!(statics.get(other.as_bytes()).is_none(), "{other}");
         }

@@ -1,20 +1,22 @@
 //! One thread that serves clients: its own runtime, listener, buffers, counters and connections. Threads share
 //! nothing that a request writes to.
 
-use crate::connection::{Connection, Desk, PageAsk, Progress, Wire};
-use crate::connections::{Connections, Deadlines, Phase, Place, TICK};
+use crate::connection::{Connection, Desk, Progress};
+use crate::connections::{Connections, Deadlines, TICK};
+use crate::serving::{Registered, Socket};
 use common::process::{Phase as ProcessPhase, Shutdown};
 use common::settings::Network;
 use common::socket;
-use common::web::{Ask, Method, Page, Router};
+use common::web::Router;
+use rustls::ServerConfig;
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::net::{Shutdown as End, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
 
 /// Connections accepted in a row before the accepted ones get a turn.
 const BATCH: usize = 64;
@@ -49,51 +51,76 @@ pub struct Settings {
     pub pages: Option<Pages>,
 }
 
-struct Thread {
-    desk: RefCell<Desk>,
-    connections: RefCell<Connections>,
-    settings: Settings,
+/// Where clients come in: the sockets of one thread.
+#[derive(Debug)]
+pub struct Doors {
+    /// Without TLS.
+    pub plain: TcpListener,
+    /// With TLS, and how.
+    pub secure: Option<(TcpListener, Arc<ServerConfig>)>,
 }
 
-/// Serves `listener` until the process ends; returns when every connection is done or the grace is over.
+/// A listening socket, watched.
+struct Door {
+    listener: AsyncFd<TcpListener>,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// What the connections of one thread share.
+pub(crate) struct Thread {
+    pub(crate) desk: RefCell<Desk>,
+    pub(crate) connections: RefCell<Connections>,
+    pub(crate) settings: Settings,
+    /// Lets one step of a TLS handshake through at a time.
+    pub(crate) handshakes: Semaphore,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Serves `doors` until the process ends; returns when every connection is done or the grace is over.
 ///
 /// # Errors
-/// When the runtime or the listener cannot be set up.
-pub fn run(listener: TcpListener, desk: Desk, settings: Settings, shutdown: Shutdown) -> io::Result<()> {
+/// When the runtime or a listener cannot be set up.
+pub fn run(doors: Doors, desk: Desk, settings: Settings, shutdown: Shutdown) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())?;
-    let thread = Rc::new(Thread { desk: RefCell::new(desk), connections: RefCell::default(), settings });
-    socket::defer_accept(&listener, true)?;
+    let (desk, connections) = (RefCell::new(desk), RefCell::default());
+    let thread = Rc::new(Thread { desk, connections, settings, handshakes: Semaphore::new(1), shutdown: shutdown.clone() });
     runtime.block_on(async move {
         thread.tick();
-        let listener = socket::watch(listener)?;
+        let doors = doors.watch()?;
         let ticking = tokio::task::spawn_local(thread.clone().sweep());
-        thread.serve(listener, shutdown).await;
+        thread.serve(doors, shutdown).await;
         ticking.abort();
         Ok(())
     })
 }
 
+impl Doors {
+    fn watch(self) -> io::Result<Vec<Door>> {
+        let secure = self.secure.map(|(listener, config)| (listener, Some(config)));
+        let all = std::iter::once((self.plain, None)).chain(secure);
+        all.map(|(listener, tls)| {
+            socket::defer_accept(&listener, true)?;
+            Ok(Door { listener: socket::watch(listener)?, tls })
+        })
+        .collect()
+    }
+}
+
 impl Thread {
-    async fn serve(self: &Rc<Self>, listener: AsyncFd<TcpListener>, mut shutdown: Shutdown) {
+    async fn serve(self: &Rc<Self>, doors: Vec<Door>, mut shutdown: Shutdown) {
         tokio::select! {
-            () = self.accept(&listener) => {}
+            () = self.accept_all(&doors) => {}
             () = shutdown.reached(ProcessPhase::Draining) => {}
         }
         let began = Instant::now();
         self.desk.borrow_mut().draining = true;
         // Silent clients that are already connected are handed over too.
-        let _ = socket::defer_accept(listener.get_ref(), false);
+        doors.iter().for_each(|door| drop(socket::defer_accept(door.listener.get_ref(), false)));
         let drain = async {
             let last_calls = LAST_CALLS.min(self.settings.grace);
-            let _ = tokio::time::timeout(last_calls, self.accept(&listener)).await;
-            loop {
-                match socket::accept(listener.get_ref()) {
-                    Ok(stream) => self.take(stream),
-                    Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
-                    Err(_) => break,
-                }
-            }
-            drop(listener);
+            let _ = tokio::time::timeout(last_calls, self.accept_all(&doors)).await;
+            doors.iter().for_each(|door| self.empty(door));
+            drop(doors);
             while !self.connections.borrow().is_empty() && began.elapsed() < self.settings.grace {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -108,18 +135,41 @@ impl Thread {
         }
     }
 
-    /// Accepts for ever.
-    async fn accept(self: &Rc<Self>, listener: &AsyncFd<TcpListener>) {
+    /// Accepts what the kernel still holds.
+    fn empty(self: &Rc<Self>, door: &Door) {
         loop {
-            let Ok(mut ready) = listener.readable().await else { return };
+            match socket::accept(door.listener.get_ref()) {
+                Ok(stream) => self.take(stream, door),
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Accepts at every door, for ever.
+    async fn accept_all(self: &Rc<Self>, doors: &[Door]) {
+        match doors {
+            [plain, secure] => drop(tokio::join!(self.accept(plain), self.accept(secure))),
+            doors => {
+                for door in doors {
+                    self.accept(door).await;
+                }
+            }
+        }
+    }
+
+    /// Accepts for ever.
+    async fn accept(self: &Rc<Self>, door: &Door) {
+        loop {
+            let Ok(mut ready) = door.listener.readable().await else { return };
             self.make_room();
             for _ in 0..BATCH {
                 if self.connections.borrow().len() >= self.settings.maxconn {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     break;
                 }
-                match socket::accept(listener.get_ref()) {
-                    Ok(stream) => self.take(stream),
+                match socket::accept(door.listener.get_ref()) {
+                    Ok(stream) => self.take(stream, door),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         ready.clear_ready();
                         break;
@@ -145,17 +195,27 @@ impl Thread {
         }
     }
 
+    /// Begins a new connection.
+    fn take(self: &Rc<Self>, stream: TcpStream, door: &Door) {
+        match &door.tls {
+            None => self.take_plain(stream),
+            Some(config) => self.register(|guard| guard.secure(stream, config.clone())),
+        }
+    }
+
     /// Serves a new connection as far as its bytes reach; only one that has to wait becomes a task.
-    fn take(self: &Rc<Self>, stream: TcpStream) {
+    fn take_plain(self: &Rc<Self>, stream: TcpStream) {
         let mut connection = Connection::default();
         let wire = Socket { stream: &stream, thread: self };
         let progress = connection.advance(&wire, &mut self.desk.borrow_mut());
-        if progress == Progress::Done {
-            return;
+        if progress != Progress::Done {
+            self.register(|guard| guard.plain(stream, connection, progress));
         }
+    }
+
+    fn register<F: Future<Output = ()> + 'static>(self: &Rc<Self>, work: impl FnOnce(Registered) -> F) {
         let place = self.connections.borrow_mut().insert();
-        let guard = Registered { thread: self.clone(), place };
-        let task = tokio::task::spawn_local(async move { guard.drive(stream, connection, progress).await });
+        let task = tokio::task::spawn_local(work(Registered { thread: self.clone(), place }));
         self.connections.borrow_mut().set_abort(place, task.abort_handle());
     }
 
@@ -171,120 +231,5 @@ impl Thread {
 
     fn tick(&self) {
         self.desk.borrow_mut().date = format!("Date: {}\r\n", httpdate::fmt_http_date(SystemTime::now())).into_bytes();
-    }
-}
-
-/// A connection's place among the others; given back however its task ends.
-struct Registered {
-    thread: Rc<Thread>,
-    place: Place,
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.thread.connections.borrow_mut().remove(self.place);
-    }
-}
-
-impl Registered {
-    async fn drive(self, stream: TcpStream, mut connection: Connection, mut progress: Progress) {
-        let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
-        loop {
-            let phase = match &progress {
-                Progress::Idle => Phase::Idle,
-                Progress::Head => Phase::Head,
-                Progress::Write => Phase::Write,
-                Progress::Linger => Phase::Linger,
-                Progress::Page(_) => Phase::Page,
-                Progress::Again => Phase::Idle,
-                Progress::Done => return,
-            };
-            {
-                let mut connections = self.thread.connections.borrow_mut();
-                if connection.has_answered() {
-                    connections.set_phase(self.place, Phase::Idle);
-                }
-                connections.set_phase(self.place, phase);
-            }
-            let waited = match progress {
-                Progress::Write => wait(&stream, Interest::WRITABLE).await,
-                Progress::Again => {
-                    tokio::task::yield_now().await;
-                    Ok(())
-                }
-                Progress::Page(ask) => {
-                    let (bytes, keep_alive) = self.page(ask).await;
-                    connection.page(&bytes, keep_alive);
-                    Ok(())
-                }
-                _ => wait(&stream, Interest::READABLE).await,
-            };
-            if waited.is_err() {
-                return;
-            }
-            let wire = Socket { stream: &stream, thread: &self.thread };
-            progress = connection.advance(&wire, &mut self.thread.desk.borrow_mut());
-        }
-    }
-
-    /// Has a page made, and the bytes of its answer.
-    async fn page(&self, ask: PageAsk) -> (Vec<u8>, bool) {
-        let Some(pages) = &self.thread.settings.pages else { return (Vec::new(), false) };
-        let (path, query) = ask.target.split_once('?').unwrap_or((&ask.target, ""));
-        let asked = pages.router.as_ref()(Ask { method: Method::GET, path: path.to_owned(), query: query.to_owned() });
-        match pages.runtime.spawn(asked).await {
-            Ok(page) => (page_bytes(&page, &ask, &self.thread.desk.borrow().date), ask.keep_alive),
-            Err(_) => (b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec(), false),
-        }
-    }
-}
-
-/// Waits until the kernel reports `interest` anew. What it reported before has been used up: the last read was
-/// short or the last call would have blocked, and every later arrival is a new edge of epoll(7).
-async fn wait(stream: &tokio::net::TcpStream, interest: Interest) -> io::Result<()> {
-    let _ = stream.try_io(interest, || Err::<(), _>(ErrorKind::WouldBlock.into()));
-    stream.ready(interest).await.map(drop)
-}
-
-fn page_bytes(page: &Page, ask: &PageAsk, date: &[u8]) -> Vec<u8> {
-    let status = page.status();
-    let mut bytes = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).into_bytes();
-    for (name, value) in page.headers() {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(date);
-    let connection = if ask.keep_alive { "" } else { "Connection: close\r\n" };
-    bytes.extend_from_slice(format!("Content-Length: {}\r\n{connection}\r\n", page.body().len()).as_bytes());
-    if !ask.head_only {
-        bytes.extend_from_slice(page.body());
-    }
-    bytes
-}
-
-/// A socket of one thread.
-struct Socket<'a, S> {
-    stream: &'a S,
-    thread: &'a Thread,
-}
-
-impl<S: std::os::fd::AsFd> Wire for Socket<'_, S> {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        socket::receive(self.stream, buffer)
-    }
-
-    fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
-        socket::send(self.stream, bytes, more)
-    }
-
-    fn end(&self) {
-        socket::end(self.stream, End::Write);
-    }
-
-    fn may_see_stats(&self) -> bool {
-        let Some(pages) = &self.thread.settings.pages else { return false };
-        socket::peer(self.stream).is_ok_and(|peer| pages.allowed.iter().any(|network| network.contains(peer)))
     }
 }

@@ -19,6 +19,7 @@ pub mod scene;
 pub mod scripted;
 pub mod sentinel;
 pub mod stats;
+pub mod tls;
 pub mod traffic;
 pub mod trouble;
 pub mod up;

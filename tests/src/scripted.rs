@@ -51,6 +51,8 @@ pub fn desk() -> Desk {
     let (counters, mut rng) = (Counters::new(1), SmallRng::seed_from_u64(1));
     let routes = Routes::build(&farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng);
     Desk {
+        acme: None,
+        allow_downgrade: false,
         routes: Arc::new(ArcSwap::from_pointee(routes)),
         statics: Arc::default(),
         stats: None::<Stats>,

@@ -103,7 +103,7 @@ impl Crowd {
     fn shows(&self, refresher: usize, farm: usize, up: bool) -> bool {
         let (routes, host) = (self.routes[refresher].load(), format!("t{farm}.test"));
         let route = routes.farm(host.as_bytes());
-        route.is_some_and(|route| route.pick(&mut SmallRng::seed_from_u64(1)).is_some() == up)
+        route.is_some_and(|route| route.pick(false, &mut SmallRng::seed_from_u64(1)).is_ok() == up)
     }
 
     /// Turns one server, and how long each refresher took to show it.

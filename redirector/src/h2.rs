@@ -1,0 +1,164 @@
+//! One HTTP/2 connection: framing by hyper under tight limits, answers by the same plain function as HTTP/1.
+
+mod bytes;
+mod message;
+
+use crate::answer::{Outcome, View, answer, refuse};
+use crate::connection::{Desk, Wire};
+use crate::connections::Phase;
+use crate::head::{Head, Method};
+use crate::serving::{Registered, Socket};
+use crate::tls::session::Session;
+use ::bytes::Bytes;
+use bytes::Stream;
+use common::process::Phase as ProcessPhase;
+use common::target::Scheme;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http2::Builder;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Requests at once on one connection.
+const STREAMS: u32 = 100;
+
+/// The longest list of header fields, as RFC 9113 section 6.5.2 counts it: what a head of HTTP/1 may have.
+const HEADER_LIST: u32 = crate::head::MAX_HEAD as u32;
+
+/// Bytes of a body a client may send unasked: none is ever read.
+const STREAM_WINDOW: u32 = 4096;
+
+/// The smallest window for a whole connection that HTTP/2 knows.
+const CONNECTION_WINDOW: u32 = 65_535;
+
+/// Bytes of answers held for one stream until the client takes them.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams reset by the client that may wait to be looked at, and streams we reset ourselves, before the connection
+/// ends (CVE-2023-44487 and its kin).
+const RESETS: usize = 20;
+const OWN_RESETS: usize = 100;
+
+/// Serves the connection to its end; a drain, and a farm that wants no connection kept, say GOAWAY.
+pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Session) {
+    let sees_stats = Socket { stream: &stream, thread: &registered.thread }.may_see_stats();
+    let mut shutdown = registered.thread.shutdown.clone();
+    let connection = Rc::new(Connection { registered, sees_stats, pages: Cell::new(0), enough: Notify::new() });
+    let asked = connection.clone();
+    let service = service_fn(move |request| Connection::respond(asked.clone(), request));
+    let mut builder = Builder::new(OnThisThread);
+    builder
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_LIST)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(OWN_RESETS)
+        .auto_date_header(false);
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(Stream::new(stream, session)), service));
+    tokio::select! {
+        // How a client ends its connection is its own affair.
+        _ = &mut serving => return,
+        () = shutdown.reached(ProcessPhase::Draining) => {}
+        () = connection.enough.notified() => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    let _ = serving.await;
+}
+
+/// What the requests of one connection share.
+struct Connection {
+    registered: Registered,
+    sees_stats: bool,
+    /// Pages being made.
+    pages: Cell<usize>,
+    /// Told when no more requests are wanted.
+    enough: Notify,
+}
+
+/// What became of a request.
+enum Answered {
+    Here(Response<Full<Bytes>>),
+    Page { target: String, head_only: bool },
+}
+
+impl Connection {
+    async fn respond(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (target, head_only) = match self.answer(&request) {
+            Answered::Here(response) => return Ok(response),
+            Answered::Page { target, head_only } => (target, head_only),
+        };
+        self.pages.set(self.pages.get() + 1);
+        self.registered.enter(Phase::Page);
+        let page = self.registered.page(&target).await;
+        self.pages.set(self.pages.get() - 1);
+        self.enter();
+        Ok(message::of_page(page, head_only))
+    }
+
+    /// The connection is idle from here on, unless a page is being made.
+    fn enter(&self) {
+        self.registered.enter(if self.pages.get() == 0 { Phase::Idle } else { Phase::Page });
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Answered {
+        self.enter();
+        let desk = &mut *self.registered.thread.desk.borrow_mut();
+        let Desk { output, rng, .. } = desk;
+        let (routes, statics) = (desk.routes.load(), desk.statics.load());
+        let mut view = View {
+            routes: &routes,
+            statics: &statics,
+            stats: desk.stats.as_ref(),
+            acme: desk.acme.as_deref(),
+            allow_downgrade: desk.allow_downgrade,
+            scheme: Scheme::Https,
+            date: &desk.date,
+            draining: desk.draining,
+            shard: &desk.shard,
+            refused: &desk.refused,
+            rng,
+        };
+        output.clear();
+        let head = match message::head(request) {
+            Ok(head) => head,
+            Err(refusal) => {
+                refuse(refusal, Some(&message::UNKNOWN), &view, output);
+                return Answered::Here(message::of_bytes(output, None));
+            }
+        };
+        // A file is shared by all who ask for it, not copied for each: they may take their time.
+        let file = statics.get(head.target).filter(|_| head.method == Method::Get);
+        let asked = Head { method: if file.is_some() { Method::Head } else { head.method }, ..head };
+        let mut outcome = answer(&asked, &mut view, false, output);
+        if matches!(outcome, Outcome::Aside { .. }) && !self.sees_stats {
+            outcome = answer(&asked, &mut view, true, output);
+        }
+        match outcome {
+            Outcome::Open => {}
+            Outcome::Close | Outcome::Refused => self.enough.notify_one(),
+            Outcome::Aside { .. } => {
+                let target = String::from_utf8_lossy(head.target).into_owned();
+                return Answered::Page { target, head_only: head.method == Method::Head };
+            }
+        }
+        Answered::Here(message::of_bytes(output, file.map(|file| file.body.clone())))
+    }
+}
+
+/// Runs the streams of a connection on its own thread.
+#[derive(Clone, Copy)]
+struct OnThisThread;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisThread {
+    fn execute(&self, work: F) {
+        tokio::task::spawn_local(work);
+    }
+}

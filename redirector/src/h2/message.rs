@@ -1,0 +1,144 @@
+//! Messages of HTTP/2 in the words of HTTP/1: a request as the head that answering knows, an answer's bytes as a
+//! response.
+
+use crate::head::{Head, MAX_FIELDS, MAX_TARGET, Method, Refusal};
+use bytes::Bytes;
+use common::web::Page;
+use http_body_util::Full;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use hyper::http::HeaderMap;
+use hyper::{Request, Response, StatusCode};
+
+/// A request nothing is known of.
+pub(super) const UNKNOWN: Head<'static> = Head {
+    method: Method::Get,
+    target: b"/",
+    host: b"",
+    http11: true,
+    keep_alive: true,
+    body: false,
+    if_none_match: None,
+    if_modified_since: None,
+};
+
+/// The head of `request`, by the rules of `head.rs` and RFC 9113 section 8.3.1. A body never closes the connection:
+/// its stream ends alone. (hyper has dropped a fragment already: it reaches no Location.)
+pub(super) fn head<B>(request: &Request<B>) -> Result<Head<'_>, Refusal> {
+    let method = match *request.method() {
+        hyper::Method::GET => Method::Get,
+        hyper::Method::HEAD => Method::Head,
+        _ => Method::Other,
+    };
+    let fields = request.headers();
+    if fields.len() > MAX_FIELDS {
+        return Err(Refusal::HeadTooLarge);
+    }
+    let target = match method {
+        Method::Other => "/",
+        _ => request.uri().path_and_query().map_or("", |target| target.as_str()),
+    };
+    if target.len() > MAX_TARGET {
+        return Err(Refusal::TargetTooLong);
+    }
+    if !target.starts_with('/') {
+        return Err(Refusal::BadRequest);
+    }
+    Ok(Head {
+        method,
+        target: target.as_bytes(),
+        host: host(request)?,
+        if_none_match: once(fields, &IF_NONE_MATCH)?,
+        if_modified_since: once(fields, &IF_MODIFIED_SINCE)?,
+        ..UNKNOWN
+    })
+}
+
+/// The host asked for: `:authority`, Host, or both where they agree.
+fn host<B>(request: &Request<B>) -> Result<&[u8], Refusal> {
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    match (authority, once(request.headers(), &HOST)?) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => Err(Refusal::BadRequest),
+        (None, None) => Err(Refusal::BadRequest),
+        (authority, host) => Ok(authority.or(host).unwrap_or_default()),
+    }
+}
+
+/// The value of a field that may stand once.
+fn once<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Refusal> {
+    let mut values = fields.get_all(name).iter();
+    let value = values.next().map(HeaderValue::as_bytes);
+    if values.next().is_some() { Err(Refusal::BadRequest) } else { Ok(value) }
+}
+
+/// An answer of ours as a response, with `file` as its body if it is sent.
+pub(super) fn of_bytes(answer: &[u8], file: Option<Bytes>) -> Response<Full<Bytes>> {
+    // Our own bytes are well-formed; what could not be read would be an error of ours.
+    parse(answer, file).unwrap_or_else(|| status(StatusCode::INTERNAL_SERVER_ERROR))
+}
+
+fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Full<Bytes>>> {
+    let end = memchr::memmem::find(answer, b"\r\n\r\n")?;
+    let (head, body) = (&answer[..end], &answer[end + 4..]);
+    let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let code = StatusCode::from_bytes(lines.next()?.get(9..12)?).ok()?;
+    let body = file.filter(|_| code == StatusCode::OK).unwrap_or_else(|| Bytes::copy_from_slice(body));
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = code;
+    for line in lines {
+        let colon = memchr::memchr(b':', line)?;
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        // HTTP/2 has frames for what this field says (RFC 9113 section 8.2.2).
+        if name != CONNECTION {
+            response.headers_mut().append(name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?);
+        }
+    }
+    Some(response)
+}
+
+/// A page as a response; none is a failure.
+pub(super) fn of_page(page: Option<Page>, head_only: bool) -> Response<Full<Bytes>> {
+    let Some(page) = page else { return status(StatusCode::INTERNAL_SERVER_ERROR) };
+    let (mut parts, body) = page.into_parts();
+    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    Response::from_parts(parts, Full::new(if head_only { Bytes::new() } else { body }))
+}
+
+fn status(code: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = code;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(uri: &str, fields: &[(&str, &str)]) -> Result<(String, String), Refusal> {
+        let builder = Request::builder().uri(uri);
+        let builder = fields.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+        let request = builder.body(()).expect("a request");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        head(&request).map(|head| (text(head.host), text(head.target)))
+    }
+
+    #[test]
+    fn authority_and_host_must_agree() {
+        let good = Ok(("a.org".to_owned(), "/x?y".to_owned()));
+        assert_eq!(asked("https://a.org/x?y", &[]), good);
+        assert_eq!(asked("https://a.org/x?y", &[("host", "A.org")]), good);
+        assert_eq!(asked("/x?y", &[("host", "a.org")]), good);
+        assert_eq!(asked("https://a.org/", &[("host", "b.org")]), Err(Refusal::BadRequest));
+        assert_eq!(asked("https://a.org/", &[("host", "a.org"), ("host", "a.org")]), Err(Refusal::BadRequest));
+        assert_eq!(asked("/", &[]), Err(Refusal::BadRequest));
+        assert_eq!(asked("*", &[("host", "a.org")]), Err(Refusal::BadRequest));
+        assert_eq!(asked(&format!("/{}", "x".repeat(MAX_TARGET)), &[("host", "a.org")]), Err(Refusal::TargetTooLong));
+    }
+
+    #[test]
+    fn an_answer_keeps_its_fields_but_the_connection() {
+        let answer = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://a.org/\xe9\r\nConnection: close\r\n\r\n";
+        let response = of_bytes(answer, None);
+        assert_eq!((response.status(), response.headers().len()), (StatusCode::FOUND, 2));
+        assert_eq!(response.headers()["location"].as_bytes(), b"http://a.org/\xe9");
+    }
+}

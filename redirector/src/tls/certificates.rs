@@ -1,0 +1,240 @@
+//! The certificates and keys: read from PEM files, proven to belong together, chosen by the host a client names.
+
+use super::Pair;
+use arc_swap::ArcSwap;
+use common::generation::checksum;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// The largest file read; the longest real chains are a tenth of it.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// When a certificate ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// The certificate's file.
+    pub file: PathBuf,
+    /// Seconds since 1970.
+    pub at: i64,
+}
+
+/// The certificates of one reading. Never empty.
+#[derive(Debug)]
+pub struct Certificates {
+    keys: Vec<Arc<CertifiedKey>>,
+    /// Names in lower case, `*.` included, and the first certificate that holds each.
+    by_name: HashMap<String, usize>,
+    /// When each ends.
+    pub expiries: Vec<Expiry>,
+    /// What the files held, to see that they changed.
+    pub checksum: String,
+}
+
+/// What is wrong, by file.
+pub type PairProblems = Vec<(PathBuf, String)>;
+
+impl Certificates {
+    /// Reads every pair.
+    ///
+    /// # Errors
+    /// Names every file that is no good.
+    pub fn read(pairs: &[Pair]) -> Result<Self, PairProblems> {
+        Self::of(pairs, &Contents::read(pairs)?)
+    }
+
+    /// Makes certificates of what has been read.
+    ///
+    /// # Errors
+    /// Names every file that is no good.
+    pub fn of(pairs: &[Pair], contents: &Contents) -> Result<Self, PairProblems> {
+        let mut made = Self { keys: Vec::new(), by_name: HashMap::new(), expiries: Vec::new(), checksum: contents.checksum() };
+        let mut problems = Vec::new();
+        for (pair, (certificate, key)) in pairs.iter().zip(&contents.0) {
+            if let Err(problem) = made.add(pair, certificate, key) {
+                problems.push(problem);
+            }
+        }
+        if problems.is_empty() { Ok(made) } else { Err(problems) }
+    }
+
+    fn add(&mut self, pair: &Pair, certificate: &[u8], key: &[u8]) -> Result<(), (PathBuf, String)> {
+        let of_certificate = |message: String| (pair.certificate.clone(), message);
+        let of_key = |message: String| (pair.key.clone(), message);
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
+            .collect::<Result<_, _>>()
+            .map_err(|error| of_certificate(format!("is no PEM file of certificates: {error}")))?;
+        let Some(own) = chain.first().cloned() else {
+            return Err(of_certificate("holds no certificate: it must hold the server's own, then its chain, in PEM".into()));
+        };
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|error| of_key(format!("holds no private key in PEM (PKCS #8, RSA or EC, without a password): {error}")))?;
+        let provider = ring::default_provider();
+        let loaded = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                of_key(format!("is not the key of {}: name the key it was made with", pair.certificate.display()))
+            }
+            error => of_key(format!("cannot be used: {error}; use an RSA, ECDSA or Ed25519 key")),
+        })?;
+        let (names, at) = parse(&own).map_err(of_certificate)?;
+        for name in names {
+            self.by_name.entry(name).or_insert(self.keys.len());
+        }
+        self.expiries.push(Expiry { file: pair.certificate.clone(), at });
+        self.keys.push(Arc::new(loaded));
+        Ok(())
+    }
+
+    /// The certificate for the host a client names: its own, else one for every name beside it, else the first.
+    fn choose(&self, host: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let found = host.and_then(|host| {
+            let host = host.to_ascii_lowercase();
+            let host = host.trim_end_matches('.');
+            let beside = || self.by_name.get(&format!("*.{}", host.split_once('.')?.1));
+            self.by_name.get(host).or_else(beside)
+        });
+        self.keys.get(found.copied().unwrap_or(0)).cloned()
+    }
+}
+
+/// What the files held, pair by pair: the certificate's, then the key's.
+#[derive(Debug)]
+pub struct Contents(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Contents {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Names every file that cannot be read.
+    pub fn read(pairs: &[Pair]) -> Result<Self, PairProblems> {
+        let (mut contents, mut problems) = (Vec::new(), Vec::new());
+        for pair in pairs {
+            match (read(&pair.certificate), read(&pair.key)) {
+                (Ok(certificate), Ok(key)) => contents.push((certificate, key)),
+                (certificate, key) => {
+                    problems.extend(
+                        [(&pair.certificate, certificate.err()), (&pair.key, key.err())]
+                            .into_iter()
+                            .filter_map(|(file, error)| error.map(|error| (file.clone(), format!("cannot be read: {error}")))),
+                    );
+                }
+            }
+        }
+        if problems.is_empty() { Ok(Self(contents)) } else { Err(problems) }
+    }
+
+    /// Equal for equal contents; what the keys are cannot be told from it.
+    pub fn checksum(&self) -> String {
+        let sums: String = self.0.iter().map(|(certificate, key)| checksum(certificate) + &checksum(key)).collect();
+        checksum(sums.as_bytes())
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let meta = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !meta.is_file() || meta.len() > MAX_SIZE {
+        return Err(format!("is no file of at most {MAX_SIZE} bytes"));
+    }
+    fs::read(path).map_err(|error| error.to_string())
+}
+
+/// The DNS names a certificate is for, and when it ends.
+fn parse(own: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String> {
+    let (_, parsed) = X509Certificate::from_der(own).map_err(|error| format!("holds a certificate that cannot be read: {error}"))?;
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let names = names.into_iter().flat_map(|extension| &extension.value.general_names).filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    Ok((names.collect(), parsed.validity().not_after.timestamp()))
+}
+
+/// The certificates in use: handshakes take from here whatever is newest.
+#[derive(Debug)]
+pub struct Chosen(ArcSwap<Certificates>);
+
+impl Chosen {
+    /// Begins with `certificates`.
+    pub fn new(certificates: Certificates) -> Self {
+        Self(ArcSwap::from_pointee(certificates))
+    }
+
+    /// Uses `certificates` for every handshake from now on.
+    pub fn swap(&self, certificates: Certificates) {
+        self.0.store(Arc::new(certificates));
+    }
+
+    /// The certificates now.
+    pub fn now(&self) -> Arc<Certificates> {
+        self.0.load_full()
+    }
+}
+
+impl ResolvesServerCert for Chosen {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load().choose(hello.server_name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Made {
+        folder: tempfile::TempDir,
+        pairs: Vec<Pair>,
+    }
+
+    /// One pair for each list of names.
+    fn made(names: &[&[&str]]) -> Made {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pair = |(index, names): (usize, &&[&str])| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+            let (certificate, key) = (folder.path().join(format!("{index}.pem")), folder.path().join(format!("{index}.key")));
+            fs::write(&certificate, made.cert.pem()).expect("written");
+            fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+            Pair { certificate, key }
+        };
+        let pairs = names.iter().enumerate().map(pair).collect();
+        Made { folder, pairs }
+    }
+
+    #[test]
+    fn the_host_named_chooses() {
+        let made = made(&[&["default.org"], &["a.org", "*.b.org"], &["x.b.org"]]);
+        let certificates = Certificates::read(&made.pairs).expect("good");
+        let index = |host: Option<&str>| {
+            let key = certificates.choose(host).expect("one is always chosen");
+            certificates.keys.iter().position(|held| Arc::ptr_eq(held, &key))
+        };
+        for (host, expected) in
+            [(None, 0), (Some("other.org"), 0), (Some("A.org"), 1), (Some("y.b.org"), 1), (Some("x.b.org"), 2), (Some("z.y.b.org"), 0)]
+        {
+            assert_eq!(index(host), Some(expected), "{host:?}");
+        }
+        assert_eq!(certificates.expiries.len(), 3);
+    }
+
+    #[test]
+    fn bad_pairs_are_named_with_a_remedy() {
+        let made = made(&[&["a.org"], &["b.org"]]);
+        let [first, second] = [&made.pairs[0], &made.pairs[1]];
+        let words = |certificate: &Path, key: &Path| {
+            let problems = Certificates::read(&[Pair { certificate: certificate.into(), key: key.into() }]).expect_err("a bad pair");
+            format!("{}: {}", problems[0].0.display(), problems[0].1)
+        };
+        assert!(words(&first.certificate, &second.key).contains("1.key: is not the key of"));
+        assert!(words(&first.key, &first.key).contains("0.key: holds no certificate"));
+        assert!(words(&first.certificate, &first.certificate).contains("holds no private key"));
+        assert!(words(&made.folder.path().join("none"), &first.key).contains("cannot be read"));
+        assert!(words(made.folder.path(), &first.key).contains("is no file"));
+    }
+}

@@ -1,0 +1,275 @@
+//! One TLS session over a socket that never blocks: the handshake, paced by its thread, and then bytes in and out as
+//! a connection's wire has them.
+
+use crate::connection::Wire;
+use common::socket;
+use common::target::Scheme;
+use rustls::{ServerConfig, ServerConnection};
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+/// Reads from the socket in one call: whoever sends much that amounts to nothing waits for its next turn.
+const READS: usize = 16;
+
+/// An established session.
+#[derive(Debug)]
+pub struct Session {
+    inner: RefCell<ServerConnection>,
+    /// Whether the peer sends nothing more.
+    ended: Cell<bool>,
+    /// Whether the last call to receive ended with more to read.
+    more: Cell<bool>,
+}
+
+/// What a handshake waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Read,
+    Write,
+    Again,
+    Done,
+}
+
+impl Session {
+    /// Shakes hands. `gate` lets one step through at a time, and not before everybody else on the thread had a turn:
+    /// a signature costs as much as a hundred redirects, and nobody else should have to wait for more than one.
+    ///
+    /// # Errors
+    /// When the peer goes away or breaks the protocol.
+    pub async fn accept(stream: &TcpStream, config: Arc<ServerConfig>, gate: &Semaphore) -> io::Result<Self> {
+        let mut inner = ServerConnection::new(config).map_err(io::Error::other)?;
+        loop {
+            let step = {
+                let _turn = gate.acquire().await;
+                // Before the step, not after it: what arrives during the yield must not be forgotten.
+                forget(stream, Interest::READABLE | Interest::WRITABLE);
+                let step = step(&mut inner, stream);
+                tokio::task::yield_now().await;
+                step?
+            };
+            match step {
+                Step::Read => drop(stream.ready(Interest::READABLE).await?),
+                Step::Write => drop(stream.ready(Interest::WRITABLE).await?),
+                Step::Again => {}
+                Step::Done => return Ok(Self { inner: RefCell::new(inner), ended: Cell::new(false), more: Cell::new(false) }),
+            }
+        }
+    }
+
+    /// Whether the client chose HTTP/2.
+    pub fn is_h2(&self) -> bool {
+        self.inner.borrow().alpn_protocol() == Some(b"h2")
+    }
+
+    /// Whether the peer has said that it sends nothing more.
+    pub fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Reads until `buffer` is full or nothing more is there; 0 is the peer's end.
+    ///
+    /// # Errors
+    /// `WouldBlock` with nothing to read, `Interrupted` when it read enough for one turn but no byte of content.
+    pub fn receive(&self, socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut inner = self.inner.borrow_mut();
+        let (mut filled, mut empty) = (0, false);
+        self.more.set(true);
+        for _ in 0..READS {
+            match inner.reader().read(&mut buffer[filled..]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Ok(count) if count > 0 => filled += count,
+                // A close, or an end without one: what HTTP delimits itself cannot be cut off by that.
+                _ => {
+                    self.ended.set(true);
+                    self.more.set(false);
+                    return Ok(filled);
+                }
+            }
+            if filled == buffer.len() {
+                return Ok(filled);
+            }
+            let mut source = Incoming { socket, short: false };
+            match if empty { Err(ErrorKind::WouldBlock.into()) } else { inner.read_tls(&mut source) } {
+                Ok(_) => empty = source.short,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.more.set(false);
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            process(&mut inner, socket)?;
+        }
+        match (filled, self.more.get()) {
+            (0, true) => Err(ErrorKind::Interrupted.into()),
+            (0, false) => Err(ErrorKind::WouldBlock.into()),
+            _ => Ok(filled),
+        }
+    }
+
+    /// Takes what fits and sends what it can; the rest is held, see [`Session::flush`]. `last`: nothing follows.
+    ///
+    /// # Errors
+    /// `WouldBlock` while earlier bytes are held.
+    pub fn send(&self, socket: &impl AsFd, bytes: &[u8], last: bool) -> io::Result<usize> {
+        let mut inner = self.inner.borrow_mut();
+        flush(&mut inner, socket, false)?;
+        let count = inner.writer().write(bytes)?;
+        let last = last && count == bytes.len();
+        if last {
+            inner.send_close_notify();
+        }
+        match flush(&mut inner, socket, last) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            _ => Ok(count),
+        }
+    }
+
+    /// Sends what is held.
+    ///
+    /// # Errors
+    /// `WouldBlock` where the kernel has no room for it.
+    pub fn flush(&self, socket: &impl AsFd) -> io::Result<()> {
+        flush(&mut self.inner.borrow_mut(), socket, false)
+    }
+
+    /// Says that nothing more comes, as far as there is room for it.
+    pub fn close(&self, socket: &impl AsFd) {
+        let mut inner = self.inner.borrow_mut();
+        inner.send_close_notify();
+        // A peer that is gone or does not read needs no goodbye.
+        let _ = flush(&mut inner, socket, false);
+    }
+}
+
+fn step(inner: &mut ServerConnection, socket: &impl AsFd) -> io::Result<Step> {
+    if inner.wants_write() {
+        match flush(inner, socket, false) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Step::Write),
+            other => other?,
+        }
+    }
+    if !inner.is_handshaking() {
+        return Ok(Step::Done);
+    }
+    let mut source = Incoming { socket, short: false };
+    match inner.read_tls(&mut source) {
+        Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Step::Read),
+        Err(error) => return Err(error),
+    }
+    process(inner, socket)?;
+    match (inner.wants_write(), inner.is_handshaking()) {
+        (true, _) => Ok(Step::Write),
+        (false, false) => Ok(Step::Done),
+        (false, true) => Ok(if source.short { Step::Read } else { Step::Again }),
+    }
+}
+
+/// Takes in what was read and sends what that calls for: the answers of a handshake, or the alert of a failed one.
+fn process(inner: &mut ServerConnection, socket: &impl AsFd) -> io::Result<()> {
+    let processed = inner.process_new_packets().map_err(|error| io::Error::new(ErrorKind::InvalidData, error));
+    match flush(inner, socket, false) {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => processed.map(drop),
+    }
+}
+
+fn flush(inner: &mut ServerConnection, socket: &impl AsFd, last: bool) -> io::Result<()> {
+    while inner.wants_write() {
+        match inner.write_tls(&mut Outgoing { socket, last }) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => drop(other?),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the kernel reports `interest` anew. What it reported before has been used up: the last read was
+/// short or the last call would have blocked, and every later arrival is a new edge of epoll(7).
+pub(crate) async fn wait(stream: &TcpStream, interest: Interest) -> io::Result<()> {
+    forget(stream, interest);
+    stream.ready(interest).await.map(drop)
+}
+
+fn forget(stream: &TcpStream, interest: Interest) {
+    let _ = stream.try_io(interest, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+}
+
+struct Incoming<'a, S> {
+    socket: &'a S,
+    /// Whether the last read emptied the socket.
+    short: bool,
+}
+
+impl<S: AsFd> Read for Incoming<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = socket::receive(self.socket, buffer)?;
+        self.short = count < buffer.len();
+        Ok(count)
+    }
+}
+
+struct Outgoing<'a, S> {
+    socket: &'a S,
+    last: bool,
+}
+
+impl<S: AsFd> Write for Outgoing<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        socket::send(self.socket, bytes, self.last)
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        socket::send_vectored(self.socket, buffers, self.last)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A connection's wire through a session. `W` is the plain wire below it.
+pub(crate) struct Secure<'a, S, W> {
+    pub(crate) socket: &'a S,
+    pub(crate) session: &'a Session,
+    pub(crate) plain: W,
+}
+
+impl<S: AsFd, W: Wire> Wire for Secure<'_, S, W> {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.session.receive(self.socket, buffer)
+    }
+
+    fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
+        self.session.send(self.socket, bytes, more)
+    }
+
+    fn has_more(&self) -> bool {
+        self.session.more.get()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.session.flush(self.socket)
+    }
+
+    fn end(&self) {
+        self.session.close(self.socket);
+        socket::end(self.socket, Shutdown::Write);
+    }
+
+    fn scheme(&self) -> Scheme {
+        Scheme::Https
+    }
+
+    fn may_see_stats(&self) -> bool {
+        self.plain.may_see_stats()
+    }
+}
