@@ -54,6 +54,40 @@ pub struct Listeners {
     pub address: SocketAddr,
     /// One socket a thread.
     pub sockets: Vec<TcpListener>,
+    /// Whether somebody else holds the socket as well, and keeps what waits in it when this process ends.
+    pub passed: bool,
+}
+
+/// The sockets that whoever started this process has passed to it, in their order: systemd's socket units, by
+/// `LISTEN_FDS` (sd_listen_fds(3)).
+#[derive(Debug)]
+pub struct Passed {
+    listeners: std::vec::IntoIter<TcpListener>,
+}
+
+impl Passed {
+    /// Takes them; none, where none were passed.
+    ///
+    /// # Errors
+    /// When what was passed is no listening TCP socket.
+    pub fn take() -> anyhow::Result<Self> {
+        let mut passed = listenfd::ListenFd::from_env();
+        let count = passed.len();
+        let listener = |index| passed.take_tcp_listener(index).map_err(|error| anyhow::anyhow!("socket {index} of LISTEN_FDS: {error}"));
+        let listeners: Vec<Option<TcpListener>> = (0..count).map(listener).collect::<Result<_, _>>()?;
+        Ok(Self { listeners: listeners.into_iter().flatten().collect::<Vec<_>>().into_iter() })
+    }
+
+    /// The next one for each of `threads`, or else `address`, bound.
+    ///
+    /// # Errors
+    /// As [`bind`].
+    pub fn or_bind(&mut self, address: ListenAddress, threads: usize, sharing: Sharing) -> anyhow::Result<Listeners> {
+        let Some(listener) = self.listeners.next() else { return bind(address, threads, sharing) };
+        listener.set_nonblocking(true)?;
+        let sockets = (0..threads).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
+        Ok(Listeners { address: listener.local_addr()?, sockets, passed: true })
+    }
 }
 
 /// Binds `address` with one socket for each of `threads`.
@@ -97,7 +131,7 @@ fn bind_at(address: SocketAddr, threads: usize, sharing: Sharing) -> io::Result<
         address = socket.local_addr()?;
         sockets.push(socket);
     }
-    Ok(Listeners { address, sockets })
+    Ok(Listeners { address, sockets, passed: false })
 }
 
 #[cfg(test)]

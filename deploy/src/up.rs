@@ -2,7 +2,7 @@
 
 use crate::conf::Conf;
 use anyhow::Context;
-use common::listen::{self, Listeners};
+use common::listen::{Listeners, Passed};
 use common::process::{Failure, Reload, Shutdown, random_id};
 use common::socket::Sharing;
 use common::store::{Memory, Operator, Publication, Published, Reader, Snapshot, Store};
@@ -33,8 +33,9 @@ pub struct Doors {
 /// When a certificate is no good or an address cannot be bound.
 pub fn bind(conf: &Conf) -> Result<Doors, Failure> {
     let tls = conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
-    let secure = TlsSettings::bind(conf.redirector.tls.as_ref().zip(tls), conf.redirector.threads, Sharing::Exclusive)?;
-    let clients = listen::bind(conf.redirector.listen, conf.redirector.threads, Sharing::Exclusive)?;
+    let mut passed = Passed::take()?;
+    let clients = passed.or_bind(conf.redirector.listen, conf.redirector.threads, Sharing::Exclusive)?;
+    let secure = TlsSettings::bind(conf.redirector.tls.as_ref().zip(tls), &mut passed, conf.redirector.threads, Sharing::Exclusive)?;
     let admin = conf.admin.map(common::admin::Admin::bind).transpose()?.flatten();
     Ok(Doors { clients, secure, admin })
 }

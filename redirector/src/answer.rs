@@ -95,6 +95,8 @@ pub struct View<'a, R: Rng> {
     pub refused: &'a RefusalSlots,
     /// This thread's random source.
     pub rng: &'a mut R,
+    /// What counted the latest redirect.
+    pub chosen: Option<Slot>,
 }
 
 /// What became of a request.
@@ -154,6 +156,7 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
     let outcome = connection(head, farm.keepalive, view.draining, out);
     out.extend_from_slice(b"\r\n");
     view.shard.count(destination.slot);
+    view.chosen = Some(destination.slot);
     outcome
 }
 
@@ -301,6 +304,7 @@ mod tests {
             shard: &counters.shard(0),
             refused: &RefusalSlots::new(&counters),
             rng: &mut rng,
+            chosen: None,
         };
         let mut out = Vec::new();
         let outcome = match parse(request) {

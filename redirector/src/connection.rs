@@ -6,13 +6,16 @@
 
 use crate::answer::{Outcome, RefusalSlots, Stats, View, answer, refuse};
 use crate::counters::Shard;
-use crate::head::{Head, MAX_HEAD, Method, Parsed, parse};
+use crate::guests::{Guest, Guests};
+use crate::head::{Head, MAX_HEAD, Method, Parsed, Refusal, parse};
+use crate::proxied::Proxied;
 use crate::routes::Routes;
 use crate::statics::Statics;
 use arc_swap::ArcSwap;
 use common::target::Scheme;
 use rand::rngs::SmallRng;
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Bytes read at a time: a head and more of what is pipelined behind it.
@@ -47,8 +50,12 @@ pub trait Wire {
     fn scheme(&self) -> Scheme {
         Scheme::Http
     }
-    /// Whether the peer may see the stats pages.
-    fn may_see_stats(&self) -> bool;
+    /// The peer's address, if it has one.
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
+    /// Whether `client` may see the stats pages; none: the peer itself.
+    fn may_see_stats(&self, client: Option<IpAddr>) -> bool;
 }
 
 /// What the connections of one thread share.
@@ -63,6 +70,8 @@ pub struct Desk {
     pub acme: Option<Box<[u8]>>,
     /// Whether https may be redirected to http.
     pub allow_downgrade: bool,
+    /// What is known of who asks, where that is needed.
+    pub guests: Option<Box<Guests>>,
     /// This thread's counters.
     pub shard: Arc<Shard>,
     /// The refusals' counters.
@@ -137,6 +146,8 @@ pub struct Connection {
     unsent_from: usize,
     after: After,
     lingered: usize,
+    /// Who asks, where that is needed.
+    guest: Option<Box<Guest>>,
 }
 
 impl Default for Connection {
@@ -149,6 +160,7 @@ impl Default for Connection {
             unsent_from: 0,
             after: After::Open,
             lingered: 0,
+            guest: None,
         }
     }
 }
@@ -264,25 +276,57 @@ impl Connection {
             shard: &desk.shard,
             refused: &desk.refused,
             rng: &mut desk.rng,
+            chosen: None,
         };
         desk.output.clear();
         let (mut at, mut more, mut page) = (0, false, None);
+        if let Some(guests) = &desk.guests {
+            let guest = self.guest.get_or_insert_with(|| Box::new(guests.meet(wire.peer())));
+            match guest.introduce(&desk.input[..filled]) {
+                Proxied::Absent => {}
+                Proxied::Client(_, length) => at = length,
+                Proxied::Partial => {
+                    self.unparsed = desk.input[..filled].to_vec();
+                    return None;
+                }
+                Proxied::Bad => {
+                    refuse(Refusal::BadRequest, None, &view, &mut desk.output);
+                    (self.after, at) = (After::Linger, filled);
+                }
+            }
+        }
         while at < filled && self.after == After::Open && page.is_none() && desk.output.len() < OUTPUT {
             let (head, length) = match parse(&desk.input[at..filled]) {
                 Parsed::Partial => break,
                 Parsed::Complete(head, length) => (head, length),
                 Parsed::Refused(refusal) => {
+                    let answered = desk.output.len();
                     refuse(refusal, None, &view, &mut desk.output);
+                    if let (Some(guests), Some(guest)) = (&mut desk.guests, &self.guest) {
+                        let raw = &desk.input[at..filled];
+                        guests.log(guests.asker(guest, b""), None, raw, &desk.output[answered..], None);
+                    }
                     self.after = After::Linger;
                     at = filled;
                     break;
                 }
             };
+            let (raw, answered) = (&desk.input[at..at + length], desk.output.len());
             at += length;
             self.answered = true;
+            let asker = desk.guests.as_ref().zip(self.guest.as_ref()).map(|(guests, guest)| guests.asker(guest, raw));
+            if let Some(asker) = asker {
+                (view.scheme, view.chosen) = (asker.scheme.unwrap_or_else(|| wire.scheme()), None);
+            }
             let mut outcome = answer(&head, &mut view, false, &mut desk.output);
-            if matches!(outcome, Outcome::Aside { .. }) && !wire.may_see_stats() {
+            if matches!(outcome, Outcome::Aside { .. }) && !wire.may_see_stats(asker.map(|asker| asker.client)) {
                 outcome = answer(&head, &mut view, true, &mut desk.output);
+            }
+            if let (Some(guests), Some(asker)) = (&mut desk.guests, asker)
+                && guests.logs()
+                && !matches!(outcome, Outcome::Aside { .. })
+            {
+                guests.log(asker, Some(&head), raw, &desk.output[answered..], view.chosen);
             }
             match outcome {
                 Outcome::Open => {}

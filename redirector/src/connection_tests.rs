@@ -63,7 +63,7 @@ impl Wire for Script {
     fn end(&self) {
         *self.ended.borrow_mut() += 1;
     }
-    fn may_see_stats(&self) -> bool {
+    fn may_see_stats(&self, _client: Option<IpAddr>) -> bool {
         true
     }
 }
@@ -81,6 +81,7 @@ fn desk() -> Desk {
         acme: None,
         allow_downgrade: false,
         stats: Some(Stats { uri: (*b"/stats").into(), elsewhere: None }),
+        guests: None,
         shard: counters.shard(0),
         refused: RefusalSlots::new(&counters),
         rng,

@@ -17,6 +17,13 @@ const PAGES: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(u32);
 
+impl Slot {
+    /// Its place among [`Counters::keys`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The counters of one thread. Only that thread adds.
 #[derive(Debug)]
 pub struct Shard(Box<[OnceLock<Box<[AtomicU64]>>]>);
@@ -79,6 +86,11 @@ impl Counters {
         known.keys.push(key.clone());
         known.slots.insert(key.clone(), slot);
         slot
+    }
+
+    /// What is counted, by slot.
+    pub fn keys(&self) -> Vec<CountKey> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).keys.clone()
     }
 
     /// Every counter's total over all threads, in the order the counters were made.

@@ -6,6 +6,8 @@ mod message;
 use crate::answer::{Outcome, View, answer, refuse};
 use crate::connection::{Desk, Wire};
 use crate::connections::Phase;
+use crate::counters::Slot;
+use crate::guests::{self, Asker, Guests};
 use crate::head::{Head, Method};
 use crate::serving::{Registered, Socket};
 use crate::tls::session::Session;
@@ -21,6 +23,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -47,9 +50,12 @@ const OWN_RESETS: usize = 100;
 
 /// Serves the connection to its end; a drain, and a farm that wants no connection kept, say GOAWAY.
 pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Session) {
-    let sees_stats = Socket { stream: &stream, thread: &registered.thread }.may_see_stats();
+    let (sees_stats, peer) = {
+        let wire = Socket { stream: &stream, thread: &registered.thread };
+        (wire.may_see_stats(None), wire.peer())
+    };
     let mut shutdown = registered.thread.shutdown.clone();
-    let connection = Rc::new(Connection { registered, sees_stats, pages: Cell::new(0), enough: Notify::new() });
+    let connection = Rc::new(Connection { registered, sees_stats, peer, pages: Cell::new(0), enough: Notify::new() });
     let asked = connection.clone();
     let service = service_fn(move |request| Connection::respond(asked.clone(), request));
     let mut builder = Builder::new(OnThisThread);
@@ -77,6 +83,7 @@ pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Se
 struct Connection {
     registered: Registered,
     sees_stats: bool,
+    peer: Option<IpAddr>,
     /// Pages being made.
     pages: Cell<usize>,
     /// Told when no more requests are wanted.
@@ -125,12 +132,14 @@ impl Connection {
             shard: &desk.shard,
             refused: &desk.refused,
             rng,
+            chosen: None,
         };
         output.clear();
         let head = match message::head(request) {
             Ok(head) => head,
             Err(refusal) => {
                 refuse(refusal, Some(&message::UNKNOWN), &view, output);
+                log(desk.guests.as_deref_mut(), self.peer, request, None, output);
                 return Answered::Here(message::of_bytes(output, None));
             }
         };
@@ -140,6 +149,9 @@ impl Connection {
         let mut outcome = answer(&asked, &mut view, false, output);
         if matches!(outcome, Outcome::Aside { .. }) && !self.sees_stats {
             outcome = answer(&asked, &mut view, true, output);
+        }
+        if !matches!(outcome, Outcome::Aside { .. }) {
+            log(desk.guests.as_deref_mut(), self.peer, request, view.chosen, output);
         }
         match outcome {
             Outcome::Open => {}
@@ -151,6 +163,21 @@ impl Connection {
         }
         Answered::Here(message::of_bytes(output, file.map(|file| file.body.clone())))
     }
+}
+
+/// Logs a request, where requests are logged. Proxies speak HTTP/1 to us: here the peer is the client.
+fn log(guests: Option<&mut Guests>, peer: Option<IpAddr>, request: &Request<Incoming>, chosen: Option<Slot>, answer: &[u8]) {
+    let Some(guests) = guests.filter(|guests| guests.logs()) else { return };
+    let field = |name| request.headers().get(name).map_or(b"".as_slice(), |value| value.as_bytes());
+    let asker = Asker { client: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), scheme: None };
+    let asked = guests::Request {
+        method: request.method().as_str().as_bytes(),
+        target: request.uri().path_and_query().map_or(b"".as_slice(), |target| target.as_str().as_bytes()),
+        version: "HTTP/2.0",
+        host: request.uri().authority().map_or(b"".as_slice(), |host| host.as_str().as_bytes()),
+        texts: [field(hyper::header::REFERER), field(hyper::header::USER_AGENT)],
+    };
+    guests.write(asker, &asked, request.method() == hyper::Method::HEAD, answer, chosen);
 }
 
 /// Runs the streams of a connection on its own thread.

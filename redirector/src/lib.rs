@@ -1,17 +1,21 @@
 //! The redirector: answers clients from a table in memory, and never waits for the store to do so.
 
+pub mod access_log;
 pub mod answer;
 pub mod carried;
 pub mod connection;
 pub mod connections;
 pub mod counters;
 pub mod flush;
+pub mod guests;
 mod h2;
 pub mod head;
+pub mod journal;
 pub mod last_good;
 pub mod metrics;
 pub mod override_file;
 pub mod pick;
+pub mod proxied;
 pub mod refresh;
 pub mod routes;
 mod serving;
@@ -35,6 +39,8 @@ use connection::Desk;
 use connections::Deadlines;
 use counters::Counters;
 use flush::Flusher;
+use guests::Guests;
+use journal::Journal;
 use override_file::ByFile;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -122,9 +128,16 @@ pub async fn run(
     if let Some(tls) = tls.clone() {
         background.spawn(tls::follow::follow(tls, reload));
     }
+    let journal = match settings.access_log.clone() {
+        Some((path, style)) => Some(Journal::open(path.clone(), style).with_context(|| format!("access_log {}", path.display()))?),
+        None => None,
+    };
+    background.spawn(journal::follow_usr1(journal.as_ref().map(Journal::state)));
     if let Some(listener) = admin {
         let listener = tokio::net::TcpListener::from_std(listener).context("admin listener")?;
-        background.spawn(common::web::serve(listener, metrics::router(in_use.clone(), counters.clone(), tls.clone(), shutdown.clone())));
+        let log = journal.as_ref().map(Journal::state);
+        let router = metrics::router(in_use.clone(), counters.clone(), tls.clone(), log, shutdown.clone());
+        background.spawn(common::web::serve(listener, router));
     }
     let said = Announcement {
         id: random_id(),
@@ -151,13 +164,14 @@ pub async fn run(
     let mut secure =
         secure.into_iter().flat_map(|secure| secure.sockets).zip(tls.iter().flat_map(|tls| std::iter::repeat(tls.config.clone())));
     for (index, plain) in listeners.sockets.into_iter().enumerate() {
-        let doors = worker::Doors { plain, secure: secure.next() };
+        let doors = worker::Doors { plain, secure: secure.next(), passed: listeners.passed };
         let desk = Desk {
             routes: routes.clone(),
             statics: statics.clone(),
             stats: stats(&settings, pages.is_some()),
             acme: settings.acme_url.as_ref().map(|url| url.origin(Scheme::Http).into_bytes().into()),
             allow_downgrade: settings.allow_downgrade,
+            guests: Guests::new(&settings.trusted_proxies, journal.as_ref().map(Journal::lines), &counters).map(Box::new),
             shard: counters.shard(index),
             refused: refused.clone(),
             rng: SmallRng::from_rng(&mut rand::rng()),

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use common::admin::{Admin, REDIRECTOR_PORT};
-use common::listen::{self, ListenAddress};
+use common::listen::{ListenAddress, Passed};
 use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
 use common::socket::Sharing;
 use common::store::{Redis, Store};
@@ -38,8 +38,9 @@ fn run(args: Args) -> Result<(), Failure> {
     let settings = global.finish(settings)?;
     let tls = settings.tls.as_ref().map(TlsSettings::load).transpose()?;
     let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
-    let listeners = listen::bind(settings.listen, settings.threads, Sharing::Shared)?;
-    let secure = TlsSettings::bind(settings.tls.as_ref().zip(tls), settings.threads, Sharing::Shared)?;
+    let mut passed = Passed::take()?;
+    let listeners = passed.or_bind(settings.listen, settings.threads, Sharing::Shared)?;
+    let secure = TlsSettings::bind(settings.tls.as_ref().zip(tls), &mut passed, settings.threads, Sharing::Shared)?;
     let admin = admin.map(Admin::bind).transpose()?.flatten();
     // Clients have threads of their own: one is enough for everything in the background.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(anyhow::Error::from)?;

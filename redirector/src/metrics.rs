@@ -1,6 +1,7 @@
 //! What one redirector tells monitoring of itself: its own counts and the state it answers from.
 
 use crate::counters::Counters;
+use crate::journal::State;
 use crate::refresh::{InUse, InUseCell};
 use crate::tls::Tls;
 use crate::tls::certificates::Expiry;
@@ -11,23 +12,30 @@ use std::fmt::Write;
 use std::sync::{Arc, PoisonError};
 
 /// `/healthz`, `/readyz` and `/metrics`.
-pub fn router(in_use: InUseCell, counters: Arc<Counters>, tls: Option<Tls>, shutdown: Shutdown) -> Router {
+pub fn router(in_use: InUseCell, counters: Arc<Counters>, tls: Option<Tls>, log: Option<Arc<State>>, shutdown: Shutdown) -> Router {
     Arc::new(move |ask| {
         let state = in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let answer = answer(&ask, &state, shutdown.phase(), &counters, tls.as_ref());
+        let more = || expiries(tls.as_ref()) + &log.as_deref().map(dropped).unwrap_or_default();
+        let answer = answer(&ask, &state, shutdown.phase(), &counters, more);
         Box::pin(std::future::ready(answer))
     })
 }
 
-fn answer(ask: &Ask, state: &InUse, phase: Phase, counters: &Counters, tls: Option<&Tls>) -> Page {
+fn answer(ask: &Ask, state: &InUse, phase: Phase, counters: &Counters, more: impl FnOnce() -> String) -> Page {
     match ask.path.as_str() {
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if phase != Phase::Running => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
         "/readyz" if state.generation == 0 => text(StatusCode::SERVICE_UNAVAILABLE, "no table yet\n"),
         "/readyz" => text(StatusCode::OK, "ready\n"),
-        "/metrics" => page(StatusCode::OK, OPENMETRICS, render(state, &counters.totals(), &expiries(tls))),
+        "/metrics" => page(StatusCode::OK, OPENMETRICS, render(state, &counters.totals(), &more())),
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }
+}
+
+/// What the access log lost.
+fn dropped(log: &State) -> String {
+    let name = "rbalancer_access_log_dropped_lines";
+    format!("# TYPE {name} counter\n# HELP {name} Lines that the file or the queue to it could not take.\n{name}_total {}\n", log.dropped())
 }
 
 /// The certificates in use as metrics; nothing without TLS.

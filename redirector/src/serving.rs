@@ -9,7 +9,7 @@ use common::socket;
 use common::web::{Ask, Method, Page};
 use rustls::ServerConfig;
 use std::io;
-use std::net::{Shutdown as End, TcpStream};
+use std::net::{IpAddr, Shutdown as End, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::io::Interest;
@@ -156,8 +156,12 @@ impl<S: std::os::fd::AsFd> Wire for Socket<'_, S> {
         socket::end(self.stream, End::Write);
     }
 
-    fn may_see_stats(&self) -> bool {
+    fn peer(&self) -> Option<IpAddr> {
+        socket::peer(self.stream).ok()
+    }
+
+    fn may_see_stats(&self, client: Option<IpAddr>) -> bool {
         let Some(pages) = &self.thread.settings.pages else { return false };
-        socket::peer(self.stream).is_ok_and(|peer| pages.allowed.iter().any(|network| network.contains(peer)))
+        client.or_else(|| self.peer()).is_some_and(|client| pages.allowed.iter().any(|network| network.contains(client)))
     }
 }

@@ -1,5 +1,6 @@
 //! What a redirector is told.
 
+use crate::access_log::{Address, Form, Style};
 use crate::override_file::ByFile;
 use crate::statics::{StaticName, StaticSettings};
 use crate::tls::TlsSettings;
@@ -9,6 +10,7 @@ use common::settings::{Global, Network, duration, list, networks, non_empty, num
 use common::target::Target;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The port of rbalancer.
@@ -53,6 +55,10 @@ pub struct Settings {
     pub override_file: Option<PathBuf>,
     /// What that file says at the start.
     pub by_file: ByFile,
+    /// Peers that speak for their clients.
+    pub trusted_proxies: Arc<[Network]>,
+    /// Where requests are logged, if they are, and how.
+    pub access_log: Option<(PathBuf, Style)>,
 }
 
 impl Settings {
@@ -72,7 +78,15 @@ impl Settings {
             ByFile::default()
         });
         let listen = listen.or(bind).unwrap_or(ListenAddress { ip: None, port });
+        let style = Style {
+            form: global.get("access_log_format", parse_form).unwrap_or_default(),
+            without_query: !global.get("log_query", switch).unwrap_or(true),
+            address: global.get("log_ip", parse_address).unwrap_or_default(),
+        };
+        let access_log = global.get("access_log", |text| if text.eq_ignore_ascii_case("off") { Ok(None) } else { path(text).map(Some) });
         Self {
+            trusted_proxies: global.get("trusted_proxies", networks).unwrap_or_default().into(),
+            access_log: access_log.flatten().map(|path| (path, style)),
             override_file,
             by_file,
             listen,
@@ -108,6 +122,23 @@ pub(crate) fn parse_bind(text: &str, port: u16) -> Result<ListenAddress, String>
 fn parse_acme_url(text: &str) -> Result<Target, String> {
     let target: Target = text.parse().map_err(|error: common::target::BadTarget| error.to_string())?;
     if target.scheme().is_none() { Err(format!("`{text}` has no scheme: write http://{text}")) } else { Ok(target) }
+}
+
+fn parse_form(text: &str) -> Result<Form, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "combined" => Ok(Form::Combined),
+        "json" => Ok(Form::Json),
+        _ => Err(format!("`{text}` is no form of a log line: write combined or json")),
+    }
+}
+
+fn parse_address(text: &str) -> Result<Address, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "full" => Ok(Address::Full),
+        "truncated" => Ok(Address::Truncated),
+        "off" => Ok(Address::Off),
+        _ => Err(format!("`{text}` is none of full, truncated, off")),
+    }
 }
 
 /// A path, or `off`.

@@ -8,7 +8,7 @@ pub mod session;
 pub use certificates::{Certificates, Chosen};
 
 use common::ini::Problem;
-use common::listen::{self, ListenAddress, Listeners};
+use common::listen::{ListenAddress, Listeners, Passed};
 use common::settings::{Global, Problems, list, number};
 use common::socket::Sharing;
 use rustls::ServerConfig;
@@ -78,8 +78,13 @@ impl TlsSettings {
     ///
     /// # Errors
     /// Names the address that cannot be bound, and for ports that need a right, the remedy.
-    pub fn bind(tls: Option<(&Self, Tls)>, threads: usize, sharing: Sharing) -> anyhow::Result<Option<(Listeners, Tls)>> {
-        tls.map(|(settings, tls)| Ok((listen::bind(settings.listen, threads, sharing)?, tls))).transpose()
+    pub fn bind(
+        tls: Option<(&Self, Tls)>,
+        passed: &mut Passed,
+        threads: usize,
+        sharing: Sharing,
+    ) -> anyhow::Result<Option<(Listeners, Tls)>> {
+        tls.map(|(settings, tls)| Ok((passed.or_bind(settings.listen, threads, sharing)?, tls))).transpose()
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Doors {
     pub plain: TcpListener,
     /// With TLS, and how.
     pub secure: Option<(TcpListener, Arc<ServerConfig>)>,
+    /// Whether somebody else keeps what waits in them when this process ends.
+    pub passed: bool,
 }
 
 /// A listening socket, watched.
@@ -86,9 +88,9 @@ pub fn run(doors: Doors, desk: Desk, settings: Settings, shutdown: Shutdown) -> 
     let thread = Rc::new(Thread { desk, connections, settings, handshakes: Semaphore::new(1), shutdown: shutdown.clone() });
     runtime.block_on(async move {
         thread.tick();
-        let doors = doors.watch()?;
+        let (passed, doors) = (doors.passed, doors.watch()?);
         let ticking = tokio::task::spawn_local(thread.clone().sweep());
-        thread.serve(doors, shutdown).await;
+        thread.serve(doors, passed, shutdown).await;
         ticking.abort();
         Ok(())
     })
@@ -107,26 +109,41 @@ impl Doors {
 }
 
 impl Thread {
-    async fn serve(self: &Rc<Self>, doors: Vec<Door>, mut shutdown: Shutdown) {
+    async fn serve(self: &Rc<Self>, doors: Vec<Door>, passed: bool, mut shutdown: Shutdown) {
         tokio::select! {
             () = self.accept_all(&doors) => {}
             () = shutdown.reached(ProcessPhase::Draining) => {}
         }
         let began = Instant::now();
         self.desk.borrow_mut().draining = true;
+        if passed {
+            // Whoever holds the sockets hands what waits in them to the next process.
+            drop(doors);
+            return self.finish(began, shutdown).await;
+        }
         // Silent clients that are already connected are handed over too.
         doors.iter().for_each(|door| drop(socket::defer_accept(door.listener.get_ref(), false)));
-        let drain = async {
-            let last_calls = LAST_CALLS.min(self.settings.grace);
-            let _ = tokio::time::timeout(last_calls, self.accept_all(&doors)).await;
+        let last_calls = async {
+            let _ = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept_all(&doors)).await;
             doors.iter().for_each(|door| self.empty(door));
-            drop(doors);
+        };
+        tokio::select! {
+            () = last_calls => {}
+            () = shutdown.reached(ProcessPhase::Stopping) => {}
+        }
+        drop(doors);
+        self.finish(began, shutdown).await;
+    }
+
+    /// Waits for the connections to end, as long as grace allows since `began`.
+    async fn finish(&self, began: Instant, mut shutdown: Shutdown) {
+        let ended = async {
             while !self.connections.borrow().is_empty() && began.elapsed() < self.settings.grace {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         tokio::select! {
-            () = drain => {}
+            () = ended => {}
             () = shutdown.reached(ProcessPhase::Stopping) => {}
         }
         let left = self.connections.borrow().len();
@@ -230,6 +247,9 @@ impl Thread {
     }
 
     fn tick(&self) {
+        if let Some(guests) = &mut self.desk.borrow_mut().guests {
+            guests.tick();
+        }
         self.desk.borrow_mut().date = format!("Date: {}\r\n", httpdate::fmt_http_date(SystemTime::now())).into_bytes();
     }
 }

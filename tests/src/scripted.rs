@@ -13,6 +13,7 @@ use redirector::routes::Routes;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A socket that gives what it is told to, and takes everything.
@@ -38,7 +39,7 @@ impl Wire for Script {
         Ok(bytes.len())
     }
     fn end(&self) {}
-    fn may_see_stats(&self) -> bool {
+    fn may_see_stats(&self, _client: Option<IpAddr>) -> bool {
         true
     }
 }
@@ -56,6 +57,7 @@ pub fn desk() -> Desk {
         routes: Arc::new(ArcSwap::from_pointee(routes)),
         statics: Arc::default(),
         stats: None::<Stats>,
+        guests: None,
         shard: counters.shard(0),
         refused: RefusalSlots::new(&counters),
         rng,

@@ -7,7 +7,7 @@ use common::target::Scheme;
 use rustls::{ServerConfig, ServerConnection};
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use tokio::io::Interest;
@@ -269,7 +269,11 @@ impl<S: AsFd, W: Wire> Wire for Secure<'_, S, W> {
         Scheme::Https
     }
 
-    fn may_see_stats(&self) -> bool {
-        self.plain.may_see_stats()
+    fn peer(&self) -> Option<IpAddr> {
+        self.plain.peer()
+    }
+
+    fn may_see_stats(&self, client: Option<IpAddr>) -> bool {
+        self.plain.may_see_stats(client)
     }
 }

@@ -1,0 +1,214 @@
+//! Who asks, where that has to be known: behind trusted proxies, and for the access log. Without either a thread has
+//! none of this, and a request costs nothing more.
+
+use crate::access_log::Entry;
+use crate::counters::{Counters, Slot};
+use crate::head::{Head, Method};
+use crate::journal::Lines;
+use crate::proxied::{self, Proxied};
+use common::clock::unix_ms;
+use common::settings::Network;
+use common::tally::CountKey;
+use common::target::Scheme;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// The longest part of a request that was not understood which is logged.
+const NONSENSE: usize = 200;
+
+/// What one thread knows of who may ask.
+#[derive(Debug)]
+pub struct Guests {
+    trusted: Arc<[Network]>,
+    log: Option<Lines>,
+    counters: Arc<Counters>,
+    /// Farm and server of each slot, as far as they were needed.
+    names: Vec<(String, String)>,
+}
+
+/// The peer of one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    client: IpAddr,
+    /// Whether the peer is a trusted proxy.
+    trusted: bool,
+    /// Whether the beginning of the connection was looked at for a header of the PROXY protocol.
+    introduced: bool,
+}
+
+/// Who asked for one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// The client.
+    pub client: IpAddr,
+    /// How the client's request came to the proxy, if that is known.
+    pub scheme: Option<Scheme>,
+}
+
+impl Guests {
+    /// None where nobody needs to be known.
+    pub fn new(trusted: &Arc<[Network]>, log: Option<Lines>, counters: &Arc<Counters>) -> Option<Self> {
+        let needed = !trusted.is_empty() || log.is_some();
+        needed.then(|| Self { trusted: trusted.clone(), log, counters: counters.clone(), names: Vec::new() })
+    }
+
+    /// The guest at `peer`; one whose address is not known is nobody's proxy.
+    pub fn meet(&self, peer: Option<IpAddr>) -> Guest {
+        let trusted = peer.is_some_and(|peer| self.trusted.iter().any(|network| network.contains(peer)));
+        Guest { client: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), trusted, introduced: !trusted }
+    }
+
+    /// Who asked, by `raw`, the head as it came.
+    pub fn asker(&self, guest: &Guest, raw: &[u8]) -> Asker {
+        if !guest.trusted {
+            return Asker { client: guest.client, scheme: None };
+        }
+        let client = field(raw, b"x-forwarded-for").and_then(|value| proxied::forwarded_for(value, &self.trusted));
+        let scheme = field(raw, b"x-forwarded-proto").and_then(proxied::forwarded_proto);
+        Asker { client: client.unwrap_or(guest.client), scheme }
+    }
+
+    /// Whether requests are logged.
+    pub fn logs(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Logs a request, its raw head and its answer.
+    pub fn log(&mut self, asker: Asker, head: Option<&Head<'_>>, raw: &[u8], answer: &[u8], chosen: Option<Slot>) {
+        let line = raw.split(|&byte| byte == b'\r' || byte == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
+        let (method, target) = match head {
+            Some(_) => {
+                (line.split(|&byte| byte == b' ').next().unwrap_or_default(), line.split(|&byte| byte == b' ').nth(1).unwrap_or_default())
+            }
+            None => (b"-".as_slice(), &line[..line.len().min(NONSENSE)]),
+        };
+        let version = if head.is_none_or(|head| head.http11) { "HTTP/1.1" } else { "HTTP/1.0" };
+        let texts = [b"referer".as_slice(), b"user-agent"].map(|name| field(raw, name).unwrap_or_default());
+        let request = Request { method, target, version, host: head.map_or(b"".as_slice(), |head| head.host), texts };
+        self.write(asker, &request, head.is_some_and(|head| head.method == Method::Head), answer, chosen);
+    }
+
+    /// Logs what was asked in another form than HTTP/1.
+    pub fn write(&mut self, asker: Asker, request: &Request<'_>, head_only: bool, answer: &[u8], chosen: Option<Slot>) {
+        let Some(log) = &mut self.log else { return };
+        let (farm, server) = match chosen {
+            Some(slot) => name(&mut self.names, &self.counters, slot),
+            None => ("", ""),
+        };
+        let number = |text: Option<&[u8]>| text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        log.add(&Entry {
+            at: unix_ms(),
+            client: asker.client,
+            method: request.method,
+            target: request.target,
+            version: request.version,
+            host: request.host,
+            status: number(answer.get(9..12)).and_then(|status: usize| u16::try_from(status).ok()).unwrap_or(0),
+            bytes: if head_only { 0 } else { number(field(answer, b"content-length")).unwrap_or(0) },
+            referer: request.texts[0],
+            agent: request.texts[1],
+            farm,
+            server,
+            location: field(answer, b"location").unwrap_or_default(),
+        });
+    }
+
+    /// Hands over the lines gathered.
+    pub fn tick(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.hand_over();
+        }
+    }
+}
+
+/// A request as the log shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// Path and query.
+    pub target: &'a [u8],
+    /// The version.
+    pub version: &'a str,
+    /// The host.
+    pub host: &'a [u8],
+    /// Referer and User-Agent.
+    pub texts: [&'a [u8]; 2],
+}
+
+impl Guest {
+    /// Whether the peer may still introduce its client, and what its first bytes say of that.
+    pub fn introduce(&mut self, bytes: &[u8]) -> Proxied {
+        if self.introduced {
+            return Proxied::Absent;
+        }
+        let said = proxied::parse(bytes);
+        self.introduced = said != Proxied::Partial;
+        if let Proxied::Client(Some(client), _) = said {
+            self.client = client;
+        }
+        said
+    }
+}
+
+/// The value of the last field `name` (in small letters) in a head that is known to be well formed.
+fn field<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty());
+    let value = |line: &'a [u8]| {
+        (line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name)).then(|| &line[name.len() + 1..])
+    };
+    lines.filter_map(value).last().map(<[u8]>::trim_ascii)
+}
+
+fn name<'a>(names: &'a mut Vec<(String, String)>, counters: &Counters, slot: Slot) -> (&'a str, &'a str) {
+    if names.len() <= slot.index() {
+        *names = counters.keys().iter().map(words).collect();
+    }
+    names.get(slot.index()).map_or(("", ""), |(farm, server)| (farm, server))
+}
+
+fn words(key: &CountKey) -> (String, String) {
+    match key {
+        CountKey::Server(id) => (id.farm.to_string(), id.server.to_string()),
+        CountKey::Fallback(farm) => (farm.to_string(), "@fallback".into()),
+        CountKey::Refused(_) => Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guests(trusted: &str) -> Guests {
+        let trusted: Arc<[Network]> = [trusted.parse().expect("a network")].into();
+        Guests::new(&trusted, None, &Arc::new(Counters::new(1))).expect("somebody is trusted")
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    const RAW: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-FORWARDED-FOR:  5.5.5.5, 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\r\n\
+        X-Forwarded-For: 7.7.7.7\r\n";
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_nobody_else() {
+        let guests = guests("10.0.0.0/8");
+        let proxy = guests.meet(Some(address("10.1.1.1")));
+        assert_eq!(guests.asker(&proxy, RAW), Asker { client: address("192.0.2.7"), scheme: Some(Scheme::Https) });
+        let mut stranger = guests.meet(Some(address("8.8.8.8")));
+        assert_eq!(guests.asker(&stranger, RAW), Asker { client: address("8.8.8.8"), scheme: None });
+        assert_eq!(stranger.introduce(b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"), Proxied::Absent);
+        assert!(!guests.meet(None).trusted);
+    }
+
+    #[test]
+    fn a_proxy_introduces_its_client_once() {
+        let guests = guests("::/0");
+        let mut proxy = guests.meet(Some(address("2001:db8::1")));
+        assert_eq!(proxy.introduce(b"PROXY TCP4 192.0.2.7 "), Proxied::Partial);
+        assert_eq!(proxy.introduce(b"PROXY TCP4 192.0.2.7 1.2.3.4 1 2\r\nGET"), Proxied::Client(Some(address("192.0.2.7")), 34));
+        assert_eq!(proxy.introduce(b"PROXY TCP4 6.6.6.6 1.2.3.4 1 2\r\n"), Proxied::Absent);
+        assert_eq!(guests.asker(&proxy, b"GET / HTTP/1.1\r\n\r\n").client, address("192.0.2.7"));
+    }
+}

@@ -1,0 +1,230 @@
+//! The edge towards the world: who a client behind a proxy is, the access log, and restarts on a socket that somebody
+//! else holds or two processes share, without one failed request.
+
+#![allow(clippy::print_stdout, reason = "the figures are what the suite is for")]
+use rustix::process::Signal;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tests::process::{Process, binary};
+use tests::up::{Up, write};
+use tests::{START, client, eventually, port};
+
+const FARM: &str = "[farms]\nlist = img\n[img]\nlist = a\ndomain = img.test\n[a]\ndomain = a.test\ncheck = off\n";
+
+fn ask(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    stream.write_all(bytes).expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+const REQUEST: &str = "GET /x?q=1 HTTP/1.1\r\nHost: img.test\r\nConnection: close\r\n";
+
+#[test]
+fn only_a_trusted_proxy_speaks_for_its_clients() {
+    let trusting = Up::start(&format!("[global]\ntrusted_proxies = 127.0.0.0/8\nstats_allow = 192.0.2.0/24\n{FARM}"));
+    let with = |before: &str, fields: &str| ask(trusting.address, format!("{before}{REQUEST}{fields}\r\n").as_bytes());
+    assert!(with("", "").contains("Location: http://a.test/x?q=1\r\n"));
+    assert!(with("PROXY TCP4 192.0.2.7 192.0.2.1 5 80\r\n", "").contains("Location: http://a.test/x?q=1\r\n"));
+    assert!(with("PROXY TCP4 192.0.2.7 nonsense\r\n", "").starts_with("HTTP/1.1 400 "));
+    assert!(with("", "X-Forwarded-Proto: https\r\n").contains("Location: https://a.test/x?q=1\r\n"));
+    // Who may see the stats is asked of the client, not of the proxy.
+    let stats = |before: &str, fields: &str| {
+        ask(trusting.address, format!("{before}GET /stats.json HTTP/1.1\r\nHost: x.test\r\nConnection: close\r\n{fields}\r\n").as_bytes())
+    };
+    assert!(stats("PROXY TCP4 192.0.2.7 192.0.2.1 5 80\r\n", "").starts_with("HTTP/1.1 200 "));
+    assert!(stats("", "X-Forwarded-For: 192.0.2.7\r\n").starts_with("HTTP/1.1 200 "));
+    assert!(stats("", "X-Forwarded-For: 192.0.2.7, 6.6.6.6\r\n").starts_with("HTTP/1.1 403 "));
+    assert!(stats("PROXY TCP4 6.6.6.6 192.0.2.1 5 80\r\n", "").starts_with("HTTP/1.1 403 "));
+
+    let wary = Up::start(&format!("[global]\nstats_allow = 192.0.2.0/24\n{FARM}"));
+    assert!(ask(wary.address, format!("PROXY TCP4 192.0.2.7 192.0.2.1 5 80\r\n{REQUEST}\r\n").as_bytes()).starts_with("HTTP/1.1 400 "));
+    let lied = ask(wary.address, format!("{REQUEST}X-Forwarded-Proto: https\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n").as_bytes());
+    assert!(lied.contains("Location: http://a.test/x?q=1\r\n"), "{lied}");
+}
+
+#[test]
+fn requests_are_logged_as_log_readers_know_them_and_the_file_can_be_moved() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (log, moved) = (directory.path().join("access.log"), directory.path().join("access.log.1"));
+    let global = format!("[global]\ntrusted_proxies = 127.0.0.1\naccess_log = {}\nlog_ip = truncated\n", log.display());
+    let up = Up::start(&format!("{global}{FARM}"));
+    let text = || std::fs::read_to_string(&log).unwrap_or_default();
+    let fields = "X-Forwarded-For: 192.0.2.77\r\nReferer: http://r.test/\r\nUser-Agent: a\"b\r\n\r\n";
+    ask(up.address, format!("{REQUEST}{fields}").as_bytes());
+    eventually!(START, text().lines().count() == 1);
+    let line = text();
+    assert!(line.starts_with("192.0.2.0 - - ["), "{line}");
+    let rest = "\"GET /x?q=1 HTTP/1.1\" 302 0 \"http://r.test/\" \"a\\x22b\" \"img.test\" \"img\" \"a\" \"http://a.test/x?q=1\"\n";
+    assert!(line.ends_with(rest), "{line}");
+    std::fs::rename(&log, &moved).expect("moved");
+    up.process.signal(Signal::USR1);
+    // What is not understood is logged as well.
+    eventually!(START, {
+        ask(up.address, b"NONSENSE\x1b\r\n\r\n");
+        text().contains("\"- NONSENSE\\x1b HTTP/1.1\" 400 ")
+    });
+    assert_eq!(client::get(up.address, "other.test", "/").status, 403);
+    eventually!(START, text().lines().any(|line| line.contains("\"GET / HTTP/1.1\" 403 ") && line.ends_with("\"-\" \"-\" \"-\"")));
+    up.end();
+}
+
+/// Clients of every habit that count what goes wrong.
+struct Clients {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
+    failed: Arc<AtomicU64>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Clients {
+    fn start(address: SocketAddr) -> Self {
+        let mut clients = Self { stop: Arc::default(), asked: Arc::default(), failed: Arc::default(), running: Vec::new() };
+        for habit in [Self::once, Self::once, Self::kept, Self::kept, Self::silent_first, Self::silent_first, Self::pausing] {
+            let (stop, asked, failed) = (clients.stop.clone(), clients.asked.clone(), clients.failed.clone());
+            clients.running.push(std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let (good, bad) = habit(address);
+                    asked.fetch_add(good + bad, Ordering::Relaxed);
+                    failed.fetch_add(bad, Ordering::Relaxed);
+                }
+            }));
+        }
+        clients
+    }
+
+    fn one(stream: &mut TcpStream, close: bool) -> Option<bool> {
+        let fields = if close { "Connection: close\r\n" } else { "" };
+        stream.write_all(format!("GET /x HTTP/1.1\r\nHost: img.test\r\n{fields}\r\n").as_bytes()).ok()?;
+        let (mut buffer, mut filled) = ([0; 2048], 0);
+        while !buffer[..filled].ends_with(b"\r\n\r\n") {
+            match stream.read(&mut buffer[filled..]) {
+                Ok(count) if count > 0 => filled += count,
+                _ => return None,
+            }
+        }
+        buffer.starts_with(b"HTTP/1.1 302 ").then(|| buffer[..filled].windows(17).any(|bytes| bytes == b"Connection: close"))
+    }
+
+    fn open(address: SocketAddr) -> Option<TcpStream> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        stream.set_nodelay(true).ok()?;
+        Some(stream)
+    }
+
+    /// A new connection for each request.
+    fn once(address: SocketAddr) -> (u64, u64) {
+        let done = Self::open(address).and_then(|mut stream| Self::one(&mut stream, true));
+        if done.is_some() { (1, 0) } else { (0, 1) }
+    }
+
+    /// Many requests on one connection, until it is told to leave.
+    fn kept(address: SocketAddr) -> (u64, u64) {
+        Self::many(address, 200, Duration::ZERO)
+    }
+
+    /// The same, with pauses: a restart falls into one.
+    fn pausing(address: SocketAddr) -> (u64, u64) {
+        Self::many(address, 10, Duration::from_millis(120))
+    }
+
+    fn many(address: SocketAddr, count: u64, pause: Duration) -> (u64, u64) {
+        let Some(mut stream) = Self::open(address) else { return (0, 1) };
+        for done in 0..count {
+            match Self::one(&mut stream, false) {
+                Some(false) => std::thread::sleep(pause),
+                Some(true) => return (done + 1, 0),
+                None => return (done, 1),
+            }
+        }
+        (count, 0)
+    }
+
+    /// Connects, says nothing for half a second, then asks.
+    fn silent_first(address: SocketAddr) -> (u64, u64) {
+        let Some(mut stream) = Self::open(address) else { return (0, 1) };
+        std::thread::sleep(Duration::from_millis(500));
+        if Self::one(&mut stream, true).is_some() { (1, 0) } else { (0, 1) }
+    }
+
+    fn end(self) -> (u64, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.running.into_iter().for_each(|client| client.join().expect("a client ends"));
+        (self.asked.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}
+
+/// A `rbalancer up` on a socket passed to it as systemd does.
+fn on_passed_socket(listener: &TcpListener, directory: &Path, file: &str) -> Process {
+    let copy: OwnedFd = listener.try_clone().expect("a descriptor").into();
+    // A shell puts the socket at descriptor 3 and names itself, which exec keeps.
+    let script = format!("exec 3<&{}; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"", copy.as_raw_fd());
+    rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty()).expect("inherited");
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(script).arg(binary("rbalancer")).args(["up", "-c", file]).current_dir(directory).env("RUST_LOG", "info");
+    let process = Process::spawn("rbalancer", command);
+    drop(copy);
+    process
+}
+
+fn rounds() -> usize {
+    if std::env::var_os("RBALANCER_TESTS").is_some_and(|which| which == "full") { 20 } else { 3 }
+}
+
+#[test]
+fn restarts_on_a_passed_socket_fail_no_request() {
+    let (directory, listener) = (tempfile::tempdir().expect("a temporary directory"), port::listener());
+    let address = port::address(&listener);
+    let file = write(directory.path(), "rbalancer.conf", format!("[global]\nadmin_bind = off\ngrace = 5s\n{FARM}"));
+    let mut process = on_passed_socket(&listener, directory.path(), &file);
+    process.wait_for_address(START);
+    let clients = Clients::start(address);
+    for _ in 0..rounds() {
+        std::thread::sleep(Duration::from_millis(700));
+        // What comes between the end of one and the start of the next waits in the socket.
+        assert_eq!(process.terminate(START).code, Some(0));
+        process = on_passed_socket(&listener, directory.path(), &file);
+        process.wait_for_address(START);
+    }
+    let (asked, failed) = clients.end();
+    println!("passed socket: {} restarts, {asked} requests, {failed} failed", rounds());
+    assert!(failed == 0 && asked > 1000, "{failed} of {asked} failed");
+    drop(listener);
+}
+
+#[test]
+fn overlapping_restarts_fail_no_request() {
+    let redis = tests::redis::RedisServer::forgetful();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    assert_eq!(tests::world::apply(&redis, &directory, FARM.as_bytes()).code, Some(0));
+    let listen = format!("127.0.0.1:{}", port::free());
+    let start = || {
+        let environment = [("RBALANCER_ADMIN_BIND", "off"), ("RBALANCER_GRACE", "5s")];
+        let arguments = ["--redis", &redis.url(), "--listen", &listen];
+        let process = Process::start("rbalancer-redirector", directory.path(), &arguments, &environment);
+        process.wait_for_address(START);
+        process.wait_for_line("new table", START);
+        process
+    };
+    let mut process = start();
+    let clients = Clients::start(listen.parse().expect("an address"));
+    for _ in 0..rounds() {
+        std::thread::sleep(Duration::from_millis(700));
+        let next = start();
+        assert_eq!(process.terminate(START).code, Some(0));
+        process = next;
+    }
+    let (asked, failed) = clients.end();
+    println!("overlapping: {} restarts, {asked} requests, {failed} failed", rounds());
+    assert!(failed == 0 && asked > 1000, "{failed} of {asked} failed");
+}
