@@ -123,15 +123,12 @@ impl Thread {
         }
         // Silent clients that are already connected are handed over too.
         doors.iter().for_each(|door| drop(socket::defer_accept(door.listener.get_ref(), false)));
-        let last_calls = async {
-            let _ = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept_all(&doors)).await;
-            doors.iter().for_each(|door| self.empty(door));
-        };
+        let last_calls = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept_all(&doors));
         tokio::select! {
-            () = last_calls => {}
+            _ = last_calls => {}
             () = shutdown.reached(ProcessPhase::Stopping) => {}
         }
-        drop(doors);
+        doors.into_iter().for_each(|door| self.empty(door));
         self.finish(began, shutdown).await;
     }
 
@@ -152,11 +149,14 @@ impl Thread {
         }
     }
 
-    /// Accepts what the kernel still holds.
-    fn empty(self: &Rc<Self>, door: &Door) {
+    /// Accepts what the kernel still holds, and closes the door. What arrives in between is reset by the kernel
+    /// (unless `net.ipv4.tcp_migrate_req` gives it to another process on the port): nothing else is done in between.
+    fn empty(self: &Rc<Self>, door: Door) {
+        let Door { listener, tls } = door;
+        let listener = listener.into_inner();
         loop {
-            match socket::accept(door.listener.get_ref()) {
-                Ok(stream) => self.take(stream, door),
+            match socket::accept(&listener) {
+                Ok(stream) => self.take(stream, tls.as_ref()),
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
                 Err(_) => return,
             }
@@ -186,7 +186,7 @@ impl Thread {
                     break;
                 }
                 match socket::accept(door.listener.get_ref()) {
-                    Ok(stream) => self.take(stream, door),
+                    Ok(stream) => self.take(stream, door.tls.as_ref()),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         ready.clear_ready();
                         break;
@@ -213,8 +213,8 @@ impl Thread {
     }
 
     /// Begins a new connection.
-    fn take(self: &Rc<Self>, stream: TcpStream, door: &Door) {
-        match &door.tls {
+    fn take(self: &Rc<Self>, stream: TcpStream, tls: Option<&Arc<ServerConfig>>) {
+        match tls {
             None => self.take_plain(stream),
             Some(config) => self.register(|guard| guard.secure(stream, config.clone())),
         }
