@@ -63,6 +63,8 @@ pub struct Document {
     pub file: String,
     /// Its sections, in order.
     pub sections: Vec<Section>,
+    /// Where each of them is: a large file has as many look-ups as sections.
+    places: HashMap<String, usize>,
 }
 
 impl Document {
@@ -89,12 +91,13 @@ impl Document {
         };
         let mut sections: Vec<Section> = ini.iter().filter_map(section).collect();
         sections.sort_by_key(|section| section.line);
-        (Self { file: file.to_owned(), sections }, problems)
+        let places = sections.iter().enumerate().map(|(place, section)| (section.name.clone(), place)).collect();
+        (Self { file: file.to_owned(), sections, places }, problems)
     }
 
     /// The section called `name`, if it is there.
     pub fn section(&self, name: &str) -> Option<&Section> {
-        self.sections.iter().find(|section| section.name == name)
+        self.places.get(name).map(|&place| &self.sections[place])
     }
 }
 
