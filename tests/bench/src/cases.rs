@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Clients at once in a closed load.
 const CLIENTS: usize = 32;
 
+/// What a server may need for the ends of its last connections.
+const SETTLE: Duration = Duration::from_millis(50);
+
 /// A case of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Case {
@@ -27,7 +30,7 @@ pub enum Case {
     Keepalive,
     /// A new connection for each request, closed by the client
     Oneshot,
-    /// 10,000 farms of 10 servers against 1 of 2
+    /// A table of many farms of 10 servers against 1 of 2
     Farms,
     /// Two threads against one
     Threads,
@@ -52,6 +55,8 @@ pub struct Effort {
     pub time: Duration,
     /// Where rbalancer and the floor were built.
     pub programs: PathBuf,
+    /// Farms of a large table.
+    pub farms: usize,
     /// For configurations and logs.
     pub folder: PathBuf,
 }
@@ -133,6 +138,11 @@ fn all(effort: &Effort, manner: Manner) -> anyhow::Result<Vec<Server>> {
     Ok(servers)
 }
 
+/// A request to each host of a large table, in an order that no cache can guess (a prime stride).
+fn requests_for_all(farms: usize, manner: Manner) -> Vec<Vec<u8>> {
+    (0..farms).map(|index| manner.request(&configuration::host(index * 7919 % farms))).collect()
+}
+
 /// One measurement.
 struct Measured {
     outcome: Outcome,
@@ -151,6 +161,8 @@ fn measure(server: &Server, manner: Manner, requests: &[Vec<u8>], time: Duration
     let load = Load { port: server.port, requests, manner, pace: Pace::Closed, clients: CLIENTS, time };
     let before = server.cpu()?;
     let outcome = load.run().with_context(|| server.name.clone())?;
+    // The last connections are closed after the last reply.
+    std::thread::sleep(SETTLE);
     let used = server.cpu()? - before;
     Ok(Measured { cpu: used.as_secs_f64() * 1e6 / outcome.redirects as f64, outcome })
 }

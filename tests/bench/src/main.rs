@@ -7,7 +7,7 @@ use bench::cases::{Case, Effort};
 use clap::{Parser, ValueEnum};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 /// What a redirect costs, beside a floor, haproxy and nginx.
@@ -19,6 +19,9 @@ struct Arguments {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Farms of a large table
+    #[arg(long, default_value_t = 10_000)]
+    farms: usize,
     /// Where the Markdown goes
     #[arg(long, default_value = "target/bench.md")]
     output: PathBuf,
@@ -27,8 +30,19 @@ struct Arguments {
     cases: Vec<Case>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain without a stack: what is wrong is a server or the machine.
+            let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+            eprintln!("bench: {}", causes.join(": "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism()?.get();
     ensure!(cores >= 2, "one core for the servers and one for the load are needed, and there is {cores}");
     let folder = tempfile::tempdir()?;
@@ -36,6 +50,7 @@ fn main() -> anyhow::Result<()> {
     let effort = Effort {
         rounds: arguments.rounds.max(1),
         time: Duration::from_secs_f64(arguments.seconds),
+        farms: arguments.farms.max(1),
         programs: here.parent().context("a program lies in a folder")?.to_owned(),
         folder: folder.path().to_owned(),
     };
@@ -44,7 +59,7 @@ fn main() -> anyhow::Result<()> {
     load_core.set(1);
     sched_setaffinity(None, &load_core).context("core 1 for the load")?;
 
-    let place = place(&arguments, cores);
+    let place = place(arguments, cores);
     println!("{place}");
     let mut markdown = format!("{place}\n");
     let cases = if arguments.cases.is_empty() { Case::value_variants() } else { &arguments.cases };

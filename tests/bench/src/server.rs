@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to answer or to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
@@ -57,7 +57,8 @@ impl Server {
             match ask(self.port, request) {
                 Ok(answer) if crate::load::is_whole_redirect(answer.as_bytes()) => return Ok(answer),
                 last if began.elapsed() > PATIENCE || self.child.try_wait()?.is_some() => {
-                    bail!("{} does not redirect on port {}: {last:?}\n{}", self.name, self.port, self.words())
+                    let last = last.unwrap_or_else(|error| error.to_string());
+                    bail!("{} does not redirect on port {}: {last}\n{}", self.name, self.port, self.words())
                 }
                 _ => std::thread::sleep(LOOK),
             }

@@ -1,7 +1,7 @@
 //! CPU time of the server per redirect, in interleaved rounds.
 
-use super::{Effort, Measured, all, measure, rbalancer};
-use crate::configuration::{HOST, host};
+use super::{Effort, Measured, all, measure, rbalancer, requests_for_all};
+use crate::configuration::HOST;
 use crate::load::Manner;
 use crate::report::{Bound, Report, Target};
 use crate::server::{SERVER_CORE, Server};
@@ -80,17 +80,20 @@ pub(super) fn manner(effort: &Effort, manner: Manner) -> anyhow::Result<Report> 
 pub(super) fn farms(effort: &Effort) -> anyhow::Result<Report> {
     let manner = Manner::KeepAlive;
     let small = rbalancer(effort, "1 farm × 2 servers", SERVER_CORE, 1, 1, 2)?;
-    let large = rbalancer(effort, "10,000 farms × 10 servers", SERVER_CORE, 1, 10_000, 10)?;
+    let large = rbalancer(effort, &format!("{} farms × 10 servers", effort.farms), SERVER_CORE, 1, effort.farms, 10)?;
     let mut spread_out = Subject::of(large, manner);
-    // In an order that no cache can guess: 7919 has no divisor in common with 10,000.
-    spread_out.requests = (0..10_000).map(|index| manner.request(&host(index * 7919 % 10_000))).collect();
+    spread_out.requests = requests_for_all(effort.farms, manner);
     let mut subjects = [Subject::of(small, manner), spread_out];
     compare(effort, manner, &mut subjects)?;
     let [small, large] = &subjects;
     let mut report = Report::new("CPU per redirect, large table against small, keep-alive, requests for all hosts in turn", &COLUMNS);
     report.columns[2] = "over 1 farm".into();
     report.rows = subjects.iter().map(|subject| subject.row(&small.cpu())).collect();
-    report.targets.push(Target::new("10,000 farms over one", Spread::ratio(&large.cpu(), &small.cpu()), Bound::AtMost(1.1)));
+    report.targets.push(Target::new(
+        format!("{} farms over one", effort.farms),
+        Spread::ratio(&large.cpu(), &small.cpu()),
+        Bound::AtMost(1.1),
+    ));
     for subject in &subjects {
         let before = subject.server.cpu()?;
         std::thread::sleep(effort.time);

@@ -4,7 +4,7 @@ use super::Effort;
 use crate::configuration::{self, HOST};
 use crate::load::{Manner, is_whole_redirect};
 use crate::report::{Bound, Report, Target};
-use crate::server::{SERVER_CORE, Server, ask, free_port};
+use crate::server::{PATIENCE, SERVER_CORE, Server, ask, free_port};
 use crate::spread::Spread;
 use anyhow::ensure;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// With a small table and a large one.
 pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     let mut report = Report::new("From exec to the first redirect, ms", &["table", "ms"]);
-    for (farms, servers, bound) in [(1, 2, Some(50.0)), (10_000, 10, None)] {
+    for (farms, servers, bound) in [(1, 2, Some(50.0)), (effort.farms, 10, None)] {
         let mut times = Vec::new();
         for _ in 0..effort.rounds {
             times.push(once(effort, farms, servers)?.as_secs_f64() * 1000.0);
@@ -38,6 +38,6 @@ fn once(effort: &Effort, farms: usize, servers: usize) -> anyhow::Result<Duratio
         if ask(port, &request).is_ok_and(|answer| is_whole_redirect(answer.as_bytes())) {
             return Ok(began.elapsed());
         }
-        ensure!(began.elapsed() < Duration::from_secs(20), "no redirect in 20 s:\n{}", server.words());
+        ensure!(began.elapsed() < PATIENCE, "no redirect in {PATIENCE:?}:\n{}", server.words());
     }
 }

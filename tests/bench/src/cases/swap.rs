@@ -1,7 +1,7 @@
-//! The table is read anew under load, twice a second, with 10,000 farms in it.
+//! A large table is read anew under load, twice a second.
 
 use super::latency::CLIENTS;
-use super::{Effort, measure, start_rbalancer};
+use super::{Effort, measure, requests_for_all, start_rbalancer};
 use crate::configuration;
 use crate::load::{Load, Manner, Pace};
 use crate::report::Report;
@@ -18,18 +18,19 @@ const CHANGE: Duration = Duration::from_millis(500);
 /// p99 and failures with and without changes.
 pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     let port = free_port()?;
-    let edition = |mark| configuration::write(&effort.folder, mark, &configuration::rbalancer(port, 1, 10_000, 10, mark));
+    let edition = |mark| configuration::write(&effort.folder, mark, &configuration::rbalancer(port, 1, effort.farms, 10, mark));
     let editions = [edition("img")?, edition("pic")?];
     let file = effort.folder.join("swap.conf");
     point(&file, &editions[0])?;
     let server = start_rbalancer(effort, "rbalancer", port, &file, SERVER_CORE)?;
-    let requests: Vec<Vec<u8>> = (0..10_000).map(|farm| Manner::KeepAlive.request(&configuration::host(farm * 7919 % 10_000))).collect();
+    let requests = requests_for_all(effort.farms, Manner::KeepAlive);
     let rate = measure(&server, Manner::KeepAlive, &requests, effort.time)?.rate() / 4.0;
     // Long enough for a few changes.
     let time = effort.time.max(4 * CHANGE);
     let load = Load { port, requests: &requests, manner: Manner::KeepAlive, pace: Pace::Open(rate), clients: CLIENTS, time };
     let columns = ["", "requests/s", "changes", "CPU µs per redirect", "p50 µs", "p99 µs", "p99.9 µs", "failures"];
-    let mut report = Report::new("10,000 farms, the whole table changed twice a second, keep-alive", &columns);
+    let mut report =
+        Report::new(format!("{} farms × 10 servers, the whole table changed twice a second, keep-alive", effort.farms), &columns);
     let mut rows = [("no change", Vec::new()), ("changed twice a second", Vec::new())];
     for _ in 0..effort.rounds {
         for (changing, (_, found)) in rows.iter_mut().enumerate() {

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// Rarer calls are no part of a request.
 const RARE: f64 = 0.005;
 
+/// A server that has used no time for so long has nothing left to do.
+const QUIET: Duration = Duration::from_millis(300);
+
 /// Of all servers in all manners.
 pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     let mut report = Report::new("System calls per request (strace -c -f)", &["", "in all", "calls"]);
@@ -50,6 +53,16 @@ fn count(effort: &Effort, server: &Server, manner: Manner) -> anyhow::Result<(u6
     let requests = [manner.request(HOST)];
     let time = effort.time.min(Duration::from_secs(1));
     let made = Load { port: server.port, requests: &requests, manner, pace: Pace::Closed, clients: CLIENTS, time }.run();
+    // What the last requests still cost belongs to them, the closes above all.
+    let mut used = server.cpu()?;
+    loop {
+        std::thread::sleep(QUIET);
+        let now = server.cpu()?;
+        if now == used {
+            break;
+        }
+        used = now;
+    }
     kill_process(Pid::from_child(&strace), Signal::INT)?;
     strace.wait()?;
     Ok((made?.redirects, parse(&fs::read_to_string(&summary)?)))
