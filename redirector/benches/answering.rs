@@ -48,7 +48,7 @@ fn weights(servers: usize) -> Vec<u16> {
 }
 
 /// A look-up and a pick, of all hosts in turn.
-#[divan::bench(args = [1, 100, 10_000])]
+#[divan::bench(args = [1, 100, 10_000], sample_size = 10_000)]
 fn routes(bencher: Bencher<'_, '_>, farms: usize) {
     let routes = build(&table(farms));
     let hosts: Vec<String> = (0..farms).map(|index| host(index * 7919 % farms)).collect();
