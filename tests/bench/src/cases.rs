@@ -8,7 +8,7 @@ mod swap;
 mod syscalls;
 
 use crate::configuration::{self, HOST};
-use crate::load::{Load, Manner, Outcome, Pace};
+use crate::load::{Load, Manner, Outcome, Pace, Sending};
 use crate::report::Report;
 use crate::server::{SERVER_CORE, Server, free_port};
 use anyhow::Context;
@@ -26,6 +26,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 pub enum Case {
     /// A new connection for each request, closed by the server
     Close,
+    /// The same, each request right behind its handshake
+    Sparse,
     /// One request after the other on each connection
     Keepalive,
     /// A new connection for each request, closed by the client
@@ -68,9 +70,10 @@ impl Case {
     /// When a server does not start or does not answer.
     pub fn run(self, effort: &Effort) -> anyhow::Result<Report> {
         match self {
-            Self::Close => cost::manner(effort, Manner::ServerCloses),
-            Self::Keepalive => cost::manner(effort, Manner::KeepAlive),
-            Self::Oneshot => cost::manner(effort, Manner::ClientCloses),
+            Self::Close => cost::manner(effort, Manner::ServerCloses, Sending::Together),
+            Self::Sparse => cost::manner(effort, Manner::ServerCloses, Sending::Apart),
+            Self::Keepalive => cost::manner(effort, Manner::KeepAlive, Sending::Together),
+            Self::Oneshot => cost::manner(effort, Manner::ClientCloses, Sending::Together),
             Self::Farms => cost::farms(effort),
             Self::Threads => cost::threads(effort),
             Self::Latency => latency::run(effort),
@@ -157,8 +160,8 @@ impl Measured {
 }
 
 /// A closed load on `server`.
-fn measure(server: &Server, manner: Manner, requests: &[Vec<u8>], time: Duration) -> anyhow::Result<Measured> {
-    let load = Load { port: server.port, requests, manner, pace: Pace::Closed, clients: CLIENTS, time };
+fn measure(server: &Server, manner: Manner, sending: Sending, requests: &[Vec<u8>], time: Duration) -> anyhow::Result<Measured> {
+    let load = Load { port: server.port, requests, manner, pace: Pace::Closed, sending, clients: CLIENTS, time };
     let before = server.cpu()?;
     let outcome = load.run().with_context(|| server.name.clone())?;
     // The last connections are closed after the last reply.

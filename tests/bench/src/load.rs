@@ -58,6 +58,15 @@ pub enum Pace {
     Open(f64),
 }
 
+/// When the first request of a connection is sent. On loopback the handshake takes no time, and it matters a lot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// With those of other clients whose connections are there: the server finds several at each turn.
+    Together,
+    /// Right behind its handshake: the server wakes for each.
+    Apart,
+}
+
 /// What to do to a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Load<'a> {
@@ -69,6 +78,8 @@ pub struct Load<'a> {
     pub manner: Manner,
     /// When requests are made.
     pub pace: Pace,
+    /// When the first request of a connection is sent.
+    pub sending: Sending,
     /// Clients at once.
     pub clients: usize,
     /// How long.
@@ -200,7 +211,13 @@ impl Run<'_> {
         client.reply.clear();
         self.made += 1;
         if client.socket.is_none() {
-            (client.socket, client.watched) = (dial(self.load.port, self.made as u32).ok(), None);
+            // What the server closes waits (TIME_WAIT) at the server, and the client's ports are free at once.
+            let source = if self.load.manner == Manner::ServerCloses { 0 } else { self.made as u32 };
+            (client.socket, client.watched) = (dial(self.load.port, source).ok(), None);
+            if self.load.sending == Sending::Together {
+                let turn = if client.socket.is_some() && self.watch(index).is_ok() { Turn::Pending } else { Turn::Failed };
+                return self.settle(index, turn);
+            }
         }
         self.turn(index);
     }

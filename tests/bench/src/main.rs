@@ -63,15 +63,26 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     println!("{place}");
     let mut markdown = format!("{place}\n");
     let cases = if arguments.cases.is_empty() { Case::value_variants() } else { &arguments.cases };
+    let mut failed = Vec::new();
     for case in cases {
         eprintln!("… {case:?}");
-        let report = case.run(&effort).with_context(|| format!("{case:?}"))?;
-        print!("{}", report.plain());
-        markdown += &report.markdown();
+        match case.run(&effort) {
+            Ok(report) => {
+                print!("{}", report.plain());
+                markdown += &report.markdown();
+            }
+            // The others can still be measured.
+            Err(error) => {
+                eprintln!("{case:?} failed: {error:#}");
+                markdown += &format!("\n### {case:?}\nfailed: {error:#}\n");
+                failed.push(format!("{case:?}"));
+            }
+        }
         // After each case, so that a long run that is stopped leaves what it has found.
         std::fs::write(&arguments.output, &markdown).with_context(|| format!("{}", arguments.output.display()))?;
     }
     println!("\nas Markdown in {}", arguments.output.display());
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Effort, Measured, all, measure, rbalancer, requests_for_all};
 use crate::configuration::HOST;
-use crate::load::Manner;
+use crate::load::{Manner, Sending};
 use crate::report::{Bound, Report, Target};
 use crate::server::{SERVER_CORE, Server};
 use crate::spread::Spread;
@@ -42,26 +42,31 @@ impl Subject {
 }
 
 /// Measures all of them in turn, round by round, after one short round that does not count.
-fn compare(effort: &Effort, manner: Manner, subjects: &mut [Subject]) -> anyhow::Result<()> {
+fn compare(effort: &Effort, manner: Manner, sending: Sending, subjects: &mut [Subject]) -> anyhow::Result<()> {
     for subject in subjects.iter() {
-        measure(&subject.server, manner, &subject.requests, effort.time.min(Duration::from_millis(500)))?;
+        measure(&subject.server, manner, sending, &subject.requests, effort.time.min(Duration::from_millis(500)))?;
     }
     for _ in 0..effort.rounds {
         for subject in subjects.iter_mut() {
-            subject.rounds.push(measure(&subject.server, manner, &subject.requests, effort.time)?);
+            subject.rounds.push(measure(&subject.server, manner, sending, &subject.requests, effort.time)?);
         }
     }
     Ok(())
 }
 
 /// The floor, rbalancer and the peers in one manner.
-pub(super) fn manner(effort: &Effort, manner: Manner) -> anyhow::Result<Report> {
+pub(super) fn manner(effort: &Effort, manner: Manner, sending: Sending) -> anyhow::Result<Report> {
     let mut subjects: Vec<Subject> = all(effort, manner)?.into_iter().map(|server| Subject::of(server, manner)).collect();
-    compare(effort, manner, &mut subjects)?;
+    compare(effort, manner, sending, &mut subjects)?;
     let cpu: Vec<Vec<f64>> = subjects.iter().map(Subject::cpu).collect();
     let [floor, ours, haproxy, nginx] = cpu.as_slice() else { anyhow::bail!("four servers are compared") };
-    let mut report = Report::new(format!("CPU per redirect, {}", manner.name()), &COLUMNS);
+    let apart = if sending == Sending::Apart { ", each request right behind its handshake" } else { "" };
+    let mut report = Report::new(format!("CPU per redirect, {}{apart}", manner.name()), &COLUMNS);
     report.rows = subjects.iter().map(|subject| subject.row(ours)).collect();
+    if sending == Sending::Apart {
+        report.notes.push("The server sleeps between requests: most of each figure is what it costs to wake it.".into());
+        return Ok(report);
+    }
     let (most, least_haproxy, least_nginx) = match manner {
         Manner::ServerCloses => (0.95, 2.0, Some(1.8)),
         Manner::KeepAlive => (1.2, 1.2, Some(1.3)),
@@ -84,7 +89,7 @@ pub(super) fn farms(effort: &Effort) -> anyhow::Result<Report> {
     let mut spread_out = Subject::of(large, manner);
     spread_out.requests = requests_for_all(effort.farms, manner);
     let mut subjects = [Subject::of(small, manner), spread_out];
-    compare(effort, manner, &mut subjects)?;
+    compare(effort, manner, Sending::Together, &mut subjects)?;
     let [small, large] = &subjects;
     let mut report = Report::new("CPU per redirect, large table against small, keep-alive, requests for all hosts in turn", &COLUMNS);
     report.columns[2] = "over 1 farm".into();
@@ -110,7 +115,7 @@ pub(super) fn threads(effort: &Effort) -> anyhow::Result<Report> {
     for manner in [Manner::ServerCloses, Manner::KeepAlive] {
         let start = |name: &str, threads| rbalancer(effort, &format!("{name}, {}", manner.name()), "0,1", threads, 1, 2);
         let mut subjects = [Subject::of(start("1 thread", 1)?, manner), Subject::of(start("2 threads", 2)?, manner)];
-        compare(effort, manner, &mut subjects)?;
+        compare(effort, manner, Sending::Together, &mut subjects)?;
         let [one, two] = &subjects;
         report.rows.extend(subjects.iter().map(|subject| subject.row(&one.cpu())));
         let what = format!("two threads over one, {}", manner.name());

@@ -2,7 +2,7 @@
 
 use super::{Effort, measure, peers};
 use crate::configuration::HOST;
-use crate::load::{Load, Manner, Pace};
+use crate::load::{Load, Manner, Pace, Sending};
 use crate::report::{Bound, Report, Target};
 use crate::spread::Spread;
 
@@ -18,14 +18,21 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
         let requests = [manner.request(HOST)];
         let mut slowest = f64::INFINITY;
         for server in &servers {
-            slowest = slowest.min(measure(server, manner, &requests, effort.time)?.rate());
+            slowest = slowest.min(measure(server, manner, Sending::Together, &requests, effort.time)?.rate());
         }
         let rate = slowest / 2.0;
         let mut outcomes: Vec<Vec<_>> = servers.iter().map(|_| Vec::new()).collect();
         for _ in 0..effort.rounds {
             for (server, outcomes) in servers.iter().zip(&mut outcomes) {
-                let load =
-                    Load { port: server.port, requests: &requests, manner, pace: Pace::Open(rate), clients: CLIENTS, time: effort.time };
+                let load = Load {
+                    port: server.port,
+                    requests: &requests,
+                    manner,
+                    pace: Pace::Open(rate),
+                    sending: Sending::Apart,
+                    clients: CLIENTS,
+                    time: effort.time,
+                };
                 outcomes.push(load.run()?);
             }
         }

@@ -3,7 +3,7 @@
 use super::latency::CLIENTS;
 use super::{Effort, measure, requests_for_all, start_rbalancer};
 use crate::configuration;
-use crate::load::{Load, Manner, Pace};
+use crate::load::{Load, Manner, Pace, Sending};
 use crate::report::Report;
 use crate::server::{SERVER_CORE, Server, free_port};
 use crate::spread::Spread;
@@ -24,10 +24,18 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     point(&file, &editions[0])?;
     let server = start_rbalancer(effort, "rbalancer", port, &file, SERVER_CORE)?;
     let requests = requests_for_all(effort.farms, Manner::KeepAlive);
-    let rate = measure(&server, Manner::KeepAlive, &requests, effort.time)?.rate() / 4.0;
+    let rate = measure(&server, Manner::KeepAlive, Sending::Together, &requests, effort.time)?.rate() / 4.0;
     // Long enough for a few changes.
     let time = effort.time.max(4 * CHANGE);
-    let load = Load { port, requests: &requests, manner: Manner::KeepAlive, pace: Pace::Open(rate), clients: CLIENTS, time };
+    let load = Load {
+        port,
+        requests: &requests,
+        manner: Manner::KeepAlive,
+        pace: Pace::Open(rate),
+        sending: Sending::Apart,
+        clients: CLIENTS,
+        time,
+    };
     let columns = ["", "requests/s", "changes", "CPU µs per redirect", "p50 µs", "p99 µs", "p99.9 µs", "failures"];
     let mut report =
         Report::new(format!("{} farms × 10 servers, the whole table changed twice a second, keep-alive", effort.farms), &columns);

@@ -2,7 +2,7 @@
 
 use super::{CLIENTS, Effort, all};
 use crate::configuration::HOST;
-use crate::load::{Load, Manner, Pace};
+use crate::load::{Load, Manner, Pace, Sending};
 use crate::report::Report;
 use crate::server::Server;
 use anyhow::{Context, ensure};
@@ -52,7 +52,9 @@ fn count(effort: &Effort, server: &Server, manner: Manner) -> anyhow::Result<(u6
     }
     let requests = [manner.request(HOST)];
     let time = effort.time.min(Duration::from_secs(1));
-    let made = Load { port: server.port, requests: &requests, manner, pace: Pace::Closed, clients: CLIENTS, time }.run();
+    let made =
+        Load { port: server.port, requests: &requests, manner, pace: Pace::Closed, sending: Sending::Together, clients: CLIENTS, time }
+            .run();
     // What the last requests still cost belongs to them, the closes above all.
     let mut used = server.cpu()?;
     loop {
