@@ -1,0 +1,82 @@
+//! The steps of an answer: reading a head, finding the farm, picking the server.
+
+use common::farm::Farms;
+use common::health::Health;
+use divan::{Bencher, black_box};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use redirector::counters::Counters;
+use redirector::head::parse;
+use redirector::pick::Pick;
+use redirector::routes::Routes;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+fn main() {
+    divan::main();
+}
+
+const SHORT: &[u8] = b"GET /img/a.jpg?x=1 HTTP/1.1\r\nHost: img.test\r\nUser-Agent: load/1\r\nAccept: */*\r\n\r\n";
+
+const BROWSER: &[u8] = b"GET /img/a.jpg?x=1 HTTP/1.1\r\nHost: img.test\r\nConnection: keep-alive\r\n\
+User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
+Accept: image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5\r\nAccept-Language: en-US,en;q=0.5\r\n\
+Accept-Encoding: gzip, deflate\r\nReferer: http://img.test/album/2024/\r\nCookie: session=0123456789abcdef0123456789abcdef\r\n\r\n";
+
+#[divan::bench(args = [SHORT.len(), BROWSER.len()])]
+fn head(bencher: Bencher<'_, '_>, length: usize) {
+    let head = if length == SHORT.len() { SHORT } else { BROWSER };
+    bencher.bench_local(|| matches!(parse(black_box(head)), redirector::head::Parsed::Complete(..)));
+}
+
+#[divan::bench(args = [1, 2, 10, 1000])]
+fn pick_random(bencher: Bencher<'_, '_>, servers: usize) {
+    let pick = Pick::random(&weights(servers));
+    let mut rng = SmallRng::seed_from_u64(1);
+    bencher.bench_local(|| pick.next(&mut rng));
+}
+
+#[divan::bench(args = [2, 10, 1000])]
+fn pick_round_robin(bencher: Bencher<'_, '_>, servers: usize) {
+    let pick = Pick::round_robin(&weights(servers), Arc::default());
+    let mut rng = SmallRng::seed_from_u64(1);
+    bencher.bench_local(|| pick.next(&mut rng));
+}
+
+fn weights(servers: usize) -> Vec<u16> {
+    (0..servers).map(|index| if index % 3 == 0 { 20 } else { 10 }).collect()
+}
+
+/// A look-up and a pick, of all hosts in turn.
+#[divan::bench(args = [1, 100, 10_000], sample_size = 10_000)]
+fn routes(bencher: Bencher<'_, '_>, farms: usize) {
+    let routes = build(&table(farms));
+    let hosts: Vec<String> = (0..farms).map(|index| host(index * 7919 % farms)).collect();
+    let (mut rng, mut at) = (SmallRng::seed_from_u64(1), 0);
+    bencher.bench_local(|| {
+        at = if at + 1 == hosts.len() { 0 } else { at + 1 };
+        routes.farm(black_box(hosts[at].as_bytes())).and_then(|farm| Some(farm.pick(&mut rng)?.1.slot))
+    });
+}
+
+#[divan::bench(args = [1, 100, 10_000], sample_count = 10)]
+fn routes_build(bencher: Bencher<'_, '_>, farms: usize) {
+    let table = table(farms);
+    bencher.bench_local(|| build(&table));
+}
+
+fn build(farms: &Farms) -> Routes {
+    let (counters, mut rng) = (Counters::new(1), SmallRng::seed_from_u64(1));
+    Routes::build(farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng)
+}
+
+fn host(farm: usize) -> String {
+    format!("img{farm}.test")
+}
+
+/// `farms` farms of ten servers.
+fn table(farms: usize) -> Farms {
+    let server = |index: usize| serde_json::json!({"name": format!("s{index}"), "target": format!("http://img{index}.test"), "weight": 10, "enable": "on"});
+    let farm = |index: usize| serde_json::json!({"name": format!("f{index}"), "domains": [host(index)], "servers": (0..10).map(server).collect::<Vec<_>>()});
+    serde_json::from_value((0..farms).map(farm).collect()).expect("a good table")
+}

@@ -1,0 +1,171 @@
+//! The cases, and what they share: the servers of one comparison and one measurement of one of them.
+
+mod cost;
+mod latency;
+mod memory;
+mod start;
+mod swap;
+mod syscalls;
+
+use crate::configuration::{self, HOST};
+use crate::load::{Load, Manner, Outcome, Pace, Sending};
+use crate::report::Report;
+use crate::server::{SERVER_CORE, Server, free_port};
+use anyhow::Context;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Clients at once in a closed load.
+const CLIENTS: usize = 32;
+
+/// What a server may need for the ends of its last connections.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// A case of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Case {
+    /// A new connection for each request, closed by the server
+    Close,
+    /// The same, each request right behind its handshake
+    Sparse,
+    /// One request after the other on each connection
+    Keepalive,
+    /// A new connection for each request, closed by the client
+    Oneshot,
+    /// A table of many farms of 10 servers against 1 of 2
+    Farms,
+    /// Two threads against one
+    Threads,
+    /// p99 of an open load at half of saturation
+    Latency,
+    /// The table is changed under load
+    Swap,
+    /// Memory of an idle connection
+    Memory,
+    /// From exec to the first redirect
+    Start,
+    /// System calls of one request
+    Syscalls,
+}
+
+/// How much to measure, and with what.
+#[derive(Debug)]
+pub struct Effort {
+    /// Rounds of each comparison.
+    pub rounds: usize,
+    /// Length of one measurement.
+    pub time: Duration,
+    /// Where rbalancer and the floor were built.
+    pub programs: PathBuf,
+    /// Farms of a large table.
+    pub farms: usize,
+    /// For configurations and logs.
+    pub folder: PathBuf,
+}
+
+impl Case {
+    /// Measures it.
+    ///
+    /// # Errors
+    /// When a server does not start or does not answer.
+    pub fn run(self, effort: &Effort) -> anyhow::Result<Report> {
+        match self {
+            Self::Close => cost::manner(effort, Manner::ServerCloses, Sending::Together),
+            Self::Sparse => cost::manner(effort, Manner::ServerCloses, Sending::Apart),
+            Self::Keepalive => cost::manner(effort, Manner::KeepAlive, Sending::Together),
+            Self::Oneshot => cost::manner(effort, Manner::ClientCloses, Sending::Together),
+            Self::Farms => cost::farms(effort),
+            Self::Threads => cost::threads(effort),
+            Self::Latency => latency::run(effort),
+            Self::Swap => swap::run(effort),
+            Self::Memory => memory::run(effort),
+            Self::Start => start::run(effort),
+            Self::Syscalls => syscalls::run(effort),
+        }
+    }
+}
+
+/// rbalancer on `cores`, with a table of its own.
+fn rbalancer(effort: &Effort, name: &str, cores: &str, threads: usize, farms: usize, servers: usize) -> anyhow::Result<Server> {
+    let port = free_port()?;
+    let text = configuration::rbalancer(port, threads, farms, servers, "img");
+    let file = configuration::write(&effort.folder, &format!("rbalancer-{port}.conf"), &text)?;
+    start_rbalancer(effort, name, port, &file, cores)
+}
+
+fn start_rbalancer(effort: &Effort, name: &str, port: u16, file: &Path, cores: &str) -> anyhow::Result<Server> {
+    let program = effort.programs.join("rbalancer");
+    let mut server = Server::start(name, port, &[&program.to_string_lossy(), "up", "-c", &file.to_string_lossy()], cores, &effort.folder)?;
+    server.ready(&Manner::KeepAlive.request(HOST))?;
+    Ok(server)
+}
+
+/// The floor, with rbalancer's own answer to this manner of request.
+fn floor(effort: &Effort, manner: Manner, reply: &str) -> anyhow::Result<Server> {
+    let port = free_port()?;
+    let program = effort.programs.join("floor");
+    let closes = if manner == Manner::ServerCloses { "close" } else { "keep" };
+    let command = [&*program.to_string_lossy(), &port.to_string(), closes, reply];
+    let mut server = Server::start("floor", port, &command, SERVER_CORE, &effort.folder)?;
+    server.ready(&manner.request(HOST))?;
+    Ok(server)
+}
+
+fn haproxy(effort: &Effort) -> anyhow::Result<Server> {
+    let port = free_port()?;
+    let file = configuration::write(&effort.folder, "haproxy.cfg", &configuration::haproxy(port))?;
+    let mut server = Server::start("haproxy", port, &["haproxy", "-db", "-f", &file.to_string_lossy()], SERVER_CORE, &effort.folder)?;
+    server.ready(&Manner::KeepAlive.request(HOST))?;
+    Ok(server)
+}
+
+fn nginx(effort: &Effort) -> anyhow::Result<Server> {
+    let port = free_port()?;
+    let file = configuration::write(&effort.folder, "nginx.conf", &configuration::nginx(port, &effort.folder))?;
+    let mut server = Server::start("nginx", port, &["nginx", "-c", &file.to_string_lossy()], SERVER_CORE, &effort.folder)?;
+    server.ready(&Manner::KeepAlive.request(HOST))?;
+    Ok(server)
+}
+
+/// rbalancer, haproxy and nginx.
+fn peers(effort: &Effort) -> anyhow::Result<Vec<Server>> {
+    Ok(vec![rbalancer(effort, "rbalancer", SERVER_CORE, 1, 1, 2)?, haproxy(effort)?, nginx(effort)?])
+}
+
+/// The floor and the peers.
+fn all(effort: &Effort, manner: Manner) -> anyhow::Result<Vec<Server>> {
+    let mut servers = peers(effort)?;
+    let ours = servers.first_mut().context("peers begin with rbalancer")?;
+    let reply = ours.ready(&manner.request(HOST))?;
+    servers.insert(0, floor(effort, manner, &reply)?);
+    Ok(servers)
+}
+
+/// A request to each host of a large table, in an order that no cache can guess (a prime stride).
+fn requests_for_all(farms: usize, manner: Manner) -> Vec<Vec<u8>> {
+    (0..farms).map(|index| manner.request(&configuration::host(index * 7919 % farms))).collect()
+}
+
+/// One measurement.
+struct Measured {
+    outcome: Outcome,
+    /// CPU microseconds of the server per redirect.
+    cpu: f64,
+}
+
+impl Measured {
+    fn rate(&self) -> f64 {
+        self.outcome.redirects as f64 / self.outcome.elapsed.as_secs_f64()
+    }
+}
+
+/// A closed load on `server`.
+fn measure(server: &Server, manner: Manner, sending: Sending, requests: &[Vec<u8>], time: Duration) -> anyhow::Result<Measured> {
+    let load = Load { port: server.port, requests, manner, pace: Pace::Closed, sending, clients: CLIENTS, time };
+    let before = server.cpu()?;
+    let outcome = load.run().with_context(|| server.name.clone())?;
+    // The last connections are closed after the last reply.
+    std::thread::sleep(SETTLE);
+    let used = server.cpu()? - before;
+    Ok(Measured { cpu: used.as_secs_f64() * 1e6 / outcome.redirects as f64, outcome })
+}

@@ -1,0 +1,126 @@
+//! CPU time of the server per redirect, in interleaved rounds.
+
+use super::{Effort, Measured, all, measure, rbalancer, requests_for_all};
+use crate::configuration::HOST;
+use crate::load::{Manner, Sending};
+use crate::report::{Bound, Report, Target};
+use crate::server::{SERVER_CORE, Server};
+use crate::spread::Spread;
+use std::time::Duration;
+
+const COLUMNS: [&str; 7] = ["", "CPU µs per redirect", "over rbalancer", "redirects/s", "p50 µs", "p99 µs", "failures"];
+
+/// A server with the requests made to it, and what was measured.
+struct Subject {
+    server: Server,
+    requests: Vec<Vec<u8>>,
+    rounds: Vec<Measured>,
+}
+
+impl Subject {
+    fn of(server: Server, manner: Manner) -> Self {
+        Self { server, requests: vec![manner.request(HOST)], rounds: Vec::new() }
+    }
+
+    fn cpu(&self) -> Vec<f64> {
+        self.rounds.iter().map(|round| round.cpu).collect()
+    }
+
+    fn row(&self, over: &[f64]) -> Vec<String> {
+        let spread = |of: fn(&Measured) -> f64| Spread::of(self.rounds.iter().map(of)).to_string();
+        let failures: u64 = self.rounds.iter().map(|round| round.outcome.failures).sum();
+        vec![
+            self.server.name.clone(),
+            spread(|round| round.cpu),
+            format!("×{}", Spread::ratio(&self.cpu(), over)),
+            spread(Measured::rate),
+            spread(|round| round.outcome.latencies.quantile(0.5)),
+            spread(|round| round.outcome.latencies.quantile(0.99)),
+            failures.to_string(),
+        ]
+    }
+}
+
+/// Measures all of them in turn, round by round, after one short round that does not count.
+fn compare(effort: &Effort, manner: Manner, sending: Sending, subjects: &mut [Subject]) -> anyhow::Result<()> {
+    for subject in subjects.iter() {
+        measure(&subject.server, manner, sending, &subject.requests, effort.time.min(Duration::from_millis(500)))?;
+    }
+    for _ in 0..effort.rounds {
+        for subject in subjects.iter_mut() {
+            subject.rounds.push(measure(&subject.server, manner, sending, &subject.requests, effort.time)?);
+        }
+    }
+    Ok(())
+}
+
+/// The floor, rbalancer and the peers in one manner.
+pub(super) fn manner(effort: &Effort, manner: Manner, sending: Sending) -> anyhow::Result<Report> {
+    let mut subjects: Vec<Subject> = all(effort, manner)?.into_iter().map(|server| Subject::of(server, manner)).collect();
+    compare(effort, manner, sending, &mut subjects)?;
+    let cpu: Vec<Vec<f64>> = subjects.iter().map(Subject::cpu).collect();
+    let [floor, ours, haproxy, nginx] = cpu.as_slice() else { anyhow::bail!("four servers are compared") };
+    let apart = if sending == Sending::Apart { ", each request right behind its handshake" } else { "" };
+    let mut report = Report::new(format!("CPU per redirect, {}{apart}", manner.name()), &COLUMNS);
+    report.rows = subjects.iter().map(|subject| subject.row(ours)).collect();
+    if sending == Sending::Apart {
+        report.notes.push("The server sleeps between requests: most of each figure is what it costs to wake it.".into());
+        return Ok(report);
+    }
+    let (most, least_haproxy, least_nginx) = match manner {
+        Manner::ServerCloses => (0.95, 2.0, Some(1.8)),
+        Manner::KeepAlive => (1.2, 1.2, Some(1.3)),
+        Manner::ClientCloses => (1.1, 1.05, None),
+    };
+    let mut target = |what: &str, measured, bound| report.targets.push(Target::new(what, measured, bound));
+    target("rbalancer over floor", Spread::ratio(ours, floor), Bound::AtMost(most));
+    target("haproxy over rbalancer", Spread::ratio(haproxy, ours), Bound::AtLeast(least_haproxy));
+    if let Some(least) = least_nginx {
+        target("nginx over rbalancer", Spread::ratio(nginx, ours), Bound::AtLeast(least));
+    }
+    Ok(report)
+}
+
+/// A large table against a small one.
+pub(super) fn farms(effort: &Effort) -> anyhow::Result<Report> {
+    let manner = Manner::KeepAlive;
+    let small = rbalancer(effort, "1 farm × 2 servers", SERVER_CORE, 1, 1, 2)?;
+    let large = rbalancer(effort, &format!("{} farms × 10 servers", effort.farms), SERVER_CORE, 1, effort.farms, 10)?;
+    let mut spread_out = Subject::of(large, manner);
+    spread_out.requests = requests_for_all(effort.farms, manner);
+    let mut subjects = [Subject::of(small, manner), spread_out];
+    compare(effort, manner, Sending::Together, &mut subjects)?;
+    let [small, large] = &subjects;
+    let mut report = Report::new("CPU per redirect, large table against small, keep-alive, requests for all hosts in turn", &COLUMNS);
+    report.columns[2] = "over 1 farm".into();
+    report.rows = subjects.iter().map(|subject| subject.row(&small.cpu())).collect();
+    report.targets.push(Target::new(
+        format!("{} farms over one", effort.farms),
+        Spread::ratio(&large.cpu(), &small.cpu()),
+        Bound::AtMost(1.1),
+    ));
+    for subject in &subjects {
+        let before = subject.server.cpu()?;
+        std::thread::sleep(effort.time);
+        let share = (subject.server.cpu()? - before).as_secs_f64() / effort.time.as_secs_f64() * 100.0;
+        report.notes.push(format!("{} without any request: {share:.1} % of a core, part of the figure above.", subject.server.name));
+    }
+    Ok(report)
+}
+
+/// Two threads against one.
+pub(super) fn threads(effort: &Effort) -> anyhow::Result<Report> {
+    let mut report = Report::new("CPU per redirect, two threads against one, both on both cores", &COLUMNS);
+    report.columns[2] = "over 1 thread".into();
+    for manner in [Manner::ServerCloses, Manner::KeepAlive] {
+        let start = |name: &str, threads| rbalancer(effort, &format!("{name}, {}", manner.name()), "0,1", threads, 1, 2);
+        let mut subjects = [Subject::of(start("1 thread", 1)?, manner), Subject::of(start("2 threads", 2)?, manner)];
+        compare(effort, manner, Sending::Together, &mut subjects)?;
+        let [one, two] = &subjects;
+        report.rows.extend(subjects.iter().map(|subject| subject.row(&one.cpu())));
+        let what = format!("two threads over one, {}", manner.name());
+        report.targets.push(Target::new(what, Spread::ratio(&two.cpu(), &one.cpu()), Bound::AtMost(1.1)));
+    }
+    report.notes.push("The load shares the second core with the servers: only CPU per redirect says anything here.".into());
+    Ok(report)
+}

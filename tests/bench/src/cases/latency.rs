@@ -1,0 +1,52 @@
+//! Latency of an open load at half of what the slowest of the servers can do, from the time each request was due.
+
+use super::{Effort, measure, peers};
+use crate::configuration::HOST;
+use crate::load::{Load, Manner, Pace, Sending};
+use crate::report::{Bound, Report, Target};
+use crate::spread::Spread;
+
+/// Clients an open load may have at once; those that are due and find none free wait, and their time runs.
+pub(super) const CLIENTS: usize = 256;
+
+/// Of three servers, in two manners, all at the same rate.
+pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
+    let servers = peers(effort)?;
+    let columns = ["", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "failures"];
+    let mut report = Report::new("Latency of an open load at half of the slowest server's saturation", &columns);
+    for manner in [Manner::ServerCloses, Manner::KeepAlive] {
+        let requests = [manner.request(HOST)];
+        let mut slowest = f64::INFINITY;
+        for server in &servers {
+            slowest = slowest.min(measure(server, manner, Sending::Together, &requests, effort.time)?.rate());
+        }
+        let rate = slowest / 2.0;
+        let mut outcomes: Vec<Vec<_>> = servers.iter().map(|_| Vec::new()).collect();
+        for _ in 0..effort.rounds {
+            for (server, outcomes) in servers.iter().zip(&mut outcomes) {
+                let load = Load {
+                    port: server.port,
+                    requests: &requests,
+                    manner,
+                    pace: Pace::Open(rate),
+                    sending: Sending::Apart,
+                    clients: CLIENTS,
+                    time: effort.time,
+                };
+                outcomes.push(load.run()?);
+            }
+        }
+        let p99 = |of: usize| outcomes[of].iter().map(|outcome| outcome.latencies.quantile(0.99)).collect::<Vec<_>>();
+        for (server, outcomes) in servers.iter().zip(&outcomes) {
+            let quantile = |share| Spread::of(outcomes.iter().map(|outcome| outcome.latencies.quantile(share))).to_string();
+            let failures: u64 = outcomes.iter().map(|outcome| outcome.failures).sum();
+            let name = format!("{}, {}", server.name, manner.name());
+            report.rows.push(vec![name, format!("{rate:.0}"), quantile(0.5), quantile(0.99), quantile(0.999), failures.to_string()]);
+        }
+        let better: Vec<f64> = p99(1).iter().zip(p99(2)).map(|(haproxy, nginx)| haproxy.min(nginx)).collect();
+        let what = format!("p99 over the better peer's, {}", manner.name());
+        report.targets.push(Target::new(what, Spread::ratio(&p99(0), &better), Bound::AtMost(1.1)));
+    }
+    report.notes.push("Times run from when a request was due, whether or not a client was free to make it.".into());
+    Ok(report)
+}

@@ -1,0 +1,101 @@
+//! A large table is read anew under load, twice a second.
+
+use super::latency::CLIENTS;
+use super::{Effort, measure, requests_for_all, start_rbalancer};
+use crate::configuration;
+use crate::load::{Load, Manner, Pace, Sending};
+use crate::report::Report;
+use crate::server::{SERVER_CORE, Server, free_port};
+use crate::spread::Spread;
+use rustix::process::Signal;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// From one change to the next.
+const CHANGE: Duration = Duration::from_millis(500);
+
+/// p99 and failures with and without changes.
+pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
+    let port = free_port()?;
+    let edition = |mark| configuration::write(&effort.folder, mark, &configuration::rbalancer(port, 1, effort.farms, 10, mark));
+    let editions = [edition("img")?, edition("pic")?];
+    let file = effort.folder.join("swap.conf");
+    point(&file, &editions[0])?;
+    let server = start_rbalancer(effort, "rbalancer", port, &file, SERVER_CORE)?;
+    let requests = requests_for_all(effort.farms, Manner::KeepAlive);
+    let rate = measure(&server, Manner::KeepAlive, Sending::Together, &requests, effort.time)?.rate() / 4.0;
+    // Long enough for a few changes.
+    let time = effort.time.max(4 * CHANGE);
+    let load = Load {
+        port,
+        requests: &requests,
+        manner: Manner::KeepAlive,
+        pace: Pace::Open(rate),
+        sending: Sending::Apart,
+        clients: CLIENTS,
+        time,
+    };
+    let columns = ["", "requests/s", "changes", "CPU µs per redirect", "p50 µs", "p99 µs", "p99.9 µs", "failures"];
+    let mut report =
+        Report::new(format!("{} farms × 10 servers, the whole table changed twice a second, keep-alive", effort.farms), &columns);
+    let mut rows = [("no change", Vec::new()), ("changed twice a second", Vec::new())];
+    for _ in 0..effort.rounds {
+        for (changing, (_, found)) in rows.iter_mut().enumerate() {
+            let (seen, cpu) = (changes(&server), server.cpu()?);
+            let outcome = if changing == 1 { changed(&server, &file, &editions, &load)? } else { load.run()? };
+            let cpu = (server.cpu()? - cpu).as_secs_f64() * 1e6 / outcome.redirects as f64;
+            found.push((outcome, changes(&server) - seen, cpu));
+        }
+    }
+    for (name, found) in &rows {
+        let quantile = |share| Spread::of(found.iter().map(|(outcome, ..)| outcome.latencies.quantile(share))).to_string();
+        report.rows.push(vec![
+            (*name).to_owned(),
+            format!("{rate:.0}"),
+            found.iter().map(|(_, changes, _)| changes).sum::<usize>().to_string(),
+            Spread::of(found.iter().map(|(.., cpu)| *cpu)).to_string(),
+            quantile(0.5),
+            quantile(0.99),
+            quantile(0.999),
+            found.iter().map(|(outcome, ..)| outcome.failures).sum::<u64>().to_string(),
+        ]);
+    }
+    report.notes.push("At a quarter of saturation; reading the file happens on the one core that also serves.".into());
+    Ok(report)
+}
+
+/// The load, while another thread changes the file and tells the server.
+fn changed(server: &Server, file: &Path, editions: &[PathBuf; 2], load: &Load<'_>) -> anyhow::Result<crate::load::Outcome> {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            for edition in editions.iter().rev().cycle() {
+                std::thread::sleep(CHANGE);
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                point(file, edition)?;
+                server.signal(Signal::HUP)?;
+            }
+            anyhow::Ok(())
+        });
+        let outcome = load.run();
+        over.store(true, Ordering::Relaxed);
+        changing.join().map_err(|_| anyhow::anyhow!("the thread that changes the table panicked"))??;
+        outcome
+    })
+}
+
+/// Makes `file` name `edition`, in one step.
+fn point(file: &Path, edition: &Path) -> anyhow::Result<()> {
+    let beside = file.with_extension("next");
+    let _ = std::fs::remove_file(&beside);
+    std::os::unix::fs::symlink(edition, &beside)?;
+    Ok(std::fs::rename(&beside, file)?)
+}
+
+/// How many tables the server has taken so far, by its own words.
+fn changes(server: &Server) -> usize {
+    server.words().matches("new table").count()
+}

@@ -1,0 +1,10 @@
+//! What a redirect costs: real servers on one core, a load on another, everything compared side by side in one run.
+
+pub mod cases;
+pub mod configuration;
+pub mod floor;
+pub mod load;
+pub mod report;
+pub mod server;
+pub mod socket;
+pub mod spread;
