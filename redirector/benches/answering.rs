@@ -55,7 +55,7 @@ fn routes(bencher: Bencher<'_, '_>, farms: usize) {
     let (mut rng, mut at) = (SmallRng::seed_from_u64(1), 0);
     bencher.bench_local(|| {
         at = if at + 1 == hosts.len() { 0 } else { at + 1 };
-        routes.farm(black_box(hosts[at].as_bytes())).and_then(|farm| Some(farm.pick(&mut rng)?.1.slot))
+        routes.farm(black_box(hosts[at].as_bytes())).and_then(|farm| Some(farm.pick(false, &mut rng).ok()?.1.slot))
     });
 }
 
