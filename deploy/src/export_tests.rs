@@ -29,6 +29,15 @@ fn every_key_comes_back() {
 }
 
 #[test]
+fn servers_of_one_farm_may_expect_different_statuses_by_default() {
+    // In img no key says what to expect: b has chosen a path, a has not. In vid both are told.
+    round_trips(&read(
+        "[farms]\nlist = img, vid\n[img]\ndomain = img.org\nlist = a, b\n[vid]\ndomain = vid.org\nlist = a, b\n\
+         check_uri = /ok\ncheck_expect = 200,204\n[a]\ndomain = a.org\n[b]\ndomain = b.org\ncheck_uri = /\n",
+    ));
+}
+
+#[test]
 fn what_is_set_by_hand_is_folded_in_where_a_file_can_say_it() {
     let farms = read(FULL);
     let hand = |id: &str, value: Override| (id.parse().expect("an identity"), value);

@@ -1,13 +1,16 @@
 //! Where the keys of health checks are written: with the server, or with its farm where servers of one name, which
 //! are one section, are probed differently in different farms.
 
-use common::check::{Check, Method};
+use common::check::{Check, Method, StatusSet};
 use common::farm::{Farms, Name, Server};
 use common::settings::duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 type Keys = BTreeMap<&'static str, String>;
+
+const URI: &str = "check_uri";
+const EXPECT: &str = "check_expect";
 
 /// The keys by section.
 pub(super) struct Checks {
@@ -27,16 +30,39 @@ impl Checks {
         for (server, all) in &sharers {
             checks.servers.insert(server.clone(), checks_of_section(all, &mut checks.farms));
         }
+        let unsaid = checks.drop_what_farms_leave_unsaid(&sharers);
         // What a farm says holds for all of its servers: those that differ must say so even where it is a default.
-        for (server, all) in sharers {
+        for (server, all) in &sharers {
+            let probed_in = all.iter().filter(|(_, keys)| is_probed(keys));
             let above: BTreeSet<&str> =
-                all.iter().filter_map(|(farm, _)| checks.farms.get(farm)).flat_map(|keys| keys.keys().copied()).collect();
-            let own = checks.servers.entry(server).or_default();
+                probed_in.filter_map(|(farm, _)| checks.farms.get(farm)).flat_map(|keys| keys.keys().copied()).collect();
+            let own = checks.servers.entry(server.clone()).or_default();
+            let chose = |(farm, keys): &(Name, Keys)| unsaid.contains(farm) && keys.get(EXPECT).is_some_and(|set| *set == after_choice());
+            let chosen = !own.contains_key(EXPECT) && all.iter().any(chose);
+            let says = |key, value: &str| above.contains(key) || !is_default(key, value) || (chosen && key == URI);
             // The statuses expected by default depend on whether a path was chosen.
-            let path = above.contains("check_uri") || own.get("check_uri").is_some_and(|path| !is_default("check_uri", path));
-            own.retain(|key, value| above.contains(key) || !is_default(key, value) || (path && *key == "check_expect"));
+            let path = above.contains(URI) || own.get(URI).is_some_and(|path| says(URI, path));
+            own.retain(|key, value| says(key, value) || (path && *key == EXPECT));
         }
         checks
+    }
+
+    /// Takes out of the farms the path that is the default, since a path that is said is a chosen one, and the
+    /// statuses of those farms whose servers differ though no server says any: they are defaults, one for servers
+    /// with a path of their own and one for the others. Returns those farms.
+    fn drop_what_farms_leave_unsaid(&mut self, sharers: &BTreeMap<Name, Vec<(Name, Keys)>>) -> BTreeSet<Name> {
+        let mut unsaid = BTreeSet::new();
+        for (_, all) in sharers.iter().filter(|(server, _)| !self.servers[*server].contains_key(EXPECT)) {
+            for (farm, keys) in all.iter().filter(|(_, keys)| is_probed(keys)) {
+                if self.farms.get(farm).and_then(|said| said.get(EXPECT)) != keys.get(EXPECT) {
+                    unsaid.insert(farm.clone());
+                }
+            }
+        }
+        for (farm, keys) in &mut self.farms {
+            keys.retain(|key, value| !(*key == URI && is_default(URI, value)) && !(*key == EXPECT && unsaid.contains(farm)));
+        }
+        unsaid
     }
 
     pub(super) fn of_farm(&self, farm: &Name) -> impl Iterator<Item = (&'static str, &str)> {
@@ -54,7 +80,7 @@ fn checks_of_section(sharers: &[(Name, Keys)], farms: &mut BTreeMap<Name, Keys>)
     let mut own = Keys::new();
     for key in all {
         // Where a section is not probed at all, it does not matter how.
-        let asked: Vec<&(Name, Keys)> = sharers.iter().filter(|(_, keys)| key == "check" || keys.len() > 1).collect();
+        let asked: Vec<&(Name, Keys)> = sharers.iter().filter(|(_, keys)| key == "check" || is_probed(keys)).collect();
         if let Some(value) = alike(key, &asked) {
             own.insert(key, value);
             continue;
@@ -80,6 +106,16 @@ fn alike(key: &str, sharers: &[&(Name, Keys)]) -> Option<String> {
         *value == longest || (key == "fastinter" && keys.get("inter").is_some_and(|inter| ms(value) == ms(inter).min(ms(longest))))
     };
     values.iter().zip(sharers).all(fits).then(|| longest.clone())
+}
+
+/// Whether a server with these keys is probed at all.
+fn is_probed(keys: &Keys) -> bool {
+    keys.len() > 1
+}
+
+/// The statuses expected where a path was chosen and no statuses.
+fn after_choice() -> String {
+    StatusSet::below_400().to_string()
 }
 
 fn ms(time: &str) -> u128 {
