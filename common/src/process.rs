@@ -6,6 +6,7 @@ use crate::store::RedisAddress;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -197,6 +198,23 @@ pub fn on_signals() -> std::io::Result<(Shutdown, Reload)> {
         std::future::pending::<()>().await;
     });
     Ok((shutdown, Reload(reload)))
+}
+
+/// How much background work gives way to threads that serve clients: a quarter is left to it of a core that they
+/// would fill (sched(7), setpriority(2)).
+const GIVES_WAY: i32 = 5;
+
+/// A runtime whose `threads`, and those for blocking work, give way to the thread that makes it and to those that one
+/// starts.
+///
+/// # Errors
+/// When the kernel refuses a thread.
+pub fn background(threads: usize) -> std::io::Result<Runtime> {
+    // Where it may not give way, it works all the same.
+    let give_way = || {
+        let _ = rustix::process::setpriority_process(None, GIVES_WAY);
+    };
+    Builder::new_multi_thread().worker_threads(threads).enable_all().on_thread_start(give_way).build()
 }
 
 /// The host's name, for people.

@@ -3,7 +3,7 @@
 use clap::Parser;
 use common::farm::Intent;
 use common::listen::ListenAddress;
-use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
+use common::process::{CommonArgs, Failure, background, finish, on_signals, start_logging};
 use common::settings::{Global, Problems};
 use common::store::RedisSettings;
 use deploy::arguments::{Arguments, Command, Hand, Publishing};
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     arguments.common.refuse_password()?;
     // Clients have threads of their own.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(anyhow::Error::from)?;
+    let runtime = background(2).map_err(anyhow::Error::from)?;
     runtime.block_on(call(&arguments.common, arguments.command))
 }
 
@@ -94,7 +94,7 @@ async fn run_demo(listen: Option<ListenAddress>) -> Result<(), Failure> {
     let doors = up::bind(&conf)?;
     let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
     print(&demo::things_to_try(doors.clients.address, &origins))?;
-    Ok(up::run(conf, doors, || demo::conf(&origins, listen), reload, shutdown).await?)
+    Ok(up::run(conf, doors, move || demo::conf(&origins, listen), reload, shutdown).await?)
 }
 
 async fn set(common: &CommonArgs, hand: &Hand, setting: Setting) -> Result<(), Failure> {

@@ -47,8 +47,8 @@ pub fn bind(conf: &Conf) -> Result<Doors, Failure> {
 pub async fn run(
     conf: Conf,
     doors: Doors,
-    reread: impl Fn() -> Result<Conf, Problems>,
-    mut reload: Reload,
+    reread: impl Fn() -> Result<Conf, Problems> + Clone + Send + Sync + 'static,
+    reload: Reload,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let state_file = conf.redirector.state_file.clone();
@@ -77,26 +77,22 @@ pub async fn run(
     let doors = redirector::Doors { clients: doors.clients, secure: doors.secure, admin: None };
     let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, reload.clone(), shutdown.clone());
 
-    let chores = async {
-        let mut saving = tokio::time::interval(SAVE);
-        loop {
-            tokio::select! {
-                _ = saving.tick() => save(state_file.as_deref(), &memory),
-                () = reload.asked() => again(&store, &reread).await,
-            }
-        }
-    };
-    let (mut serving, mut chores) = (std::pin::pin!(serving), std::pin::pin!(chores));
+    let chores = chores(store, memory.clone(), state_file.clone(), reread, reload);
+    roles.spawn(async {
+        chores.await;
+        Ok(())
+    });
+    let mut serving = std::pin::pin!(serving);
     let outcome = loop {
         tokio::select! {
             outcome = &mut serving => break outcome,
-            () = &mut chores => break Ok(()),
             // healthd ends as soon as the drain begins; clients are served to its end.
             Some(ended) = roles.join_next() => if let Err(error) = ended.map_err(anyhow::Error::from).flatten() {
-                break Err(error.context("healthd"));
+                break Err(error.context("background work ended"));
             }
         }
     };
+    roles.shutdown().await;
     save(state_file.as_deref(), &memory);
     outcome
 }
@@ -157,9 +153,29 @@ async fn publish(operator: &Operator, reader: &Reader, conf: &Conf, why: &str) -
     }
 }
 
-/// Reads the file again: a good one is put in force, a bad one changes nothing and is logged.
-async fn again(store: &Store, reread: &impl Fn() -> Result<Conf, Problems>) {
-    match reread() {
+/// Keeps the state on disk, and reads the file again when that is asked for.
+async fn chores(
+    store: Store,
+    memory: Memory,
+    state_file: Option<PathBuf>,
+    reread: impl Fn() -> Result<Conf, Problems> + Clone + Send + Sync + 'static,
+    mut reload: Reload,
+) {
+    let mut saving = tokio::time::interval(SAVE);
+    loop {
+        tokio::select! {
+            _ = saving.tick() => save(state_file.as_deref(), &memory),
+            () = reload.asked() => match tokio::task::spawn_blocking(reread.clone()).await {
+                Ok(read) => again(&store, read).await,
+                Err(panic) => tracing::error!("reload: keeping everything as it is: {panic}"),
+            }
+        }
+    }
+}
+
+/// Puts a file that was read again in force; a bad one changes nothing and is logged.
+async fn again(store: &Store, read: Result<Conf, Problems>) {
+    match read {
         Ok(conf) => {
             if let Err(error) = publish(&store.operator(), &store.reader(), &conf, "reload").await {
                 tracing::error!("reload: {error:#}");

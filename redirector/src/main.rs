@@ -3,7 +3,7 @@
 use clap::Parser;
 use common::admin::{Admin, REDIRECTOR_PORT};
 use common::listen::{ListenAddress, Passed};
-use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
+use common::process::{CommonArgs, Failure, background, finish, on_signals, start_logging};
 use common::socket::Sharing;
 use common::store::{Redis, Store};
 use redirector::tls::TlsSettings;
@@ -43,7 +43,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let secure = TlsSettings::bind(settings.tls.as_ref().zip(tls), &mut passed, settings.threads, Sharing::Shared)?;
     let admin = admin.map(Admin::bind).transpose()?.flatten();
     // Clients have threads of their own: one is enough for everything in the background.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(anyhow::Error::from)?;
+    let runtime = background(1).map_err(anyhow::Error::from)?;
     runtime.block_on(async {
         let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::dedicated(&redis));

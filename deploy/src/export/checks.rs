@@ -60,7 +60,11 @@ impl Checks {
             }
         }
         for (farm, keys) in &mut self.farms {
-            keys.retain(|key, value| !(*key == URI && is_default(URI, value)) && !(*key == EXPECT && unsaid.contains(farm)));
+            keys.retain(|key, value| match *key {
+                URI => !is_default(URI, value),
+                EXPECT => !unsaid.contains(farm),
+                _ => true,
+            });
         }
         unsaid
     }
