@@ -43,6 +43,7 @@ pub const PROCESS_KEYS: &[&str] = &[
     "client_timeout",
     "keepalive_timeout",
     "maxconn",
+    "maxconn_per_address",
     "grace",
 ];
 

@@ -70,6 +70,11 @@ pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::net::recv(socket, buffer, RecvFlags::empty())?.0)
 }
 
+/// Looks at what is there without taking it; 0 is the peer's end.
+pub fn peek(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(socket, buffer, RecvFlags::PEEK)?.0)
+}
+
 /// Writes what fits. With `more`, the kernel holds a partial segment back until the next write or the close, so
 /// that data and FIN leave together: only for a last answer that a close follows at once.
 pub fn send(socket: &impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {

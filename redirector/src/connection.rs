@@ -18,6 +18,9 @@ const TURN: usize = 16;
 /// Bytes of answers made before they are sent: whoever asks for much at once waits for what it has asked for.
 const OUTPUT: usize = 64 * 1024;
 
+/// Bytes a client has to take of an answer before the time it may take begins anew: one a moment would be none.
+const ENOUGH: usize = 4096;
+
 /// Bytes read and thrown away after a refusal, so that its text is not lost to a reset.
 const LINGER: usize = 256 * 1024;
 
@@ -67,6 +70,8 @@ pub struct Connection {
     waiting_requests: bool,
     /// Whether a request was answered since anybody asked.
     answered: bool,
+    /// Bytes taken by the kernel after it had no room, since that was last enough.
+    taken: usize,
     /// Bytes of answers the kernel had no room for, from `unsent_from` on.
     unsent: Vec<u8>,
     unsent_from: usize,
@@ -82,6 +87,7 @@ impl Default for Connection {
             unparsed: Vec::new(),
             waiting_requests: false,
             answered: false,
+            taken: 0,
             unsent: Vec::new(),
             unsent_from: 0,
             after: After::Open,
@@ -92,6 +98,11 @@ impl Default for Connection {
 }
 
 impl Connection {
+    /// A new connection of somebody who is known, if that is needed.
+    pub fn of(guest: Option<Box<Guest>>) -> Self {
+        Self { guest, ..Self::default() }
+    }
+
     /// Does all that can be done now.
     pub fn advance(&mut self, wire: &impl Wire, desk: &mut Desk) -> Progress {
         for _ in 0..TURN {
@@ -124,9 +135,14 @@ impl Connection {
         Progress::Again
     }
 
-    /// Whether a request was answered since the last call: the next head has its whole time.
-    pub fn has_answered(&mut self) -> bool {
-        std::mem::take(&mut self.answered)
+    /// Whether a request was answered since the last call, or enough of its answer taken: whatever the connection
+    /// waits for has its whole time.
+    pub fn has_moved(&mut self) -> bool {
+        let taken = self.taken >= ENOUGH;
+        if taken {
+            self.taken = 0;
+        }
+        std::mem::take(&mut self.answered) || taken
     }
 
     /// Takes the page asked for and goes on; `bytes` is the whole answer.
@@ -144,7 +160,10 @@ impl Connection {
     fn flush(&mut self, wire: &impl Wire) -> Option<Progress> {
         while self.unsent_from < self.unsent.len() {
             match wire.send(&self.unsent[self.unsent_from..], false) {
-                Ok(count) => self.unsent_from += count,
+                Ok(count) => {
+                    self.unsent_from += count;
+                    self.taken += count;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Progress::Write),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Some(Progress::Done),

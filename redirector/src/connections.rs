@@ -134,11 +134,11 @@ impl<T> Connections<T> {
         self.clocks[place.index()].phase
     }
 
-    /// The connection at `place` waits for something. A head goes on counting from its first byte, unless it is a
-    /// `new` one.
+    /// The connection at `place` waits for something. The time of a head or an answer goes on from its first byte,
+    /// unless it is a `new` one.
     pub fn enter(&mut self, place: Place, phase: Phase, new: bool) {
         let clock = &mut self.clocks[place.index()];
-        if new || clock.phase != Some(phase) || !matches!(phase, Phase::Head | Phase::Linger) {
+        if new || clock.phase != Some(phase) || !matches!(phase, Phase::Head | Phase::Write | Phase::Linger) {
             *clock = Clock { phase: Some(phase), since: self.tick };
         }
     }

@@ -137,6 +137,16 @@ pub struct Request<'a> {
 }
 
 impl Guest {
+    /// The client, as far as it is known.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// Whether nothing is to come that tells of it.
+    pub fn is_introduced(&self) -> bool {
+        self.introduced
+    }
+
     /// Whether the peer may still introduce its client, and what its first bytes say of that.
     pub fn introduce(&mut self, bytes: &[u8]) -> Proxied {
         if self.introduced {

@@ -7,7 +7,7 @@ use crate::answer::{Outcome, answer, refuse};
 use crate::connections::Phase;
 use crate::counters::Slot;
 use crate::desk::Desk;
-use crate::guests::{self, Asker, Guests};
+use crate::guests::{self, Asker, Guest, Guests};
 use crate::head::{Head, Method};
 use crate::serving::Registered;
 use crate::tls::session::Session;
@@ -50,10 +50,11 @@ const RESETS: usize = 20;
 const OWN_RESETS: usize = 100;
 
 /// Serves the connection to its end; a drain, and a farm that wants no connection kept, say GOAWAY.
-pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Session) {
+pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Session, guest: Option<Box<Guest>>) {
     let (sees_stats, peer) = {
         let wire = Socket { stream: &stream, ended: false, pages: registered.thread.settings.pages.as_ref() };
-        (wire.may_see_stats(None), wire.peer())
+        let client = guest.map(|guest| guest.client()).or_else(|| wire.peer());
+        (wire.may_see_stats(client), client)
     };
     let mut shutdown = registered.thread.shutdown.clone();
     let connection = Rc::new(Connection { registered, sees_stats, peer, pages: Cell::new(0), enough: Notify::new() });
@@ -153,7 +154,8 @@ impl Connection {
     }
 }
 
-/// Logs a request, where requests are logged. Proxies speak HTTP/1 to us: here the peer is the client.
+/// Logs a request, where requests are logged. Of the client only what came before the handshake is known: proxies
+/// that add fields speak HTTP/1 to us.
 fn log(guests: Option<&mut Guests>, peer: Option<IpAddr>, request: &Request<Incoming>, chosen: Option<Slot>, answer: &[u8]) {
     let Some(guests) = guests.filter(|guests| guests.logs()) else { return };
     let field = |name| request.headers().get(name).map_or(b"".as_slice(), |value| value.as_bytes());

@@ -17,6 +17,7 @@ pub mod last_good;
 pub mod metrics;
 pub mod override_file;
 pub mod pages;
+pub mod per_address;
 pub mod pick;
 pub mod plain;
 pub mod proxied;
@@ -49,6 +50,7 @@ use flush::Flusher;
 use guests::Guests;
 use journal::Journal;
 use override_file::ByFile;
+use per_address::PerAddress;
 use plain::Plain;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -143,10 +145,11 @@ pub async fn run(
         None => None,
     };
     background.spawn(journal::follow_usr1(journal.as_ref().map(Journal::state)));
+    let per_address = settings.maxconn_per_address.map(|most| PerAddress::new(most, settings.trusted_proxies.clone()));
     if let Some(listener) = admin {
         let listener = tokio::net::TcpListener::from_std(listener).context("admin listener")?;
         let log = journal.as_ref().map(Journal::state);
-        let router = metrics::router(in_use.clone(), counters.clone(), tls.clone(), log, shutdown.clone());
+        let router = metrics::router(in_use.clone(), counters.clone(), tls.clone(), log, per_address.clone(), shutdown.clone());
         background.spawn(common::web::serve(listener, router));
     }
     let said = Announcement {
@@ -182,6 +185,7 @@ pub async fn run(
     let told = |room: Room, passed: bool| worker::Settings {
         deadlines: Deadlines { idle: settings.keepalive_timeout, head: settings.client_timeout },
         room,
+        per_address: per_address.clone(),
         grace: settings.grace,
         passed,
         pages: pages.clone(),

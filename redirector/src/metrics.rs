@@ -2,6 +2,7 @@
 
 use crate::counters::Counters;
 use crate::journal::State;
+use crate::per_address::PerAddress;
 use crate::refresh::{InUse, InUseCell};
 use crate::tls::Tls;
 use crate::tls::certificates::Expiry;
@@ -12,10 +13,21 @@ use std::fmt::Write;
 use std::sync::{Arc, PoisonError};
 
 /// `/healthz`, `/readyz` and `/metrics`.
-pub fn router(in_use: InUseCell, counters: Arc<Counters>, tls: Option<Tls>, log: Option<Arc<State>>, shutdown: Shutdown) -> Router {
+pub fn router(
+    in_use: InUseCell,
+    counters: Arc<Counters>,
+    tls: Option<Tls>,
+    log: Option<Arc<State>>,
+    per_address: Option<Arc<PerAddress>>,
+    shutdown: Shutdown,
+) -> Router {
     Arc::new(move |ask| {
         let state = in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let more = || expiries(tls.as_ref()) + &log.as_deref().map(dropped).unwrap_or_default();
+        let more = || {
+            expiries(tls.as_ref())
+                + &log.as_deref().map(dropped).unwrap_or_default()
+                + &per_address.as_deref().map(refused).unwrap_or_default()
+        };
         let answer = answer(&ask, &state, shutdown.phase(), &counters, more);
         Box::pin(std::future::ready(answer))
     })
@@ -36,6 +48,13 @@ fn answer(ask: &Ask, state: &InUse, phase: Phase, counters: &Counters, more: imp
 fn dropped(log: &State) -> String {
     let name = "rbalancer_access_log_dropped_lines";
     format!("# TYPE {name} counter\n# HELP {name} Lines that the file or the queue to it could not take.\n{name}_total {}\n", log.dropped())
+}
+
+/// What `maxconn_per_address` refused.
+fn refused(per_address: &PerAddress) -> String {
+    let name = "rbalancer_redirector_refused_connections";
+    let help = "Connections closed because their address held as many as it may.";
+    format!("# TYPE {name} counter\n# HELP {name} {help}\n{name}_total {}\n", per_address.refused())
 }
 
 /// The certificates in use as metrics; nothing without TLS.

@@ -8,6 +8,7 @@ use crate::connection::{Connection, PageAsk, Progress};
 use crate::connections::{Connections, Phase, Place, TICK};
 use crate::desk::Desk;
 use crate::pages;
+use crate::per_address::Held;
 use crate::wire::Socket;
 use crate::worker::{ACCEPT_REST, BATCH, FULL_REST, LAST_CALLS, Settings};
 use common::process::{Phase as ProcessPhase, Shutdown};
@@ -62,6 +63,8 @@ struct Seat {
     ended: bool,
     /// Whether room to write is watched too.
     writes: bool,
+    /// Its share of what its address may hold.
+    _held: Option<Held>,
 }
 
 /// A page that was made, for whoever asked.
@@ -244,8 +247,12 @@ impl Plain {
         if progress == Progress::Done {
             return;
         }
+        let held = self.settings.per_address.as_ref().map(|all| socket::peer(&stream).ok().and_then(|peer| all.take(peer)));
+        if let (Some(None), Progress::Idle | Progress::Head) = (&held, &progress) {
+            return;
+        }
         let descriptor = stream.as_raw_fd();
-        let place = self.seats.insert(Seat { stream, connection, ended: false, writes: false });
+        let place = self.seats.insert(Seat { stream, connection, ended: false, writes: false, _held: held.flatten() });
         match self.poll.registry().register(&mut SourceFd(&descriptor), Token(place.index()), Interest::READABLE) {
             Ok(()) => self.settle(place, progress),
             Err(_) => drop(self.seats.remove(place)),
@@ -276,7 +283,7 @@ impl Plain {
     /// Notes what the connection at `place` waits for.
     #[inline]
     fn settle(&mut self, place: Place, progress: Progress) {
-        let new = self.seats.get_mut(place).is_some_and(|seat| seat.connection.has_answered());
+        let new = self.seats.get_mut(place).is_some_and(|seat| seat.connection.has_moved());
         let phase = match progress {
             Progress::Done => return drop(self.seats.remove(place)),
             Progress::Idle => Phase::Idle,

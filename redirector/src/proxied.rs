@@ -16,6 +16,9 @@ const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The most that may follow the fixed 16 bytes of version 2: addresses and what else the proxy tells.
 const V2_MAX: usize = 2048;
 
+/// Room for any header.
+pub const LONGEST: usize = 16 + V2_MAX;
+
 /// What the first bytes of a connection from a trusted proxy amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proxied {

@@ -135,8 +135,12 @@ impl Thread {
 
     /// Begins a new connection.
     fn take(self: &Rc<Self>, stream: TcpStream) {
+        let held = self.settings.per_address.as_ref().map(|all| socket::peer(&stream).ok().and_then(|peer| all.take(peer)));
+        if let Some(None) = held {
+            return;
+        }
         let place = self.connections.borrow_mut().insert(None);
-        let registered = Registered { thread: self.clone(), place };
+        let registered = Registered { thread: self.clone(), place, _held: held.flatten() };
         let task = tokio::task::spawn_local(registered.secure(stream, self.config.clone()));
         if let Some(abort) = self.connections.borrow_mut().get_mut(place) {
             *abort = Some(task.abort_handle());

@@ -2,13 +2,18 @@
 
 use crate::connection::{Connection, Progress};
 use crate::connections::{Phase, Place};
+use crate::guests::Guest;
 use crate::h2;
 use crate::pages;
+use crate::per_address::Held;
+use crate::proxied::{self, Proxied};
 use crate::secure::Thread;
-use crate::tls::session::{Secure, Session, wait};
+use crate::tls::session::{Secure, Session, forget, wait};
 use crate::wire::Socket;
+use common::socket;
 use common::web::Page;
 use rustls::ServerConfig;
+use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +23,8 @@ use tokio::io::Interest;
 pub(crate) struct Registered {
     pub(crate) thread: Rc<Thread>,
     pub(crate) place: Place,
+    /// Its share of what its address may hold.
+    pub(crate) _held: Option<Held>,
 }
 
 impl Drop for Registered {
@@ -31,14 +38,39 @@ impl Registered {
     pub(crate) async fn secure(self, stream: TcpStream, config: Arc<ServerConfig>) {
         self.enter(Phase::Handshake);
         let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+        let Ok(guest) = self.meet(&stream).await else { return };
         let Ok(session) = Session::accept(&stream, config, &self.thread.handshakes).await else { return };
         self.enter(Phase::Idle);
         if session.is_h2() {
             // Its state is large: only those who speak it hold it.
-            return Box::pin(h2::serve(self, stream, session)).await;
+            return Box::pin(h2::serve(self, stream, session, guest)).await;
         }
         let goodbye = Goodbye { stream: &stream, session: &session };
-        self.drive(goodbye.stream, goodbye.session).await;
+        self.drive(goodbye.stream, goodbye.session, Connection::of(guest)).await;
+    }
+
+    /// Who is there, where that has to be known: a trusted proxy may say before the handshake for whom it speaks.
+    async fn meet(&self, stream: &tokio::net::TcpStream) -> io::Result<Option<Box<Guest>>> {
+        let met = self.thread.desk.borrow().guests.as_ref().map(|guests| guests.meet(socket::peer(stream).ok()));
+        let Some(mut guest) = met.map(Box::new) else { return Ok(None) };
+        let mut start = Vec::new();
+        while !guest.is_introduced() {
+            start.resize(proxied::LONGEST, 0);
+            // Before the look, not after it: what arrives in between must not be forgotten.
+            forget(stream, Interest::READABLE);
+            let there = match socket::peek(stream, &mut start) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+                outcome => outcome.unwrap_or(0),
+            };
+            match guest.introduce(&start[..there]) {
+                Proxied::Partial => drop(stream.ready(Interest::READABLE).await?),
+                Proxied::Absent => {}
+                Proxied::Client(_, length) => drop(socket::receive(stream, &mut start[..length])?),
+                Proxied::Bad => return Err(ErrorKind::InvalidData.into()),
+            }
+        }
+        Ok(Some(guest))
     }
 
     /// The connection waits for something else now.
@@ -46,8 +78,8 @@ impl Registered {
         self.thread.connections.borrow_mut().enter(self.place, phase, false);
     }
 
-    async fn drive(&self, stream: &tokio::net::TcpStream, session: &Session) {
-        let (mut connection, mut progress) = (Connection::default(), Progress::Again);
+    async fn drive(&self, stream: &tokio::net::TcpStream, session: &Session, mut connection: Connection) {
+        let mut progress = Progress::Again;
         loop {
             let phase = match &progress {
                 Progress::Idle | Progress::Again => Phase::Idle,
@@ -60,7 +92,7 @@ impl Registered {
             if matches!(phase, Phase::Idle | Phase::Head) && session.has_ended() {
                 return;
             }
-            self.thread.connections.borrow_mut().enter(self.place, phase, connection.has_answered());
+            self.thread.connections.borrow_mut().enter(self.place, phase, connection.has_moved());
             let waited = match progress {
                 Progress::Write => wait(stream, Interest::WRITABLE).await,
                 Progress::Again => {

@@ -45,6 +45,8 @@ pub struct Settings {
     pub keepalive_timeout: Duration,
     /// Connections held at once; none: as many as descriptors allow.
     pub maxconn: Option<usize>,
+    /// Waiting connections of one client address at once; none: as many as it likes.
+    pub maxconn_per_address: Option<usize>,
     /// How long draining may take.
     pub grace: Duration,
     /// Where the last good table is kept.
@@ -102,6 +104,7 @@ impl Settings {
             client_timeout: global.get("client_timeout", positive_duration).unwrap_or(Duration::from_secs(5)),
             keepalive_timeout: global.get("keepalive_timeout", positive_duration).unwrap_or(Duration::from_secs(65)),
             maxconn: global.get("maxconn", number(1usize, 100_000_000)),
+            maxconn_per_address: global.get("maxconn_per_address", most_per_address).flatten(),
             grace: global.get("grace", duration).unwrap_or(Duration::from_secs(10)),
             state_file: global.get("state_file", path),
             state_max_age: global.get("state_max_age", positive_duration).unwrap_or(Duration::from_secs(7 * 86_400)),
@@ -122,6 +125,11 @@ pub(crate) fn parse_bind(text: &str, port: u16) -> Result<ListenAddress, String>
 fn parse_acme_url(text: &str) -> Result<Target, String> {
     let target: Target = text.parse().map_err(|error: common::target::BadTarget| error.to_string())?;
     if target.scheme().is_none() { Err(format!("`{text}` has no scheme: write http://{text}")) } else { Ok(target) }
+}
+
+/// A number, or `off`.
+fn most_per_address(text: &str) -> Result<Option<usize>, String> {
+    if text.eq_ignore_ascii_case("off") { Ok(None) } else { number(1usize, 100_000_000)(text).map(Some) }
 }
 
 fn parse_form(text: &str) -> Result<Form, String> {

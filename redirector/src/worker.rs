@@ -2,6 +2,7 @@
 
 use crate::connections::Deadlines;
 use crate::pages::Pages;
+use crate::per_address::PerAddress;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// How many connections it may hold.
     pub room: Room,
+    /// How many of one address.
+    pub per_address: Option<Arc<PerAddress>>,
     /// How long draining may take.
     pub grace: Duration,
     /// Whether somebody else keeps what waits in the listening socket when this process ends.

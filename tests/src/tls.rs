@@ -90,11 +90,20 @@ impl Secured {
     /// # Errors
     /// As the handshake gives them.
     pub fn open(address: SocketAddr, host: &str, config: Arc<ClientConfig>) -> io::Result<Self> {
+        Self::open_behind(address, &[], host, config)
+    }
+
+    /// The same with bytes in front of the handshake, one by one: those of a proxy.
+    ///
+    /// # Errors
+    /// As the handshake gives them.
+    pub fn open_behind(address: SocketAddr, before: &[u8], host: &str, config: Arc<ClientConfig>) -> io::Result<Self> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         stream.set_write_timeout(Some(Duration::from_secs(20)))?;
         let name = ServerName::try_from(host.to_owned()).expect("a host name");
+        before.iter().try_for_each(|byte| stream.write_all(std::slice::from_ref(byte)))?;
         let mut session = ClientConnection::new(config, name).map_err(io::Error::other)?;
         while session.is_handshaking() {
             session.complete_io(&mut stream)?;

@@ -53,6 +53,31 @@ fn only_a_trusted_proxy_speaks_for_its_clients() {
 }
 
 #[test]
+fn an_address_holds_as_many_waiting_connections_as_it_may() {
+    let up = Up::start(&format!("[global]\nmaxconn_per_address = 3\nclient_timeout = 60s\n{FARM}"));
+    // Half a request: there is something to wait for.
+    let half = || {
+        let mut stream = TcpStream::connect(up.address).expect("it listens");
+        stream.write_all(b"GET /x HTTP/1.1\r\n").expect("sent");
+        stream.set_nonblocking(true).expect("a socket");
+        stream
+    };
+    let is_open = |stream: &&TcpStream| stream.peek(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    let held: Vec<TcpStream> = (0..8).map(|_| half()).collect();
+    eventually!(START, held.iter().filter(is_open).count() == 3);
+    // A whole request waits for nothing.
+    assert!(ask(up.address, format!("{REQUEST}\r\n").as_bytes()).starts_with("HTTP/1.1 302 "));
+    assert_eq!(held.iter().filter(is_open).count(), 3);
+    drop(held);
+    eventually!(START, {
+        let mut stream = half();
+        stream.set_nonblocking(false).expect("a socket");
+        stream.write_all(b"Host: img.test\r\nConnection: close\r\n\r\n").is_ok() && stream.read(&mut [0; 1]).is_ok_and(|count| count == 1)
+    });
+    up.end();
+}
+
+#[test]
 fn requests_are_logged_as_log_readers_know_them_and_the_file_can_be_moved() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (log, moved) = (directory.path().join("access.log"), directory.path().join("access.log.1"));

@@ -68,6 +68,26 @@ fn the_name_asked_for_chooses_the_certificate() {
 }
 
 #[test]
+fn a_proxy_names_its_client_before_the_handshake() {
+    const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.1 5 443\r\n";
+    let trusting = SecureUp::start("trusted_proxies = 127.0.0.0/8\nstats_allow = 192.0.2.0/24", "", ANY_SCHEME);
+    for alpn in [&["http/1.1"][..], &["h2"]] {
+        let connection = Secured::open_behind(trusting.secure, HEADER, "img.test", client(&[&TLS13], alpn)).expect("a handshake");
+        assert_eq!(connection.0.conn.alpn_protocol(), alpn.first().map(|name| name.as_bytes()));
+    }
+    let stats = |before: &[u8]| {
+        let mut connection = Secured::open_behind(trusting.secure, before, "img.test", http1()).expect("a handshake");
+        connection.head("/stats.json").expect("an answer").lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(stats(HEADER), "HTTP/1.1 200 OK");
+    assert_eq!(stats(b""), "HTTP/1.1 302 Found");
+    assert!(Secured::open_behind(trusting.secure, b"PROXY TCP4 nonsense\r\n", "img.test", http1()).is_err());
+    let wary = SecureUp::start("", "", ANY_SCHEME);
+    assert!(Secured::open_behind(wary.secure, HEADER, "img.test", http1()).is_err());
+    assert!(ask(wary.secure, "/").starts_with("HTTP/1.1 302"));
+}
+
+#[test]
 fn a_connection_is_kept_and_requests_sent_at_once_are_answered_in_order() {
     let up = SecureUp::start("", "", ANY_SCHEME);
     let mut connection = Secured::open(up.secure, "img.test", http1()).expect("a handshake");

@@ -199,7 +199,8 @@ pub(crate) async fn wait(stream: &TcpStream, interest: Interest) -> io::Result<(
     stream.ready(interest).await.map(drop)
 }
 
-fn forget(stream: &TcpStream, interest: Interest) {
+/// Forgets what the kernel has reported so far.
+pub(crate) fn forget(stream: &TcpStream, interest: Interest) {
     let _ = stream.try_io(interest, || Err::<(), _>(ErrorKind::WouldBlock.into()));
 }
 
