@@ -4,12 +4,13 @@
 //! accept4, recv, send, close. Coalesced: a last answer the client asked for leaves with the FIN in one segment.
 //! Parked: between requests a connection holds no buffer; the thread's own are lent to it for each turn.
 
-use crate::answer::{Outcome, answer, refuse};
+use crate::answer::{Outcome, View, answer, refuse};
 use crate::desk::Desk;
-use crate::guests::Guest;
+use crate::guests::{Guest, Guests};
 use crate::head::{Head, Method, Parsed, Refusal, parse};
 use crate::proxied::Proxied;
 use crate::wire::Wire;
+use rand::rngs::SmallRng;
 use std::io::ErrorKind;
 
 /// Reads in one turn before other connections get theirs.
@@ -231,35 +232,15 @@ impl Connection {
                 Parsed::Partial => break,
                 Parsed::Complete(head, length) => (head, length),
                 Parsed::Refused(refusal) => {
-                    let answered = output.len();
-                    refuse(refusal, None, &view, output);
-                    if let (Some(guests), Some(guest)) = (guests.as_mut(), &self.guest) {
-                        let raw = &input[at..filled];
-                        guests.log(guests.asker(guest, b""), None, raw, &output[answered..], None);
-                    }
-                    self.after = After::Linger;
+                    self.refuse(refusal, &input[at..filled], &view, guests.as_deref_mut(), output);
                     at = filled;
                     break;
                 }
             };
-            let (raw, answered) = (&input[at..at + length], output.len());
+            let raw = &input[at..at + length];
             at += length;
             self.answered = true;
-            let asker = guests.as_ref().zip(self.guest.as_ref()).map(|(guests, guest)| guests.asker(guest, raw));
-            if let Some(asker) = asker {
-                (view.scheme, view.chosen) = (asker.scheme.unwrap_or_else(|| wire.scheme()), None);
-            }
-            let mut outcome = answer(&head, &mut view, false, output);
-            if matches!(outcome, Outcome::Aside { .. }) && !wire.may_see_stats(asker.map(|asker| asker.client)) {
-                outcome = answer(&head, &mut view, true, output);
-            }
-            if let (Some(guests), Some(asker)) = (guests.as_mut(), asker)
-                && guests.logs()
-                && !matches!(outcome, Outcome::Aside { .. })
-            {
-                guests.log(asker, Some(&head), raw, &output[answered..], view.chosen);
-            }
-            match outcome {
+            match self.answer(&head, raw, wire, &mut view, guests.as_deref_mut(), output) {
                 Outcome::Open => {}
                 // Nothing is left to read, as far as anybody knows: the answer and the FIN may leave together.
                 Outcome::Close if drained && at == filled => (self.after, more) = (After::Close, true),
@@ -277,6 +258,45 @@ impl Connection {
             return Some(Progress::Done);
         }
         page.map(Progress::Page)
+    }
+
+    /// Answers a request, for whom it comes from, and logs it where requests are logged.
+    #[inline]
+    fn answer(
+        &self,
+        head: &Head<'_>,
+        raw: &[u8],
+        wire: &impl Wire,
+        view: &mut View<'_, SmallRng>,
+        guests: Option<&mut Guests>,
+        output: &mut Vec<u8>,
+    ) -> Outcome {
+        let answered = output.len();
+        let asker = guests.as_deref().zip(self.guest.as_ref()).map(|(guests, guest)| guests.asker(guest, raw));
+        if let Some(asker) = asker {
+            (view.scheme, view.chosen) = (asker.scheme.unwrap_or_else(|| wire.scheme()), None);
+        }
+        let mut outcome = answer(head, view, false, output);
+        if matches!(outcome, Outcome::Aside { .. }) && !wire.may_see_stats(asker.map(|asker| asker.client)) {
+            outcome = answer(head, view, true, output);
+        }
+        if let (Some(guests), Some(asker)) = (guests, asker)
+            && guests.logs()
+            && !matches!(outcome, Outcome::Aside { .. })
+        {
+            guests.log(asker, Some(head), raw, &output[answered..], view.chosen);
+        }
+        outcome
+    }
+
+    /// Refuses what is no request; nothing behind it can be told apart.
+    fn refuse(&mut self, refusal: Refusal, raw: &[u8], view: &View<'_, SmallRng>, guests: Option<&mut Guests>, output: &mut Vec<u8>) {
+        let answered = output.len();
+        refuse(refusal, None, view, output);
+        if let (Some(guests), Some(guest)) = (guests, &self.guest) {
+            guests.log(guests.asker(guest, b""), None, raw, &output[answered..], None);
+        }
+        self.after = After::Linger;
     }
 
     /// Sends what was answered, as far as there is room; `last`: and closes. Whether the connection goes on.
