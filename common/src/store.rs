@@ -22,6 +22,7 @@ pub use self::redis::Redis;
 
 use crate::check::CheckKey;
 use crate::clock::UnixMs;
+use crate::counted::Counted;
 use crate::farm::{Farms, Name, Override, ServerId};
 use crate::generation::{Stamp, Table};
 use crate::health::{Finding, ViewChanges};
@@ -253,6 +254,10 @@ impl Reader {
         replicas() -> Vec<Replica>;
         /// All totals, by owner.
         totals() -> Totals;
+        /// Reads the totals on: at once where they are few, in turn where they are many.
+        follow(counted: &mut Counted) -> ();
+        /// What one prober found of some `checks`, changed or only newer.
+        findings(prober: &str, checks: &[CheckKey]) -> HashMap<CheckKey, Finding>;
         /// The latest `count` events, newest first.
         events(count: usize) -> Vec<Event>;
         /// The tables kept, newest first, the one in force included.

@@ -1,7 +1,7 @@
 //! What the keeper does in Redis. Steps of at most a slice, each idempotent: two keepers, or one that asks again after
 //! a lost answer, add nothing twice.
 
-use super::{Redis, SLICE};
+use super::{Redis, SCAN, SLICE};
 use crate::store::{Base, Folded, RawTally, Remains, StoreError, scripts};
 use redis::{Pipeline, pipe};
 
@@ -42,7 +42,7 @@ impl Redis {
         let (mut tally, mut cursor) = (RawTally::new(), 0u64);
         loop {
             let mut call = pipe();
-            call.cmd("ZSCAN").arg(key).arg(cursor).arg("COUNT").arg(SLICE);
+            call.cmd("ZSCAN").arg(key).arg(cursor).arg("COUNT").arg(SCAN);
             let ((next, slice),): ((u64, Vec<(String, f64)>),) = self.reading.pipeline(&call).await?;
             for (member, total) in slice {
                 let held = tally.entry(member).or_default();
