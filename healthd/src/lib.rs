@@ -8,6 +8,7 @@ pub mod judge;
 pub mod keeper;
 pub mod lookup;
 pub mod metrics;
+mod plain;
 pub mod probe;
 pub mod schedule;
 pub mod settings;
