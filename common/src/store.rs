@@ -390,6 +390,11 @@ impl Keeper {
         self.0.base().await
     }
 
+    /// How many folds the base has seen, and how many totals it holds: while both stay, it does.
+    pub async fn base_size(&self) -> Result<(u64, usize), StoreError> {
+        self.0.base_size().await
+    }
+
     /// When each listed redirector spoke last, by the store's clock; none for those of `ids` that are not listed.
     pub async fn spoke(&self, ids: &[String]) -> Result<Vec<Option<u64>>, StoreError> {
         self.0.spoke(ids).await

@@ -88,3 +88,22 @@ impl Resolve for Lookup {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_is_kept_until_it_is_doubted_and_the_last_known_where_none_is_found() {
+        let lookup = Lookup::default();
+        let kept: SocketAddr = "203.0.113.1:0".parse().expect("an address");
+        for name in ["localhost", "no-such-name.invalid"] {
+            lookup.known().insert(name.into(), Known { addresses: vec![kept], until: Instant::now() + KEPT });
+            assert_eq!(lookup.clone().find(name.into()).await.expect("known"), [kept]);
+            lookup.doubt(name);
+        }
+        let found = lookup.clone().find("localhost".into()).await.expect("every host has one");
+        assert!(found.iter().all(|address| address.ip().is_loopback()), "{found:?}");
+        assert_eq!(lookup.find("no-such-name.invalid".into()).await.expect("known"), [kept]);
+    }
+}

@@ -10,6 +10,11 @@ pub(super) fn put(out: &mut String, what: impl Display) {
 /// Appends `text` as HTML text or as an attribute in double quotes. The only way by which words that came from
 /// the store get into a page.
 pub(super) fn escape(out: &mut String, text: &str) {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !b"&<>\"'".contains(&byte);
+    if text.bytes().all(is_plain) {
+        out.push_str(text);
+        return;
+    }
     for character in text.chars() {
         match character {
             '&' => out.push_str("&amp;"),

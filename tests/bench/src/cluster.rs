@@ -2,19 +2,17 @@
 //! members of the cluster would write.
 
 use crate::configuration;
-use crate::server::{PATIENCE, Server, free_port};
+use crate::server::{Server, free_port};
 use anyhow::{Context, ensure};
 use common::check::Check;
 use common::health::{Checked, Finding, State};
 use common::store::{Announcement, Answer, HealthReport, Redis, RedisSettings, Store};
 use common::tally::CountKey;
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 /// The core of the store and of everything that is not measured.
-const OTHER_CORE: &str = "1";
+pub const OTHER_CORE: &str = "1";
 
 /// A redis-server with a table in it.
 #[derive(Debug)]
@@ -33,12 +31,7 @@ impl Cluster {
     pub fn start(configuration: &str, programs: &Path, folder: &Path) -> anyhow::Result<Self> {
         let port = free_port()?;
         let arguments = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()];
-        let redis = Server::start("redis", port, &arguments, OTHER_CORE, folder)?;
-        let began = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            ensure!(began.elapsed() < PATIENCE, "redis-server does not listen (is it installed?):\n{}", redis.words());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let redis = Server::start("redis", port, &arguments, OTHER_CORE, folder)?.listening().context("is redis-server installed?")?;
         let address = url(port).parse().context("a Redis URL")?;
         let settings = RedisSettings { address, password_file: None, ca_file: None, prefix: "{rbalancer}".into() };
         let file = configuration::write(folder, &format!("cluster-{port}.conf"), configuration)?;

@@ -22,6 +22,13 @@ impl Redis {
         Ok(Base { folds, totals })
     }
 
+    pub(in crate::store) async fn base_size(&self) -> Result<(u64, usize), StoreError> {
+        let (key, mut call) = (self.keys.count("base"), pipe());
+        call.cmd("ZSCORE").arg(&key).arg(FOLDS).cmd("ZCARD").arg(&key);
+        let (folds, members): (Option<f64>, usize) = self.reading.pipeline(&call).await?;
+        Ok((folds.unwrap_or(0.0) as u64, members.saturating_sub(usize::from(folds.is_some()))))
+    }
+
     /// How many folds the base has seen.
     pub(super) async fn folds(&self) -> Result<u64, StoreError> {
         let mut call = pipe();

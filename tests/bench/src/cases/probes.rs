@@ -1,7 +1,7 @@
 //! What it costs healthd to probe many servers every two seconds.
 
 use super::Effort;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, OTHER_CORE};
 use crate::configuration;
 use crate::report::{Bound, Report, Target};
 use crate::server::{PATIENCE, SERVER_CORE, Server, ask, free_port};
@@ -49,12 +49,14 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
 
 /// One healthd over `farms`, where every `refusing`th server refuses connections (0: none); its figures and memory.
 fn with(effort: &Effort, farms: usize, refusing: usize) -> anyhow::Result<(Vec<Found>, u64)> {
-    let (open, admin) = (free_port()?, free_port()?);
+    let open = free_port()?;
     let floor = effort.programs.join("floor").to_string_lossy().into_owned();
-    let _origins = Server::start("origins", open, &[&floor, &open.to_string(), "origins", REPLY], "1", &effort.folder)?;
+    let command = [&*floor, &open.to_string(), "origins", REPLY];
+    let _origins = Server::start("origins", open, &command, OTHER_CORE, &effort.folder)?.listening()?;
     // Nobody listens on port 1 of loopback.
     let port = |server: usize| if refusing > 0 && server.is_multiple_of(refusing) { 1 } else { open };
     let cluster = Cluster::start(&configuration::watched(farms, 10, port), &effort.programs, &effort.folder)?;
+    let admin = free_port()?;
     let settings = configuration::write(&effort.folder, "healthd.conf", &format!("[global]\nadmin_bind = 127.0.0.1:{admin}\n"))?;
     let arguments = ["--id", "bench", "-c", &*settings.to_string_lossy()];
     let healthd = cluster.run(&effort.programs.join("rbalancer-healthd"), admin, &arguments, SERVER_CORE, &effort.folder)?;
