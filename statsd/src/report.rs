@@ -2,9 +2,8 @@
 
 mod server;
 
-use crate::known::Known;
+use crate::known::{Known, Seat};
 use crate::rate::Counts;
-use common::check::CheckKey;
 use common::clock::UnixMs;
 use common::farm::{Balance, Farm, Intent, Name, Override, ServerId, Weight};
 use common::health::Health;
@@ -12,6 +11,7 @@ use common::store::{Event, Replica};
 use common::tally::CountKey;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// What a report is made of.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub struct ServerReport {
     /// Its name.
     pub name: Name,
     /// Its target as written.
-    pub domain: String,
+    pub domain: Arc<str>,
     /// Its weight in force.
     pub weight: Weight,
     /// What the operator wants of it.
@@ -187,8 +187,10 @@ impl Report {
     pub fn new(inputs: Inputs<'_>) -> Self {
         let mut counted = CountedFarm::of_all(inputs.counts);
         let farms = inputs.table.into_iter().flat_map(Known::farms);
-        let farms = farms.map(|(farm, keys)| farm_report(&inputs, farm, keys, counted.remove(&farm.name).unwrap_or_default())).collect();
-        let removed_farms = counted.into_iter().map(|(name, counted)| Removed { name: name.clone(), redirects: counted.redirects });
+        let farms = farms.map(|(farm, seats)| farm_report(&inputs, farm, seats, counted.remove(&farm.name).unwrap_or_default())).collect();
+        let removed = counted.into_iter().map(|(name, counted)| Removed { name: name.clone(), redirects: counted.redirects });
+        let mut removed_farms: Vec<Removed> = removed.collect();
+        removed_farms.sort_by(|left, right| left.name.cmp(&right.name));
         let refused = inputs.counts.iter().filter_map(|(key, count)| match key {
             CountKey::Refused(status) => Some((*status, count.total)),
             _ => None,
@@ -197,7 +199,7 @@ impl Report {
             cluster: inputs.cluster.clone(),
             generation: inputs.table.map_or(0, |known| known.table().stamp.table),
             at: inputs.at,
-            removed_farms: removed_farms.collect(),
+            removed_farms,
             refused: refused.collect(),
             farms,
             alarm: inputs.alarm,
@@ -216,8 +218,8 @@ struct CountedFarm<'a> {
 }
 
 impl<'a> CountedFarm<'a> {
-    fn of_all(counts: &'a Counts) -> BTreeMap<&'a Name, Self> {
-        let mut farms: BTreeMap<&Name, Self> = BTreeMap::new();
+    fn of_all(counts: &'a Counts) -> HashMap<&'a Name, Self> {
+        let mut farms: HashMap<&Name, Self> = HashMap::new();
         for (key, count) in counts.iter() {
             let Some(name) = key.farm() else { continue };
             let farm = farms.entry(name).or_default();
@@ -231,9 +233,9 @@ impl<'a> CountedFarm<'a> {
     }
 }
 
-fn farm_report(inputs: &Inputs<'_>, farm: &Farm, keys: &[Option<CheckKey>], mut counted: CountedFarm<'_>) -> FarmReport {
-    let servers = farm.servers.iter().zip(keys);
-    let mut servers: Vec<ServerReport> = servers.map(|(server, key)| server::report(inputs, farm, server, key.as_ref())).collect();
+fn farm_report(inputs: &Inputs<'_>, farm: &Farm, seats: &[Seat], mut counted: CountedFarm<'_>) -> FarmReport {
+    let servers = farm.servers.iter().zip(seats);
+    let mut servers: Vec<ServerReport> = servers.map(|(server, seat)| server::report(inputs, farm, server, seat)).collect();
     let in_service = |server: &&ServerReport| server.in_service();
     let weights: u64 = servers.iter().filter(in_service).map(|server| u64::from(server.weight.0)).sum();
     for server in &mut servers {

@@ -323,7 +323,7 @@ async fn thousands_of_totals_are_flushed_and_read(store: Store) {
 }
 
 async fn who_follows_the_totals_comes_to_hold_them_all(store: Store) {
-    // More than is read at one time: 30 × 900.
+    // More than is read at one time.
     let counts = async |round: u64| {
         for replica in 0..30 {
             let totals: Vec<_> = (0..900).map(|n| (key(&format!("farm{}/srv{n}", n % 7)), round * (n + replica))).collect();

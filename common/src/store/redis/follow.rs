@@ -11,7 +11,7 @@ use redis::{Value, pipe};
 use std::collections::HashMap;
 
 /// Totals read at one time, beyond those of owners that are new: all of a cluster up to this size.
-const ROOM: usize = 20_000;
+const ROOM: usize = 10_000;
 
 /// A slice of a sorted set: where to go on, 0 at the end, and the members with their scores.
 type Scanned = (u64, Vec<(String, f64)>);
