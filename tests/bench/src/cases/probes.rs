@@ -33,15 +33,17 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     let mut report = Report::new(format!("healthd with {farms} farms × 10 servers, each probed every 2 s (HEAD over http)"), &columns);
     for (name, refusing) in [("all up", 0), ("a third refuses", 3)] {
         let (found, memory) = with(effort, farms, refusing)?;
-        let cpu = Spread::of(found.iter().map(|found| found.cpu));
+        // On a busy machine healthd comes to fewer probes: what all of them would take decides.
+        let due = farms as f64 * 10.0 / 2.0;
+        let needed = Spread::of(found.iter().map(|found| found.cpu / found.probes * due));
         report.rows.push(vec![
             name.into(),
-            cpu.to_string(),
+            Spread::of(found.iter().map(|found| found.cpu)).to_string(),
             Spread::of(found.iter().map(|found| found.probes)).to_string(),
             Spread::of(found.iter().map(|found| found.cpu * 1e6 / found.probes)).to_string(),
             format!("{:.0}", memory as f64 / f64::from(1 << 20)),
         ]);
-        report.targets.push(Target::new(format!("CPU seconds per second, {name}"), cpu, Bound::AtMost(1.0)));
+        report.targets.push(Target::new(format!("cores for {due} probes per second, {name}"), needed, Bound::AtMost(1.0)));
     }
     report.notes.push("The origins are one listener on every address of loopback, on the other core.".into());
     Ok(report)
