@@ -3,7 +3,7 @@
 use crate::check::CheckKey;
 use crate::clock::UnixMs;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -134,6 +134,13 @@ impl Views {
         new
     }
 
+    /// Takes in findings of one prober that may only be newer: what has changed is told of by [`Views::take`] too.
+    pub fn renew(&mut self, id: &str, findings: HashMap<CheckKey, Finding>) {
+        if let Some(view) = self.views.get_mut(id).map(Arc::make_mut) {
+            view.findings.extend(findings);
+        }
+    }
+
     /// The probers whose view is fresh at `now`.
     pub fn fresh(&self, now: Instant, window: Duration) -> Vec<String> {
         let fresh = self.views.iter().filter(|(_, view)| view.is_fresh(now, window));
@@ -151,15 +158,13 @@ impl Views {
     /// The checks about which the probers that are fresh at `now` disagree, one saying up and another down, with what
     /// each of them says.
     pub fn disagreements(&self, now: Instant, window: Duration) -> Vec<(CheckKey, Vec<(String, State)>)> {
-        let mut said: BTreeMap<&CheckKey, Vec<(String, State)>> = BTreeMap::new();
-        for (id, view) in self.views.iter().filter(|(_, view)| view.is_fresh(now, window)) {
-            for (key, finding) in &view.findings {
-                said.entry(key).or_default().push((id.clone(), finding.state));
-            }
-        }
-        let says = |all: &[(String, State)], state| all.iter().any(|(_, said)| *said == state);
-        let disputed = said.into_iter().filter(|(_, all)| says(all, State::Up) && says(all, State::Down));
-        disputed.map(|(key, all)| (key.clone(), all)).collect()
+        let fresh: Vec<_> = self.views.iter().filter(|(_, view)| view.is_fresh(now, window)).collect();
+        let state = |view: &View, key: &CheckKey| view.findings.get(key).map(|finding| finding.state);
+        let some_up = |key: &&CheckKey| fresh.iter().any(|(_, view)| state(view, key) == Some(State::Up));
+        let down = fresh.iter().flat_map(|(_, view)| &view.findings).filter(|(_, finding)| finding.state == State::Down);
+        let disputed: BTreeSet<&CheckKey> = down.map(|(key, _)| key).filter(some_up).collect();
+        let said = |key: &CheckKey| fresh.iter().filter_map(|(id, view)| Some(((*id).clone(), state(view, key)?))).collect();
+        disputed.into_iter().map(|key| (key.clone(), said(key))).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod check;
 pub mod clock;
+pub mod counted;
 pub mod durable;
 pub mod farm;
 pub mod generation;

@@ -22,6 +22,7 @@ pub use self::redis::Redis;
 
 use crate::check::CheckKey;
 use crate::clock::UnixMs;
+use crate::counted::Counted;
 use crate::farm::{Farms, Name, Override, ServerId};
 use crate::generation::{Stamp, Table};
 use crate::health::{Finding, ViewChanges};
@@ -253,6 +254,10 @@ impl Reader {
         replicas() -> Vec<Replica>;
         /// All totals, by owner.
         totals() -> Totals;
+        /// Reads the totals on: at once where they are few, in turn where they are many.
+        follow(counted: &mut Counted) -> ();
+        /// What one prober found of some `checks`, changed or only newer.
+        findings(prober: &str, checks: &[CheckKey]) -> HashMap<CheckKey, Finding>;
         /// The latest `count` events, newest first.
         events(count: usize) -> Vec<Event>;
         /// The tables kept, newest first, the one in force included.
@@ -383,6 +388,11 @@ impl Keeper {
     /// The folded totals.
     pub async fn base(&self) -> Result<Base, StoreError> {
         self.0.base().await
+    }
+
+    /// How many folds the base has seen, and how many totals it holds: while both stay, it does.
+    pub async fn base_size(&self) -> Result<(u64, usize), StoreError> {
+        self.0.base_size().await
     }
 
     /// When each listed redirector spoke last, by the store's clock; none for those of `ids` that are not listed.

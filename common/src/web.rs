@@ -1,6 +1,6 @@
 //! Small pages over HTTP/1, for people and monitoring: the stats and the admin listeners. Not the public port.
 
-use bytes::Bytes;
+pub use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;

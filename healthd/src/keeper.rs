@@ -87,6 +87,9 @@ impl Keeper {
 
     /// Remembers the base; tells it to a store that holds less.
     async fn tell_base(&mut self) -> Result<(), StoreError> {
+        if self.store.base_size().await? == (self.base.folds, self.base.totals.len()) {
+            return Ok(());
+        }
         let held = self.store.base().await?;
         if holds(&held.totals, &self.base.totals) && held.folds >= self.base.folds {
             self.base = held;

@@ -8,7 +8,9 @@ pub mod judge;
 pub mod keeper;
 pub mod lookup;
 pub mod metrics;
+mod plain;
 pub mod probe;
+pub mod queue;
 pub mod schedule;
 pub mod settings;
 pub mod table;
@@ -46,7 +48,8 @@ pub async fn run(
         work.spawn(endless(keeper::Keeper::new(reader.clone(), keeper).run()));
     }
     work.spawn(endless(table::follow(reader, settings.cluster, sender)));
-    work.spawn(Schedule::new(settings.id, settings.alone, prober, checks, done).run());
+    let room = schedule::room(common::socket::raise_file_limit());
+    work.spawn(Schedule::new(settings.id, settings.alone, room, prober, checks, done).run());
     tokio::select! {
         () = shutdown.reached(Phase::Draining) => Ok(()),
         Some(ended) = work.join_next() => match ended {

@@ -1,6 +1,7 @@
 //! One probe of one check → what it is evidence of.
 
 use crate::lookup::{Lookup, LookupFailed};
+use crate::plain;
 use common::check::{Check, Method};
 use common::target::Scheme;
 use reqwest::{Client, StatusCode, header, redirect};
@@ -57,33 +58,43 @@ impl Prober {
 
     /// Probes once, within the check's timeout.
     pub async fn probe(&self, check: &Check) -> Evidence {
-        match tokio::time::timeout(check.timeout, self.ask(check)).await {
-            Ok(evidence) => evidence,
-            Err(_) => Evidence::Soft(format!("timed out after {}", seconds(check.timeout))),
+        let outcome = tokio::time::timeout(check.timeout, self.ask(check)).await;
+        let evidence = outcome.unwrap_or_else(|_| Evidence::Soft(format!("timed out after {}", seconds(check.timeout))));
+        if matches!(evidence, Evidence::Hard(_) | Evidence::Soft(_)) {
+            // It may have moved: the next probe looks.
+            self.lookup.doubt(check.addr.as_ref().map_or(&check.host, |addr| &addr.host).as_str());
         }
+        evidence
     }
 
     async fn ask(&self, check: &Check) -> Evidence {
-        let Some(client) = self.client_for(check) else { return Evidence::Nothing("TLS cannot be set up here".into()) };
-        let first = request(&client, check, check.method).await;
+        let first = self.request(check, check.method).await;
         match first {
             // RFC 9110 section 9.1: a server may know no HEAD. GET of one byte says as much.
             Ok(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) if check.method == Method::Head => {
-                judge(request(&client, check, Method::Get).await, check)
+                judge(self.request(check, Method::Get).await, check)
             }
             other => judge(other, check),
         }
     }
 
+    async fn request(&self, check: &Check, method: Method) -> Result<StatusCode, Evidence> {
+        if check.scheme == Scheme::Http {
+            return plain::ask(&self.lookup, check, method).await.map_err(|error| from_error(&*error));
+        }
+        let Some(client) = self.client_for(check) else { return Err(Evidence::Nothing("TLS cannot be set up here".into())) };
+        secure(&client, check, method).await.map_err(|error| from_error(&error))
+    }
+
     fn client_for(&self, check: &Check) -> Option<Client> {
         match &check.addr {
             // The certificate must carry the server's name though another address is asked.
-            Some(addr) if check.scheme == Scheme::Https => {
+            Some(addr) => {
                 let lookup = self.lookup.pinned(check.host.as_str(), addr.host.as_str());
                 client(&lookup, check.tls_verify).build().ok()
             }
-            _ if check.scheme == Scheme::Https && check.tls_verify => self.verifying(),
-            _ => self.unverifying.clone(),
+            None if check.tls_verify => self.verifying(),
+            None => self.unverifying.clone(),
         }
     }
 }
@@ -100,33 +111,28 @@ fn client(lookup: &Lookup, verify: bool) -> reqwest::ClientBuilder {
         .no_proxy()
         .redirect(redirect::Policy::none())
         .pool_max_idle_per_host(0)
-        .user_agent(concat!("rbalancer-healthd/", env!("CARGO_PKG_VERSION")))
+        .user_agent(plain::USER_AGENT)
         .dns_resolver(Arc::new(lookup.clone()))
         .tls_danger_accept_invalid_certs(!verify)
 }
 
-async fn request(client: &Client, check: &Check, method: Method) -> Result<StatusCode, reqwest::Error> {
-    let own_port = check.port == check.scheme.default_port();
-    let host = if own_port { check.host.to_string() } else { format!("{}:{}", check.host, check.port) };
-    let (to, port) = match (&check.addr, check.scheme) {
-        (Some(addr), Scheme::Http) => (&addr.host, addr.port.unwrap_or(check.port)),
-        (Some(addr), Scheme::Https) => (&check.host, addr.port.unwrap_or(check.port)),
-        (None, _) => (&check.host, check.port),
-    };
-    let url = format!("{}://{to}:{port}{}", check.scheme, check.uri);
+async fn secure(client: &Client, check: &Check, method: Method) -> Result<StatusCode, reqwest::Error> {
+    let port = check.addr.as_ref().and_then(|addr| addr.port).unwrap_or(check.port);
+    let url = format!("{}://{}:{port}{}", check.scheme, check.host, check.uri);
     let request = match method {
         Method::Head => client.head(url),
         Method::Get => client.get(url).header(header::RANGE, "bytes=0-0"),
     };
     // The body, if any, is not read: dropping the response closes the connection.
-    request.header(header::HOST, host).header(header::CONNECTION, "close").send().await.map(|response| response.status())
+    let request = request.header(header::HOST, plain::host(check)).header(header::CONNECTION, "close");
+    request.send().await.map(|response| response.status())
 }
 
-fn judge(outcome: Result<StatusCode, reqwest::Error>, check: &Check) -> Evidence {
+fn judge(outcome: Result<StatusCode, Evidence>, check: &Check) -> Evidence {
     match outcome {
         Ok(status) if check.expect.contains(status.as_u16()) => Evidence::Success(format!("HTTP {}", status.as_u16())),
         Ok(status) => Evidence::Hard(format!("HTTP {}", status.as_u16())),
-        Err(error) => from_error(&error),
+        Err(evidence) => evidence,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::claim::{Claim, READING, Taken};
 use crate::probe::{Evidence, Prober as ProbeClient};
+use crate::queue::{Room, Row};
 use crate::table::Checks;
 use crate::watched::{At, WatchList};
 use common::check::CheckKey;
@@ -15,8 +16,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Probes at once.
-const CONCURRENCY: usize = 512;
+/// Probes at once of servers that answer: more would wait for a processor, and seem late.
+const ANSWERING: usize = 512;
+
+/// Probes at once of servers that fail: most of them wait for nothing.
+const FAILING: usize = 2048;
 
 /// From one look at the clock to the next, at the most.
 const TICK: Duration = Duration::from_millis(250);
@@ -45,7 +49,7 @@ pub struct Done {
     pub suspect: AtomicBool,
 }
 
-type Outcome = (CheckKey, Instant, Evidence);
+type Outcome = (CheckKey, Row, Instant, Evidence);
 type Told = (HealthReport, Result<usize, StoreError>);
 
 /// What the schedule waits for.
@@ -57,6 +61,11 @@ enum Turn {
     Checks,
 }
 
+/// How many probes may be on their way in a process that may open so many files.
+pub fn room(files: u64) -> Room {
+    Room::new(ANSWERING, FAILING.min(usize::try_from(files / 4).unwrap_or(FAILING)))
+}
+
 /// The schedule's state.
 pub struct Schedule {
     id: String,
@@ -66,6 +75,10 @@ pub struct Schedule {
     done: Arc<Done>,
     list: WatchList,
     probes: JoinSet<Outcome>,
+    /// What is left of the room for them.
+    room: Room,
+    /// What there is while none is on its way.
+    whole_room: Room,
     telling: JoinSet<Told>,
     reading: JoinSet<Result<OwnView, StoreError>>,
     next_report: Instant,
@@ -83,7 +96,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// A schedule that watches what `checks` says; `alone` where nobody else can be at work under `id`.
-    pub fn new(id: String, alone: bool, store: Prober, checks: watch::Receiver<Checks>, done: Arc<Done>) -> Self {
+    pub fn new(id: String, alone: bool, room: Room, store: Prober, checks: watch::Receiver<Checks>, done: Arc<Done>) -> Self {
         let (now, unclaimed) = (Instant::now(), if alone { Claim::Ours } else { Claim::Unread });
         Self {
             id,
@@ -93,6 +106,8 @@ impl Schedule {
             done,
             list: WatchList::default(),
             probes: JoinSet::new(),
+            room,
+            whole_room: room,
             telling: JoinSet::new(),
             reading: JoinSet::new(),
             next_report: now,
@@ -117,7 +132,7 @@ impl Schedule {
             self.start_reading(now);
             self.start_probes(now);
             self.start_report(now);
-            let wake = self.list.next_due().filter(|_| self.probes.len() < CONCURRENCY).map_or(now + TICK, |due| due.min(now + TICK));
+            let wake = self.list.next_due(self.room).map_or(now + TICK, |due| due.min(now + TICK));
             let turn = tokio::select! {
                 () = tokio::time::sleep_until(wake.into()) => Turn::Tick,
                 Some(Ok(outcome)) = self.probes.join_next() => Turn::Outcome(outcome),
@@ -152,6 +167,7 @@ impl Schedule {
     async fn stood_still(&mut self, stood: Duration, now: Instant) {
         tracing::warn!("this process stood still for {stood:?}; probes in flight are dropped");
         self.probes.shutdown().await;
+        self.room = self.whole_room;
         self.list.stood_still(now);
         self.claim = self.unclaimed;
     }
@@ -182,17 +198,17 @@ impl Schedule {
         if !self.asked {
             return;
         }
-        let room = CONCURRENCY.saturating_sub(self.probes.len());
-        for (key, check) in self.list.take_due(now, room) {
+        for (key, row, check) in self.list.take_due(now, &mut self.room) {
             let prober = self.prober.clone();
             self.probes.spawn(async move {
                 let started = Instant::now();
-                (key, started, prober.probe(&check).await)
+                (key, row, started, prober.probe(&check).await)
             });
         }
     }
 
-    fn take(&mut self, (key, started, evidence): Outcome) {
+    fn take(&mut self, (key, row, started, evidence): Outcome) {
+        self.room.give_back(row);
         let counter = match &evidence {
             Evidence::Success(_) => &self.done.succeeded,
             Evidence::Hard(_) | Evidence::Soft(_) => &self.done.failed,

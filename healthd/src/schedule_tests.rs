@@ -45,6 +45,7 @@ async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
         let schedule = Schedule::new(
             "h".into(),
             false,
+            room(1024),
             store.prober(),
             {
                 let mut receiver = receiver;

@@ -4,13 +4,14 @@ use crate::brake::{self, Seen};
 use crate::doubt::Doubt;
 use crate::judge::{Fall, Judge, Ruling};
 use crate::probe::Evidence;
+use crate::queue::{Queue, Room, Row};
 use crate::table::{Checks, Seat};
 use common::check::{Check, CheckKey};
 use common::clock::{UnixMs, unix_ms};
 use common::health::{Checked, Finding, State};
 use common::store::{Event, HealthReport, OwnView};
 use rand::Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A later last_check alone is worth a write after this long.
@@ -57,6 +58,11 @@ impl Watched {
         if failures == 0 { 1 } else { self.check.fall.saturating_sub(failures).max(1) }
     }
 
+    /// Where it waits.
+    fn row(&self) -> Row {
+        if self.judge.finding().checked == Checked::Failing { Row::Failing } else { Row::Answering }
+    }
+
     fn seen(&self) -> Seen<'_> {
         Seen { check: &self.check, seats: &self.servers, judge: &self.judge }
     }
@@ -66,8 +72,8 @@ impl Watched {
 #[derive(Debug, Default)]
 pub struct WatchList {
     checks: BTreeMap<CheckKey, Watched>,
-    /// The checks that wait, by when they are due. One that is watched no more is skipped when its time comes.
-    due: BTreeSet<(Instant, CheckKey)>,
+    /// The checks that wait. One that is watched no more is skipped when its time comes.
+    due: Queue,
     /// The shortest interval of all checks.
     shortest: Option<Duration>,
     removed: Vec<CheckKey>,
@@ -107,7 +113,7 @@ impl WatchList {
                 None => {
                     let known = self.adopted.findings.remove(&key);
                     let judge = known.clone().map_or_else(|| Judge::new(unix_ms()), |known| Judge::adopt(known, now));
-                    self.due.insert((now, key.clone()));
+                    self.due.wait(Row::Answering, now, key.clone());
                     Watched { check, servers, judge, published: known, due: now, flights: 0 }
                 }
             };
@@ -120,29 +126,27 @@ impl WatchList {
         self.removed.extend(std::mem::take(&mut self.adopted.findings).into_keys());
     }
 
-    /// Up to `room` checks that are due at `now`; they are in flight from then on.
-    pub fn take_due(&mut self, now: Instant, room: usize) -> Vec<(CheckKey, Check)> {
+    /// The checks that are due at `now`, as many as there is `room` for; they are in flight from then on.
+    pub fn take_due(&mut self, now: Instant, room: &mut Room) -> Vec<(CheckKey, Row, Check)> {
         let mut taken = Vec::new();
-        while taken.len() < room
-            && let Some((due, key)) = self.due.first().filter(|(due, _)| *due <= now).cloned()
+        // An entry of a check that left and came back meanwhile counts for nothing.
+        let waits = |watched: &Watched, due| watched.flights < watched.allowed() && watched.due == due;
+        while let Some((row, key)) = self.due.pop(now, room, |due, key| self.checks.get(key).is_some_and(|watched| waits(watched, due)))
+            && let Some(watched) = self.checks.get_mut(&key)
         {
-            self.due.pop_first();
-            // An entry of a check that left and came back meanwhile counts for nothing.
-            let waits = |watched: &&mut Watched| watched.flights < watched.allowed() && watched.due == due;
-            let Some(watched) = self.checks.get_mut(&key).filter(waits) else { continue };
             watched.flights += 1;
-            taken.push((key.clone(), watched.check.clone()));
+            taken.push((key.clone(), row, watched.check.clone()));
             if watched.judge.failures() > 0 && watched.flights < watched.allowed() {
                 watched.due = now + watched.check.fastinter;
-                self.due.insert((watched.due, key));
+                self.due.wait(Row::Failing, watched.due, key);
             }
         }
         taken
     }
 
-    /// When the next check is due.
-    pub fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(due, _)| *due)
+    /// When the next check is due of those there is room for.
+    pub fn next_due(&self, room: Room) -> Option<Instant> {
+        self.due.next_due(room)
     }
 
     /// The shortest interval of all checks.
@@ -198,12 +202,12 @@ impl WatchList {
             let settled = watched.judge.finding().checked == Checked::Ok && watched.due > now;
             settled && watched.flights == 0 && watched.seen().target() != target
         };
-        let next = self.due.iter().take(CHOICE).filter(|(_, key)| self.checks.get(key).filter(waits).is_some());
-        let others: Vec<CheckKey> = next.take(OPINIONS).map(|(_, key)| key.clone()).collect();
+        let next = self.due.waiting(Row::Answering).take(CHOICE).filter(|key| self.checks.get(key).filter(waits).is_some());
+        let others: Vec<CheckKey> = next.take(OPINIONS).cloned().collect();
         for key in others {
             if let Some(watched) = self.checks.get_mut(&key) {
                 watched.due = now;
-                self.due.insert((now, key));
+                self.due.wait(Row::Answering, now, key);
             }
         }
     }
@@ -227,7 +231,7 @@ impl WatchList {
         // With more on their way the next one's time is set already, or set by the last of them.
         if watched.flights == 0 {
             watched.due = started + watched.judge.interval(&watched.check, rng);
-            self.due.insert((watched.due, key.clone()));
+            self.due.wait(watched.row(), watched.due, key.clone());
         }
         let finding = watched.judge.finding();
         if before == finding.state {
@@ -263,7 +267,7 @@ impl WatchList {
         self.checks.values_mut().for_each(|watched| watched.judge.forget_rows());
         for (key, watched) in self.checks.iter_mut().filter(|(_, watched)| watched.flights > 0) {
             (watched.flights, watched.due) = (0, now);
-            self.due.insert((now, key.clone()));
+            self.due.wait(watched.row(), now, key.clone());
         }
     }
 

@@ -3,6 +3,7 @@
 use super::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use std::collections::BTreeSet;
 
 /// A world that answers probes, and the list that watches it.
 struct Simulation {
@@ -50,7 +51,7 @@ impl Simulation {
     fn run(&mut self, seconds: f64, world: impl Fn(usize) -> Evidence) {
         let end = self.now + Duration::from_secs_f64(seconds);
         while self.now < end {
-            for (key, check) in self.list.take_due(self.now, 512) {
+            for (key, _, check) in self.list.take_due(self.now, &mut Room::new(512, 512)) {
                 let soft = matches!(outcome(&key, &world), Evidence::Soft(_));
                 let takes = if soft { check.timeout } else { Duration::from_millis(5) };
                 self.flying.insert((self.now + takes, self.now, key));

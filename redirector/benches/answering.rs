@@ -1,7 +1,7 @@
 //! The steps of an answer: reading a head, finding the farm, picking the server.
 
 use common::farm::Farms;
-use common::health::Health;
+use common::health::{Checked, Finding, Health, State, ViewChanges, Views};
 use divan::{Bencher, black_box};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -11,6 +11,7 @@ use redirector::pick::Pick;
 use redirector::routes::Routes;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 fn main() {
     divan::main();
@@ -63,6 +64,47 @@ fn routes(bencher: Bencher<'_, '_>, farms: usize) {
 fn routes_build(bencher: Bencher<'_, '_>, farms: usize) {
     let table = table(farms);
     bencher.bench_local(|| build(&table));
+}
+
+/// The same with every server checked and up.
+#[divan::bench(args = [100, 1000, 10_000], sample_count = 10)]
+fn routes_build_checked(bencher: Bencher<'_, '_>, farms: usize) {
+    let table = checked(farms);
+    let (health, counters, mut rng) = (up(&table), Counters::new(1), SmallRng::seed_from_u64(1));
+    let previous = Routes::build(&table, &HashMap::new(), &health, &counters, &Routes::default(), &mut rng);
+    bencher.bench_local(|| Routes::build(&table, &HashMap::new(), &health, &counters, &previous, &mut rng));
+}
+
+/// One server of one farm turns.
+#[divan::bench(args = [100, 1000, 10_000], sample_count = 100)]
+fn routes_rebuild_one_farm(bencher: Bencher<'_, '_>, farms: usize) {
+    let table = checked(farms);
+    let (health, counters, mut rng) = (up(&table), Counters::new(1), SmallRng::seed_from_u64(1));
+    let routes = Routes::build(&table, &HashMap::new(), &health, &counters, &Routes::default(), &mut rng);
+    bencher.bench_local(|| routes.rebuild(&table, &[farms as u32 / 2].into(), &HashMap::new(), &health, &counters));
+}
+
+fn checked(farms: usize) -> Farms {
+    let mut table = serde_json::to_value(table(farms)).expect("a table has a JSON form");
+    for (index, farm) in table.as_array_mut().expect("farms").iter_mut().enumerate() {
+        for (server, fields) in farm["servers"].as_array_mut().expect("servers").iter_mut().enumerate() {
+            fields["check"] = serde_json::json!({"scheme": "http", "host": format!("img{index}-{server}.test"), "port": 80,
+                "method": "HEAD", "uri": "/", "expect": "200-499", "tls_verify": true, "inter": 2000, "fastinter": 300,
+                "downinter": 2000, "timeout": 1200, "rise": 2, "fall": 3});
+        }
+    }
+    serde_json::from_value(table).expect("a good table")
+}
+
+/// Every check of `farms` is up.
+fn up(farms: &Farms) -> Health {
+    let finding = Finding { state: State::Up, checked: Checked::Ok, since: 1, why: "HTTP 200".into(), last_check: 1 };
+    let keys = farms.servers().filter_map(|(_, server)| Some(server.check.as_ref()?.key()));
+    let findings = keys.map(|key| (key, finding.clone())).collect();
+    let mut views = Views::default();
+    let changes = ViewChanges { sequences: [("p".to_owned(), 1)].into(), changed: [("p".to_owned(), (1, findings))].into() };
+    views.take(changes, Instant::now());
+    views.merge(Instant::now(), Duration::from_secs(5))
 }
 
 fn build(farms: &Farms) -> Routes {

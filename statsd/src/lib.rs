@@ -1,10 +1,12 @@
 //! statsd: reports on a whole cluster as a page, JSON, CSV and OpenMetrics. Reads the store, writes nothing.
 
+pub mod known;
 pub mod rate;
 pub mod render;
 pub mod report;
 mod sample;
 pub mod settings;
+pub mod shown;
 
 pub use settings::Settings;
 
@@ -15,8 +17,8 @@ use common::listen::Listeners;
 use common::process::{Phase, Shutdown};
 use common::store::Reader;
 use common::web::{self, Page, Router, StatusCode, header};
-use report::Report;
 use sample::{Latest, Sampler};
+use shown::Shown;
 use std::sync::Arc;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -46,7 +48,7 @@ pub async fn run(listeners: Listeners, reader: Reader, settings: Settings, mut s
 
 fn begin(reader: Reader, settings: Settings, shutdown: Shutdown) -> (Router, JoinHandle<()>) {
     let Settings { cluster, stats_uri, .. } = settings;
-    let latest: Latest = Arc::new(ArcSwap::from_pointee(Sampler::nothing_yet(&cluster)));
+    let latest: Latest = Arc::new(ArcSwap::from_pointee(Shown::new(Sampler::nothing_yet(&cluster))));
     let sampler = tokio::spawn(Sampler::new(reader, cluster).run(latest.clone(), shutdown));
     let router: Router = Arc::new(move |ask| {
         let page = answer(&ask.path, &stats_uri, &latest.load());
@@ -56,29 +58,29 @@ fn begin(reader: Reader, settings: Settings, shutdown: Shutdown) -> (Router, Joi
 }
 
 /// The page at `path`.
-fn answer(path: &str, stats_uri: &str, report: &Report) -> Page {
+fn answer(path: &str, stats_uri: &str, shown: &Shown) -> Page {
     match (path, path.strip_prefix(stats_uri)) {
-        ("/", _) | (_, Some("" | "/")) => html(report),
-        (_, Some(".json")) => json(report),
-        (_, Some(".csv")) => web::page(StatusCode::OK, "text/csv; charset=utf-8; header=present", render::csv::page(report)),
-        ("/metrics", _) => web::page(StatusCode::OK, render::openmetrics::CONTENT_TYPE, render::openmetrics::page(report)),
+        ("/", _) | (_, Some("" | "/")) => html(shown),
+        (_, Some(".json")) => json(shown),
+        (_, Some(".csv")) => web::page(StatusCode::OK, "text/csv; charset=utf-8; header=present", shown.csv()),
+        ("/metrics", _) => web::page(StatusCode::OK, render::openmetrics::CONTENT_TYPE, shown.openmetrics()),
         ("/healthz", _) => web::text(StatusCode::OK, "ok\n"),
-        ("/readyz", _) if report.generation > 0 => web::text(StatusCode::OK, "ready\n"),
+        ("/readyz", _) if shown.report().generation > 0 => web::text(StatusCode::OK, "ready\n"),
         ("/readyz", _) => web::text(StatusCode::SERVICE_UNAVAILABLE, "no table was read yet\n"),
         _ => web::text(StatusCode::NOT_FOUND, format!("not here; see {stats_uri}, {stats_uri}.json, {stats_uri}.csv, /metrics\n")),
     }
 }
 
-fn html(report: &Report) -> Page {
-    let mut page = web::page(StatusCode::OK, "text/html; charset=utf-8", render::html::page(report, unix_ms()));
+fn html(shown: &Shown) -> Page {
+    let mut page = web::page(StatusCode::OK, "text/html; charset=utf-8", shown.html(unix_ms()));
     let policy = header::HeaderValue::from_static(render::html::CONTENT_SECURITY_POLICY);
     page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     page.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
     page
 }
 
-fn json(report: &Report) -> Page {
-    match render::json::page(report) {
+fn json(shown: &Shown) -> Page {
+    match shown.json() {
         Ok(body) => web::page(StatusCode::OK, "application/json", body),
         Err(error) => web::text(StatusCode::INTERNAL_SERVER_ERROR, format!("the report has no JSON form: {error}\n")),
     }

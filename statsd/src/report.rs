@@ -2,15 +2,16 @@
 
 mod server;
 
-use crate::rate::Rates;
+use crate::known::{Known, Seat};
+use crate::rate::Counts;
 use common::clock::UnixMs;
 use common::farm::{Balance, Farm, Intent, Name, Override, ServerId, Weight};
-use common::generation::Table;
 use common::health::Health;
 use common::store::{Event, Replica};
-use common::tally::{CountKey, Tally};
+use common::tally::CountKey;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// What a report is made of.
 #[derive(Debug)]
@@ -20,15 +21,13 @@ pub struct Inputs<'a> {
     /// When the figures were read.
     pub at: UnixMs,
     /// The table in force, if one was read.
-    pub table: Option<&'a Table>,
+    pub table: Option<&'a Known>,
     /// What is set by hand; it beats the table.
     pub overrides: &'a HashMap<ServerId, Override>,
     /// What probers see, merged.
     pub health: &'a Health,
-    /// The totals of the whole cluster.
-    pub totals: &'a Tally,
-    /// What is counted, per second.
-    pub rates: &'a Rates,
+    /// What is counted in the whole cluster.
+    pub counts: &'a Counts,
     /// The redirectors heard of.
     pub replicas: Vec<Replica>,
     /// The latest events, newest first.
@@ -91,7 +90,7 @@ pub struct ServerReport {
     /// Its name.
     pub name: Name,
     /// Its target as written.
-    pub domain: String,
+    pub domain: Arc<str>,
     /// Its weight in force.
     pub weight: Weight,
     /// What the operator wants of it.
@@ -186,19 +185,21 @@ impl Checked {
 impl Report {
     /// Brings the inputs together.
     pub fn new(inputs: Inputs<'_>) -> Self {
-        let mut counted = Counted::by_farm(inputs.totals, inputs.rates);
-        let farms = inputs.table.map(|table| &table.farms).into_iter().flat_map(|farms| farms.iter());
-        let farms = farms.map(|farm| farm_report(&inputs, farm, &counted.remove(&farm.name).unwrap_or_default())).collect();
-        let removed_farms = counted.into_iter().map(|(name, counted)| Removed { name: name.clone(), redirects: counted.redirects });
-        let refused = inputs.totals.iter().filter_map(|(key, total)| match key {
-            CountKey::Refused(status) => Some((*status, total)),
+        let mut counted = CountedFarm::of_all(inputs.counts);
+        let farms = inputs.table.into_iter().flat_map(Known::farms);
+        let farms = farms.map(|(farm, seats)| farm_report(&inputs, farm, seats, counted.remove(&farm.name).unwrap_or_default())).collect();
+        let removed = counted.into_iter().map(|(name, counted)| Removed { name: name.clone(), redirects: counted.redirects });
+        let mut removed_farms: Vec<Removed> = removed.collect();
+        removed_farms.sort_by(|left, right| left.name.cmp(&right.name));
+        let refused = inputs.counts.iter().filter_map(|(key, count)| match key {
+            CountKey::Refused(status) => Some((*status, count.total)),
             _ => None,
         });
         Self {
             cluster: inputs.cluster.clone(),
-            generation: inputs.table.map_or(0, |table| table.stamp.table),
+            generation: inputs.table.map_or(0, |known| known.table().stamp.table),
             at: inputs.at,
-            removed_farms: removed_farms.collect(),
+            removed_farms,
             refused: refused.collect(),
             farms,
             alarm: inputs.alarm,
@@ -210,30 +211,31 @@ impl Report {
 
 /// What is counted of one farm, whatever the table says of it.
 #[derive(Default)]
-struct Counted<'a> {
+struct CountedFarm<'a> {
     redirects: u64,
     rate: f64,
     servers: Vec<(&'a Name, u64)>,
 }
 
-impl<'a> Counted<'a> {
-    fn by_farm(totals: &'a Tally, rates: &Rates) -> BTreeMap<&'a Name, Self> {
-        let mut farms: BTreeMap<&Name, Self> = BTreeMap::new();
-        for (key, total) in totals.iter() {
+impl<'a> CountedFarm<'a> {
+    fn of_all(counts: &'a Counts) -> HashMap<&'a Name, Self> {
+        let mut farms: HashMap<&Name, Self> = HashMap::new();
+        for (key, count) in counts.iter() {
             let Some(name) = key.farm() else { continue };
             let farm = farms.entry(name).or_default();
-            farm.redirects += total;
-            farm.rate += rates.of(key);
+            farm.redirects += count.total;
+            farm.rate += count.rate;
             if let CountKey::Server(id) = key {
-                farm.servers.push((&id.server, total));
+                farm.servers.push((&id.server, count.total));
             }
         }
         farms
     }
 }
 
-fn farm_report(inputs: &Inputs<'_>, farm: &Farm, counted: &Counted<'_>) -> FarmReport {
-    let mut servers: Vec<ServerReport> = farm.servers.iter().map(|server| server::report(inputs, farm, server)).collect();
+fn farm_report(inputs: &Inputs<'_>, farm: &Farm, seats: &[Seat], mut counted: CountedFarm<'_>) -> FarmReport {
+    let servers = farm.servers.iter().zip(seats);
+    let mut servers: Vec<ServerReport> = servers.map(|(server, seat)| server::report(inputs, farm, server, seat)).collect();
     let in_service = |server: &&ServerReport| server.in_service();
     let weights: u64 = servers.iter().filter(in_service).map(|server| u64::from(server.weight.0)).sum();
     for server in &mut servers {
@@ -247,7 +249,8 @@ fn farm_report(inputs: &Inputs<'_>, farm: &Farm, counted: &Counted<'_>) -> FarmR
         };
     }
     let listed: HashSet<&Name> = farm.servers.iter().map(|server| &server.name).collect();
-    let removed = counted.servers.iter().filter(|(name, _)| !listed.contains(name));
+    counted.servers.retain(|(name, _)| !listed.contains(name));
+    counted.servers.sort();
     FarmReport {
         name: farm.name.clone(),
         domain: farm.domains.first().map(ToString::to_string).unwrap_or_default(),
@@ -255,9 +258,9 @@ fn farm_report(inputs: &Inputs<'_>, farm: &Farm, counted: &Counted<'_>) -> FarmR
         balance: farm.balance,
         rate: counted.rate,
         redirects: counted.redirects,
-        fallbacks: inputs.totals.get(&CountKey::Fallback(farm.name.clone())),
+        fallbacks: inputs.counts.of(&CountKey::Fallback(farm.name.clone())).total,
         in_service: servers.iter().filter(in_service).count(),
-        removed: removed.map(|(name, redirects)| Removed { name: (*name).clone(), redirects: *redirects }).collect(),
+        removed: counted.servers.into_iter().map(|(name, redirects)| Removed { name: name.clone(), redirects }).collect(),
         servers,
     }
 }

@@ -1,20 +1,23 @@
 //! Keeps the latest report current: reads the store about once a second, however many look at the pages.
 
+use crate::known::Known;
 use crate::rate::Ring;
 use crate::report::{Inputs, Report};
+use crate::shown::Shown;
 use arc_swap::ArcSwap;
 use common::clock::{UnixMs, unix_ms};
+use common::counted::Counted;
 use common::farm::{Name, Override, ServerId};
-use common::generation::{Step, Table, step};
+use common::generation::{Step, step};
 use common::health::{Health, State, Views};
 use common::process::{Phase, Shutdown};
 use common::store::{Reader, StoreError};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The latest report; its generation is 0 until a table was read.
-pub(crate) type Latest = Arc<ArcSwap<Report>>;
+/// The latest report with its pages; its generation is 0 until a table was read.
+pub(crate) type Latest = Arc<ArcSwap<Shown>>;
 
 /// From one reading to the next.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -22,8 +25,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The longest pause while the store does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
-/// A view that has not moved for this long has no vote, unless its checks are rarer.
-const SHORTEST_WINDOW: Duration = Duration::from_secs(5);
+/// Findings read again at one time: with so many checks each is as old as the prober writes it down.
+const FINDINGS: usize = 2_000;
 
 /// How many events a report holds.
 const EVENTS: usize = 50;
@@ -32,11 +35,14 @@ const EVENTS: usize = 50;
 pub(crate) struct Sampler {
     reader: Reader,
     cluster: Name,
-    table: Option<Table>,
+    table: Option<Known>,
     overrides: HashMap<ServerId, Override>,
     /// The generation the overrides were read at.
     overrides_read: Option<u64>,
     views: Views,
+    /// How many of the checks were read again since the first of them was.
+    refreshed: usize,
+    counted: Counted,
     ring: Ring,
     /// What is wrong with the table the store offers.
     table_alarm: Option<String>,
@@ -51,6 +57,8 @@ impl Sampler {
             overrides: HashMap::new(),
             overrides_read: None,
             views: Views::default(),
+            refreshed: 0,
+            counted: Counted::default(),
             ring: Ring::default(),
             table_alarm: None,
         }
@@ -64,8 +72,7 @@ impl Sampler {
             table: None,
             overrides: &HashMap::new(),
             health: &Health::default(),
-            totals: &Default::default(),
-            rates: &Default::default(),
+            counts: &Default::default(),
             replicas: Vec::new(),
             events: Vec::new(),
             alarm: Some("nothing was read from the store yet".into()),
@@ -81,15 +88,15 @@ impl Sampler {
                     if outage.take().is_some() {
                         tracing::info!("the store answers again");
                     }
-                    latest.store(Arc::new(report));
+                    latest.store(Arc::new(Shown::new(report)));
                 }
                 Err(error) => match &mut outage {
                     Some(outage) => outage.failures += 1,
                     none => {
                         tracing::warn!(%error, "the store does not answer; showing the last good figures");
                         *none = Some(Outage { failures: 1 });
-                        let held = latest.load_full();
-                        latest.store(Arc::new(Report { alarm: Some(outage_alarm(&held, &error)), ..(*held).clone() }));
+                        let held = latest.load().report().clone();
+                        latest.store(Arc::new(Shown::new(Report { alarm: Some(outage_alarm(&held, &error)), ..held })));
                     }
                 },
             }
@@ -101,14 +108,12 @@ impl Sampler {
         }
     }
 
-    /// Reads everything once.
+    /// Reads what is new.
     async fn read(&mut self) -> Result<Report, StoreError> {
         self.read_table().await?;
-        // All findings each time, not only the changed ones: `last_check` moves without being a change.
-        let changes = self.reader.health(&BTreeMap::new()).await?;
-        self.views.take(changes, Instant::now());
-        let totals = self.reader.totals().await?.sum();
-        self.ring.push(Instant::now(), totals.clone());
+        self.read_health().await?;
+        self.reader.follow(&mut self.counted).await?;
+        self.ring.push(Instant::now(), &self.counted);
         let (replicas, events) = (self.reader.replicas().await?, self.reader.events(EVENTS).await?);
         let health = self.views.merge(Instant::now(), self.window());
         let at = unix_ms();
@@ -122,24 +127,39 @@ impl Sampler {
             table: self.table.as_ref(),
             overrides: &self.overrides,
             health: &health,
-            totals: &totals,
-            rates: &self.ring.rates(),
+            counts: &self.ring.counts(&self.counted),
             replicas,
             events,
             alarm: self.alarm(&health),
         }))
     }
 
+    /// What has changed, and some of what may only be newer: `last_check` moves without being a change.
+    async fn read_health(&mut self) -> Result<(), StoreError> {
+        let changes = self.reader.health(&self.views.read_to()).await?;
+        let probers: Vec<String> = changes.sequences.keys().cloned().collect();
+        self.views.take(changes, Instant::now());
+        let checks = self.table.as_ref().map(Known::checks).unwrap_or_default();
+        let from = if self.refreshed < checks.len() { self.refreshed } else { 0 };
+        let until = checks.len().min(from + FINDINGS);
+        for prober in probers {
+            let findings = self.reader.findings(&prober, &checks[from..until]).await?;
+            self.views.renew(&prober, findings);
+        }
+        self.refreshed = until;
+        Ok(())
+    }
+
     async fn read_table(&mut self) -> Result<(), StoreError> {
         let offered = self.reader.stamp().await?;
-        let alarm = match step(&self.cluster, self.table.as_ref().map(|table| &table.stamp), offered.as_ref()) {
+        let alarm = match step(&self.cluster, self.table.as_ref().map(|known| &known.table().stamp), offered.as_ref()) {
             Step::Alarm(alarm) => Some(alarm),
             Step::Keep => None,
             Step::Fetch => match offered.clone() {
                 Some(stamp) => match self.reader.table(stamp).await? {
                     Ok(table) => {
                         tracing::debug!(generation = table.stamp.table, farms = table.farms.len(), "table read");
-                        self.table = Some(table);
+                        self.table = Some(Known::new(table));
                         None
                     }
                     Err(alarm) => Some(alarm),
@@ -167,24 +187,18 @@ impl Sampler {
         }
     }
 
-    fn checks(&self) -> impl Iterator<Item = &common::check::Check> {
-        let farms = self.table.iter().flat_map(|table| table.farms.iter());
-        farms.flat_map(|farm| &farm.servers).filter_map(|server| server.check.as_ref())
-    }
-
     fn window(&self) -> Duration {
-        self.checks().map(|check| check.inter * 3).min().unwrap_or_default().max(SHORTEST_WINDOW)
+        Known::window(self.table.as_ref())
     }
 
     fn alarm(&self, health: &Health) -> Option<String> {
         if self.table_alarm.is_some() {
             return self.table_alarm.clone();
         }
-        if self.table.is_none() {
+        let Some(known) = &self.table else {
             return Some("the store holds no table yet: run `rbalancer apply`".into());
-        }
-        let unwatched = !health.is_fresh() && self.checks().next().is_some();
-        if unwatched {
+        };
+        if !health.is_fresh() && !known.checks().is_empty() {
             return Some("no prober is at work: health is what was seen last; is rbalancer-healthd running?".into());
         }
         self.disagreement()

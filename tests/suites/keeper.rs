@@ -90,10 +90,15 @@ async fn totals_read_while_two_keepers_fold_are_right() {
         tokio::spawn(async move { keeper.fold("gone", &remains, spoke, 0).await })
     };
     let folding = [fold(), fold()];
+    let (reader, mut counted) = (store.reader(), common::counted::Counted::default());
     while !folding.iter().all(tokio::task::JoinHandle::is_finished) {
         assert_eq!(sum().await, expected);
+        reader.follow(&mut counted).await.expect("an answer");
+        assert_eq!(counted.sums().iter().sum::<u64>(), expected);
     }
     assert_eq!(sum().await, expected);
+    reader.follow(&mut counted).await.expect("an answer");
+    assert_eq!(counted.sums().iter().sum::<u64>(), expected);
     assert!(store.reader().replicas().await.expect("an answer").is_empty());
 }
 

@@ -1,6 +1,7 @@
 //! The store's contract, the same suite on both stores: in this process and on a real redis-server.
 
 use common::check::CheckKey;
+use common::counted::Counted;
 use common::farm::{Farms, Force, Intent, Override, ServerId, Weight};
 use common::generation;
 use common::health::{Checked, Finding, State, Views};
@@ -52,6 +53,8 @@ contracts! {
     a_prober_finds_its_own_view_again
     totals_are_absolute_and_sum_up
     thousands_of_totals_are_flushed_and_read
+    who_follows_the_totals_comes_to_hold_them_all
+    a_finding_that_is_only_newer_is_read_by_its_check
     a_redirector_is_seen_as_it_last_spoke
     events_come_newest_first
 }
@@ -317,6 +320,46 @@ async fn thousands_of_totals_are_flushed_and_read(store: Store) {
     store.replica().flush("r1", &totals).await.expect("an answer");
     let sum = store.reader().totals().await.expect("an answer").sum();
     assert_eq!((sum.iter().count(), sum.iter().map(|(_, total)| total).sum::<u64>()), (3500, 3500 * 3501 / 2));
+}
+
+async fn who_follows_the_totals_comes_to_hold_them_all(store: Store) {
+    // More than is read at one time.
+    let counts = async |round: u64| {
+        for replica in 0..30 {
+            let totals: Vec<_> = (0..900).map(|n| (key(&format!("farm{}/srv{n}", n % 7)), round * (n + replica))).collect();
+            store.replica().flush(&format!("r{replica}"), &totals).await.expect("an answer");
+            store.replica().announce(&announcement(&format!("r{replica}"))).await.expect("an answer");
+        }
+    };
+    let (reader, mut counted) = (store.reader(), Counted::default());
+    let whole = async || reader.totals().await.expect("an answer").sum().iter().map(|(_, total)| total).sum::<u64>();
+    counts(1).await;
+    reader.follow(&mut counted).await.expect("an answer");
+    // The first reading is whole, however much it is.
+    assert_eq!((counted.keys().len(), counted.sums().iter().sum::<u64>()), (900, whole().await));
+    let before = counted.rounds();
+    counts(2).await;
+    let mut readings = 0;
+    while counted.rounds() < before + 2 {
+        reader.follow(&mut counted).await.expect("an answer");
+        readings += 1;
+        assert!(readings < 10, "after {readings} readings {} rounds were made", counted.rounds() - before);
+    }
+    assert_eq!(counted.sums().iter().sum::<u64>(), whole().await);
+}
+
+async fn a_finding_that_is_only_newer_is_read_by_its_check(store: Store) {
+    let (prober, reader) = (store.prober(), store.reader());
+    let many: Vec<_> = (0..2500).map(|n| (check(&format!("c{n}")), finding(State::Up, "HTTP 200"))).collect();
+    let first = HealthReport { id: "p".into(), sequence: 1, changed: many.clone(), ..HealthReport::default() };
+    prober.report(&first).await.expect("an answer");
+    let newer = Finding { last_check: 99, ..finding(State::Up, "HTTP 200") };
+    let touched = vec![(check("c2400"), newer.clone())];
+    prober.report(&HealthReport { id: "p".into(), sequence: 2, touched, ..HealthReport::default() }).await.expect("an answer");
+    let asked: Vec<_> = many.iter().map(|(check, _)| check.clone()).chain([check("unknown")]).collect();
+    let found = reader.findings("p", &asked).await.expect("an answer");
+    assert_eq!((found.len(), &found[&check("c2400")], found[&check("c0")].last_check), (2500, &newer, 6));
+    assert!(reader.findings("another", &asked).await.expect("an answer").is_empty());
 }
 
 fn announcement(replica: &str) -> Announcement {

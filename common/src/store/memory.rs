@@ -3,6 +3,7 @@
 use super::{Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, OwnView, Publication, Published, Replica, TABLES_KEPT};
 use crate::check::CheckKey;
 use crate::clock::{UnixMs, unix_ms};
+use crate::counted::Counted;
 use crate::farm::{Override, ServerId};
 use crate::generation::Stamp;
 use crate::health::{Finding, ViewChanges};
@@ -143,6 +144,17 @@ impl Memory {
 
     pub(super) fn totals(&self) -> Totals {
         self.state().totals.clone()
+    }
+
+    pub(super) fn follow(&self, counted: &mut Counted) {
+        counted.take_all(&self.state().totals);
+    }
+
+    pub(super) fn findings(&self, prober: &str, checks: &[CheckKey]) -> HashMap<CheckKey, Finding> {
+        let state = self.state();
+        let Some(view) = state.views.get(prober) else { return HashMap::new() };
+        let found = |check: &CheckKey| Some((check.clone(), view.findings.get(check)?.1.clone()));
+        checks.iter().filter_map(found).collect()
     }
 
     pub(super) fn events(&self, count: usize) -> Vec<Event> {

@@ -1,5 +1,6 @@
 //! The store on Redis: each verb as a pipeline or a script over a [`Link`].
 
+mod follow;
 mod keep;
 mod operate;
 mod read;
@@ -14,6 +15,9 @@ use std::sync::{Arc, Mutex};
 
 /// Members one command may touch: no command of ours holds Redis up for long.
 const SLICE: usize = 1000;
+
+/// Members a scan is asked for: it gives some more.
+const SCAN: usize = SLICE - SLICE / 10;
 
 /// Bytes of a table read or written by one command.
 const TEXT_SLICE: usize = 64 * 1024;

@@ -115,13 +115,18 @@ fn server_row(out: &mut String, server: &ServerReport, now: UnixMs) {
 }
 
 fn share_cell(out: &mut String, server: &ServerReport) {
-    let width = |share: f64| share.clamp(0.0, 1.0) * 100.0;
-    put(out, format_args!("<td class=share><i style=\"width:{:.1}%\"></i>", width(server.share_intended)));
-    put(out, format_args!("<i style=\"width:{:.1}%\"></i><span>", width(server.share_actual)));
-    percent(out, server.share_intended);
-    out.push_str("</span><span>");
-    percent(out, server.share_actual);
-    out.push_str("</span>");
+    let shares = [server.share_intended, server.share_actual];
+    out.push_str("<td class=share>");
+    for share in shares {
+        out.push_str("<i style=\"width:");
+        percent(out, share.clamp(0.0, 1.0));
+        out.push_str("\"></i>");
+    }
+    for share in shares {
+        out.push_str("<span>");
+        percent(out, share);
+        out.push_str("</span>");
+    }
 }
 
 fn counted_row(out: &mut String, name: &str, what: &str, redirects: u64) {

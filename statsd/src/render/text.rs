@@ -10,6 +10,11 @@ pub(super) fn put(out: &mut String, what: impl Display) {
 /// Appends `text` as HTML text or as an attribute in double quotes. The only way by which words that came from
 /// the store get into a page.
 pub(super) fn escape(out: &mut String, text: &str) {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !b"&<>\"'".contains(&byte);
+    if text.bytes().all(is_plain) {
+        out.push_str(text);
+        return;
+    }
     for character in text.chars() {
         match character {
             '&' => out.push_str("&amp;"),
@@ -28,12 +33,22 @@ pub(super) fn escape(out: &mut String, text: &str) {
 
 /// Appends a whole number with its thousands apart.
 pub(super) fn number(out: &mut String, value: u64) {
-    if value < 1000 {
-        put(out, value);
-        return;
+    let (mut digits, mut at, mut rest) = ([0; 26], 26, value);
+    // Digit by digit from the right: a large page holds tens of thousands of numbers.
+    loop {
+        at -= 1;
+        // Every fourth character from the right is a comma.
+        if (26 - at) % 4 == 0 {
+            digits[at] = b',';
+            at -= 1;
+        }
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
     }
-    number(out, value / 1000);
-    put(out, format_args!(",{:03}", value % 1000));
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
 /// Appends a rate per second: tenths while they matter.
@@ -47,7 +62,11 @@ pub(super) fn rate(out: &mut String, value: f64) {
 
 /// Appends a part of a whole in per cent.
 pub(super) fn percent(out: &mut String, part: f64) {
-    put(out, format_args!("{:.1}%", part * 100.0));
+    let tenths = (part * 1000.0).round() as u64;
+    number(out, tenths / 10);
+    out.push('.');
+    number(out, tenths % 10);
+    out.push('%');
 }
 
 /// Appends a time span in its two greatest units: `3m 12s`.
@@ -82,6 +101,9 @@ mod tests {
     #[test]
     fn numbers_and_times_are_easy_to_read() {
         assert_eq!(written(|out| number(out, 1_234_567)), "1,234,567");
+        assert_eq!(written(|out| number(out, 0)) + &written(|out| number(out, 999)), "0999");
+        assert_eq!(written(|out| number(out, u64::MAX)), "18,446,744,073,709,551,615");
+        assert_eq!(written(|out| percent(out, 0.0625)) + &written(|out| percent(out, 1.0)), "6.3%100.0%");
         assert_eq!(written(|out| number(out, 1_000_005)), "1,000,005");
         assert_eq!(written(|out| rate(out, 12.34)), "12.3");
         assert_eq!(written(|out| rate(out, 99.97)), "100");

@@ -1,9 +1,10 @@
 //! What a report makes of tables, overrides, findings and totals.
 
 use super::*;
+use crate::rate::Count;
 use common::check::Check;
 use common::farm::{Farms, Force};
-use common::generation::{SCHEMA, Stamp};
+use common::generation::{SCHEMA, Stamp, Table};
 use common::health::{self, Finding, State, ViewChanges, Views};
 use std::time::{Duration, Instant};
 
@@ -49,24 +50,21 @@ fn health(found: &[(&str, State)]) -> Health {
     views.merge(Instant::now(), Duration::from_secs(5))
 }
 
-fn totals(counts: &[(&str, u64)]) -> Tally {
-    let mut tally = Tally::default();
-    counts.iter().for_each(|(key, total)| tally.raise(key.parse().expect("valid key"), *total));
-    tally
+fn counts(counts: &[(&str, u64, f64)]) -> Counts {
+    counts.iter().map(|(key, total, rate)| (key.parse().expect("valid key"), Count { total: *total, rate: *rate })).collect()
 }
 
-fn report(overrides: &[(&str, Override)], health: &Health, totals: &Tally, rates: &Rates) -> Report {
+fn report(overrides: &[(&str, Override)], health: &Health, counts: &Counts) -> Report {
     let overrides = overrides.iter().map(|(id, value)| (id.parse().expect("valid id"), value.clone())).collect();
-    let table = table();
+    let known = Known::new(table());
     let event = Event { at: 1_700_000_000_000, by: "healthd".into(), what: "img/srv2 is down".into(), why: "<b>refused</b>".into() };
     Report::new(Inputs {
-        cluster: &table.stamp.cluster,
+        cluster: &known.table().stamp.cluster,
         at: 1_700_000_100_000,
-        table: Some(&table),
+        table: Some(&known),
         overrides: &overrides,
         health,
-        totals,
-        rates,
+        counts,
         replicas: Vec::new(),
         events: vec![event],
         alarm: None,
@@ -75,9 +73,8 @@ fn report(overrides: &[(&str, Override)], health: &Health, totals: &Tally, rates
 
 /// A report with a bit of everything.
 pub(crate) fn example() -> Report {
-    let totals =
-        totals(&[("img/srv1", 600), ("img/srv2", 200), ("img/gone", 150), ("img/@fallback", 50), ("old/a", 9), ("@refused/403", 7)]);
-    report(&[], &health(&[("srv2", State::Down)]), &totals, &Rates::default())
+    let ever = [("img/srv1", 600), ("img/srv2", 200), ("img/gone", 150), ("img/@fallback", 50), ("old/a", 9), ("@refused/403", 7)];
+    report(&[], &health(&[("srv2", State::Down)]), &counts(&ever.map(|(key, total)| (key, total, 0.0))))
 }
 
 fn shares(report: &Report) -> Vec<f64> {
@@ -97,12 +94,12 @@ fn nothing_counted_vanishes() {
 
 #[test]
 fn only_servers_in_service_have_an_intended_share() {
-    let (none, rates) = (Tally::default(), Rates::default());
-    assert_eq!(shares(&report(&[], &health(&[]), &none, &rates)), [0.75, 0.25, 0.0, 0.0]);
-    assert_eq!(shares(&report(&[], &health(&[("srv2", State::Down)]), &none, &rates)), [1.0, 0.0, 0.0, 0.0]);
-    assert_eq!(shares(&report(&[], &health(&[("srv2", State::Suspect)]), &none, &rates)), [0.75, 0.25, 0.0, 0.0]);
+    let none = Counts::default();
+    assert_eq!(shares(&report(&[], &health(&[]), &none)), [0.75, 0.25, 0.0, 0.0]);
+    assert_eq!(shares(&report(&[], &health(&[("srv2", State::Down)]), &none)), [1.0, 0.0, 0.0, 0.0]);
+    assert_eq!(shares(&report(&[], &health(&[("srv2", State::Suspect)]), &none)), [0.75, 0.25, 0.0, 0.0]);
     let all_down = health(&[("srv1", State::Down), ("srv2", State::Down)]);
-    assert_eq!(shares(&report(&[], &all_down, &none, &rates)), [0.0; 4]);
+    assert_eq!(shares(&report(&[], &all_down, &none)), [0.0; 4]);
 }
 
 #[test]
@@ -110,7 +107,7 @@ fn what_is_set_by_hand_beats_table_and_probes() {
     let drain = Override { enable: Some(Intent::Drain), by: "ann".into(), why: "disk".into(), ..Override::default() };
     let weight = Override { weight: Some(Weight(9)), force: Some(Force::Up), ..Override::default() };
     let down = health(&[("srv2", State::Down)]);
-    let report = report(&[("img/srv1", drain), ("img/srv2", weight)], &down, &Tally::default(), &Rates::default());
+    let report = report(&[("img/srv1", drain), ("img/srv2", weight)], &down, &Counts::default());
     let (first, second) = (&report.farms[0].servers[0], &report.farms[0].servers[1]);
     assert_eq!((first.enable, first.by_hand.as_deref()), (Intent::Drain, Some("enable drain by ann: disk")));
     assert_eq!((second.weight, second.health, second.checked), (Weight(9), Standing::Up, Checked::Failing));
@@ -120,7 +117,7 @@ fn what_is_set_by_hand_beats_table_and_probes() {
 
 #[test]
 fn a_server_that_is_off_is_not_checked() {
-    let report = report(&[], &health(&[("srv3", State::Down), ("srv4", State::Abstain)]), &Tally::default(), &Rates::default());
+    let report = report(&[], &health(&[("srv3", State::Down), ("srv4", State::Abstain)]), &Counts::default());
     let servers = &report.farms[0].servers;
     assert_eq!((servers[2].checked, servers[2].last_check, servers[2].reason.as_str()), (Checked::Off, None, ""));
     assert_eq!((servers[3].health, servers[3].last_check), (Standing::Up, Some(2000)));
@@ -129,12 +126,7 @@ fn a_server_that_is_off_is_not_checked() {
 
 #[test]
 fn the_recent_rate_decides_the_actual_share_while_there_is_one() {
-    let mut ring = crate::rate::Ring::default();
-    let start = Instant::now();
-    ring.push(start, totals(&[("img/srv1", 600), ("img/srv2", 0)]));
-    let now = totals(&[("img/srv1", 610), ("img/srv2", 30)]);
-    ring.push(start + Duration::from_secs(1), now.clone());
-    let report = report(&[], &health(&[]), &now, &ring.rates());
+    let report = report(&[], &health(&[]), &counts(&[("img/srv1", 610, 10.0), ("img/srv2", 30, 30.0)]));
     let farm = &report.farms[0];
     assert_eq!((farm.rate, farm.servers[0].share_actual, farm.servers[1].share_actual), (40.0, 0.25, 0.75));
 }

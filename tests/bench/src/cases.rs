@@ -3,6 +3,8 @@
 mod cost;
 mod latency;
 mod memory;
+mod probes;
+mod report;
 mod start;
 mod swap;
 mod syscalls;
@@ -46,6 +48,10 @@ pub enum Case {
     Start,
     /// System calls of one request
     Syscalls,
+    /// The stats of a large cluster
+    Report,
+    /// Many servers probed every two seconds
+    Probes,
 }
 
 /// How much to measure, and with what.
@@ -81,6 +87,8 @@ impl Case {
             Self::Memory => memory::run(effort),
             Self::Start => start::run(effort),
             Self::Syscalls => syscalls::run(effort),
+            Self::Report => report::run(effort),
+            Self::Probes => probes::run(effort),
         }
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use std::fmt::Write;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// The host of the farm all of them have.
@@ -22,6 +23,22 @@ pub fn rbalancer(port: u16, threads: usize, farms: usize, servers: usize, mark: 
         for server in 0..servers {
             let weight = if server == 0 { 20 } else { 10 };
             let _ = write!(text, "[f{farm}-{server}]\ndomain = http://{mark}{}.test\nweight = {weight}\n", server + 1);
+        }
+    }
+    text
+}
+
+/// A table of servers that are probed every two seconds, each on an address of its own on loopback and the port that
+/// `port` gives it.
+pub fn watched(farms: usize, servers: usize, port: impl Fn(usize) -> u16) -> String {
+    let names = |count: usize, prefix: &str| (0..count).map(|index| format!("{prefix}{index}")).collect::<Vec<_>>().join(", ");
+    let mut text = format!("[global]\ninter = 2s\n[farms]\nlist = {}\n", names(farms, "f"));
+    for farm in 0..farms {
+        let _ = write!(text, "[f{farm}]\ndomain = {}\nlist = {}\n", host(farm), names(servers, &format!("f{farm}-")));
+        for server in 0..servers {
+            let number = farm * servers + server;
+            let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + number as u32);
+            let _ = write!(text, "[f{farm}-{server}]\ndomain = http://{address}:{}\n", port(number));
         }
     }
     text

@@ -1,7 +1,7 @@
 //! The floor: what the kernel alone costs. epoll, accept4, recv straight after it, send of a ready-made reply, close.
 //! Nothing is parsed, counted or timed.
 
-use crate::socket::{accept, listen, receive, send};
+use crate::socket::{accept, receive, send};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use std::io::{self, ErrorKind};
@@ -21,14 +21,13 @@ struct Floor<'a> {
     waiting: Vec<Option<OwnedFd>>,
 }
 
-/// Answers every read with `reply`, for ever; `closes` right after it.
+/// Answers every read on connections of `listener` with `reply`, for ever; `closes` right after it.
 ///
 /// # Errors
 /// When the listener or epoll fails.
-pub fn serve(port: u16, reply: &[u8], closes: bool) -> io::Result<()> {
-    let listener = listen(port)?;
+pub fn serve(listener: &OwnedFd, reply: &[u8], closes: bool) -> io::Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+    epoll::add(&epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
     let mut floor = Floor { epoll, reply, closes, waiting: Vec::new() };
     let mut events: Vec<Event> = Vec::with_capacity(1024);
     loop {
@@ -39,7 +38,7 @@ pub fn serve(port: u16, reply: &[u8], closes: bool) -> io::Result<()> {
         }
         for event in &events {
             match event.data.u64() {
-                LISTENER => floor.accept(&listener)?,
+                LISTENER => floor.accept(listener)?,
                 token => floor.ready(token as usize),
             }
         }

@@ -1,6 +1,7 @@
 //! What a redirect costs: real servers on one core, a load on another, everything compared side by side in one run.
 
 pub mod cases;
+pub mod cluster;
 pub mod configuration;
 pub mod floor;
 pub mod load;

@@ -65,6 +65,19 @@ impl Server {
         }
     }
 
+    /// Waits until it takes connections.
+    ///
+    /// # Errors
+    /// With its own words, when it does not.
+    pub fn listening(self) -> anyhow::Result<Self> {
+        let began = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            ensure!(began.elapsed() < PATIENCE, "{} does not listen on port {}:\n{}", self.name, self.port, self.words());
+            std::thread::sleep(LOOK);
+        }
+        Ok(self)
+    }
+
     /// What it has said.
     pub fn words(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

@@ -2,8 +2,10 @@
 
 use nix::libc;
 use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::BindToDevice;
 use nix::{setsockopt_impl, sockopt_impl};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,12 +32,26 @@ const SOURCES: u32 = 64;
 
 /// A non-blocking listener on loopback that hands connections over with their first bytes.
 pub fn listen(port: u16) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_tcp_nodelay(&socket, true)?;
+    let socket = unbound()?;
     rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
     rustix::net::listen(&socket, 4096)?;
     setsockopt(&socket, DeferAccept, &1)?;
+    Ok(socket)
+}
+
+/// The same on every address of loopback, and on no other.
+pub fn listen_everywhere(port: u16) -> io::Result<OwnedFd> {
+    let socket = unbound()?;
+    setsockopt(&socket, BindToDevice, &OsString::from("lo"))?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    rustix::net::listen(&socket, 4096)?;
+    Ok(socket)
+}
+
+fn unbound() -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
     Ok(socket)
 }
 

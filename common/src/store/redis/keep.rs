@@ -1,7 +1,7 @@
 //! What the keeper does in Redis. Steps of at most a slice, each idempotent: two keepers, or one that asks again after
 //! a lost answer, add nothing twice.
 
-use super::{Redis, SLICE};
+use super::{Redis, SCAN, SLICE};
 use crate::store::{Base, Folded, RawTally, Remains, StoreError, scripts};
 use redis::{Pipeline, pipe};
 
@@ -20,6 +20,13 @@ impl Redis {
         let mut totals = self.raw_tally(&self.keys.count("base")).await?;
         let folds = totals.remove(FOLDS).unwrap_or(0);
         Ok(Base { folds, totals })
+    }
+
+    pub(in crate::store) async fn base_size(&self) -> Result<(u64, usize), StoreError> {
+        let (key, mut call) = (self.keys.count("base"), pipe());
+        call.cmd("ZSCORE").arg(&key).arg(FOLDS).cmd("ZCARD").arg(&key);
+        let (folds, members): (Option<f64>, usize) = self.reading.pipeline(&call).await?;
+        Ok((folds.unwrap_or(0.0) as u64, members.saturating_sub(usize::from(folds.is_some()))))
     }
 
     /// How many folds the base has seen.
@@ -42,7 +49,7 @@ impl Redis {
         let (mut tally, mut cursor) = (RawTally::new(), 0u64);
         loop {
             let mut call = pipe();
-            call.cmd("ZSCAN").arg(key).arg(cursor).arg("COUNT").arg(SLICE);
+            call.cmd("ZSCAN").arg(key).arg(cursor).arg("COUNT").arg(SCAN);
             let ((next, slice),): ((u64, Vec<(String, f64)>),) = self.reading.pipeline(&call).await?;
             for (member, total) in slice {
                 let held = tally.entry(member).or_default();

@@ -1,6 +1,6 @@
 //! What readers ask of Redis.
 
-use super::{Partial, Redis, SLICE, TEXT_SLICE, content};
+use super::{Partial, Redis, SCAN, SLICE, TEXT_SLICE, content};
 use crate::check::CheckKey;
 use crate::clock::UnixMs;
 use crate::farm::{Override, ServerId};
@@ -11,6 +11,9 @@ use crate::tally::{Tally, Totals};
 use redis::{Pipeline, Value, pipe};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::PoisonError;
+
+/// Redirectors asked for in one go: each says about ten things.
+const REPLICAS: usize = SLICE / 10;
 
 impl Redis {
     pub(in crate::store) async fn stamp(&self) -> Result<Option<Stamp>, StoreError> {
@@ -81,17 +84,27 @@ impl Redis {
         }
     }
 
+    /// One that is set between two slices moves the overrides' generation: then all are read again.
     pub(in crate::store) async fn overrides(&self) -> Result<HashMap<ServerId, Override>, StoreError> {
-        let mut call = pipe();
-        call.cmd("HGETALL").arg(self.keys.overrides());
-        let (held,): (HashMap<String, String>,) = self.reading.pipeline(&call).await?;
-        held.iter().map(|(id, json)| Ok((id.parse().map_err(content)?, serde_json::from_str(json).map_err(content)?))).collect()
+        let (mut overrides, mut cursor) = (HashMap::new(), 0u64);
+        loop {
+            let mut call = pipe();
+            call.cmd("HSCAN").arg(self.keys.overrides()).arg(cursor).arg("COUNT").arg(SCAN);
+            let ((next, slice),): ((u64, Vec<(String, String)>),) = self.reading.pipeline(&call).await?;
+            for (id, json) in slice {
+                overrides.insert(id.parse().map_err(content)?, serde_json::from_str(&json).map_err(content)?);
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(overrides);
+            }
+        }
     }
 
     pub(in crate::store) async fn health(&self, read_to: &BTreeMap<String, u64>) -> Result<ViewChanges, StoreError> {
         let mut call = pipe();
-        call.cmd("ZRANGE").arg(self.keys.probers()).arg(0).arg(-1).arg("WITHSCORES");
-        read_to.iter().for_each(|(id, from)| self.add_changes(&mut call, id, *from, 0));
+        call.cmd("ZRANGE").arg(self.keys.probers()).arg(0).arg(SLICE - 1).arg("WITHSCORES");
+        read_to.iter().for_each(|(id, from)| self.add_changes(&mut call, id, *from));
         let answers: Vec<Value> = self.reading.pipeline(&call).await?;
         let mut answers = answers.into_iter();
         let sequences: BTreeMap<String, u64> =
@@ -104,25 +117,27 @@ impl Redis {
         let new = |(id, sequence): (&String, &u64)| (!read_to.contains_key(id)).then(|| (id.clone(), *sequence));
         let unknown: Vec<(String, u64)> = changes.sequences.iter().filter_map(new).collect();
         for (id, sequence) in unknown {
-            self.read_changes(&id, 0, sequence, self.changes(&id, 0, 0).await?, &mut changes).await?;
+            self.read_changes(&id, 0, sequence, self.latest(&id, 0).await?, &mut changes).await?;
         }
         Ok(changes)
     }
 
-    fn add_changes(&self, call: &mut Pipeline, prober: &str, from: u64, offset: usize) {
+    fn add_changes(&self, call: &mut Pipeline, prober: &str, from: u64) {
         call.cmd("ZRANGEBYSCORE").arg(self.keys.health_at(prober)).arg(format!("({from}")).arg("+inf");
-        call.arg("WITHSCORES").arg("LIMIT").arg(offset).arg(SLICE);
+        call.arg("WITHSCORES").arg("LIMIT").arg(0).arg(SLICE);
     }
 
-    async fn changes(&self, prober: &str, from: u64, offset: usize) -> Result<Vec<(String, f64)>, StoreError> {
+    /// A slice of a prober's checks, those that changed last first. By rank: to skip a slice costs Redis nothing.
+    async fn latest(&self, prober: &str, offset: usize) -> Result<Vec<(String, f64)>, StoreError> {
         let mut call = pipe();
-        self.add_changes(&mut call, prober, from, offset);
+        call.cmd("ZRANGE").arg(self.keys.health_at(prober)).arg(offset).arg(offset + SLICE - 1).arg("REV").arg("WITHSCORES");
         let (slice,) = self.reading.pipeline(&call).await?;
         Ok(slice)
     }
 
-    /// Reads the findings of the checks in `slice` and in the slices after it. A prober that writes between two
-    /// slices moves members from one to the other: then all is read again the next time.
+    /// Reads the findings of the checks in `slice`; where that is full, there may be more of them, and all are read
+    /// from the latest on. A prober that writes between two slices moves members from one to the other: then all is
+    /// read again the next time.
     async fn read_changes(
         &self,
         prober: &str,
@@ -132,6 +147,10 @@ impl Redis {
         into: &mut ViewChanges,
     ) -> Result<(), StoreError> {
         let (mut offset, mut read_to, mut findings) = (0, from, HashMap::new());
+        let several = slice.len() >= SLICE;
+        if several {
+            slice = self.latest(prober, 0).await?;
+        }
         while !slice.is_empty() {
             let mut call = pipe();
             call.cmd("HMGET").arg(self.keys.health(prober));
@@ -147,9 +166,10 @@ impl Redis {
                 }
             }
             offset += slice.len();
-            slice = if slice.len() < SLICE { Vec::new() } else { self.changes(prober, from, offset).await? };
+            slice = if several { self.latest(prober, offset).await? } else { Vec::new() };
+            slice.retain(|(_, at)| *at as u64 > from);
         }
-        if offset > SLICE && self.sequence(prober).await? != sequence {
+        if several && self.sequence(prober).await? != sequence {
             read_to = from;
         }
         if !findings.is_empty() {
@@ -168,24 +188,38 @@ impl Redis {
     pub(in crate::store) async fn own_view(&self, id: &str) -> Result<OwnView, StoreError> {
         let sequence = self.sequence(id).await?;
         let mut changes = ViewChanges::default();
-        self.read_changes(id, 0, sequence, self.changes(id, 0, 0).await?, &mut changes).await?;
+        self.read_changes(id, 0, sequence, self.latest(id, 0).await?, &mut changes).await?;
         let (read_to, findings) = changes.changed.remove(id).unwrap_or_default();
         Ok(OwnView { sequence: read_to.max(sequence), findings })
     }
 
-    pub(in crate::store) async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
-        let mut call = pipe();
-        call.cmd("TIME").cmd("ZRANGE").arg(self.keys.replicas()).arg(0).arg(-1).arg("WITHSCORES");
-        let ((seconds, micros), spoke): ((u64, u64), Vec<(String, f64)>) = self.reading.pipeline(&call).await?;
-        let now = seconds * 1000 + micros / 1000;
-        if spoke.is_empty() {
-            return Ok(Vec::new());
+    /// Every listed redirector, with when it spoke last. Each moves in the order as it speaks: no slices by rank.
+    pub(super) async fn listed(&self) -> Result<Vec<(String, f64)>, StoreError> {
+        let (mut listed, mut cursor) = (BTreeMap::new(), 0u64);
+        loop {
+            let mut call = pipe();
+            call.cmd("ZSCAN").arg(self.keys.replicas()).arg(cursor).arg("COUNT").arg(SCAN);
+            let ((next, slice),): ((u64, Vec<(String, f64)>),) = self.reading.pipeline(&call).await?;
+            listed.extend(slice);
+            cursor = next;
+            if cursor == 0 {
+                return Ok(listed.into_iter().collect());
+            }
         }
-        let mut call = pipe();
-        spoke.iter().for_each(|(id, _)| {
-            call.cmd("HGETALL").arg(self.keys.replica(id));
-        });
-        let said: Vec<HashMap<String, String>> = self.reading.pipeline(&call).await?;
+    }
+
+    pub(in crate::store) async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
+        let mut spoke = self.listed().await?;
+        spoke.sort_by(|left, right| left.1.total_cmp(&right.1));
+        let now = self.time().await?;
+        let mut said: Vec<HashMap<String, String>> = Vec::with_capacity(spoke.len());
+        for slice in spoke.chunks(REPLICAS) {
+            let mut call = pipe();
+            slice.iter().for_each(|(id, _)| {
+                call.cmd("HGETALL").arg(self.keys.replica(id));
+            });
+            said.extend(self.reading.pipeline::<Vec<_>>(&call).await?);
+        }
         let replica = |((id, at), fields): (&(String, f64), HashMap<String, String>)| {
             let text = |name: &str| fields.get(name).cloned().unwrap_or_default();
             let number = |name: &str| text(name).parse().unwrap_or(0);
@@ -219,11 +253,8 @@ impl Redis {
     }
 
     async fn totals_over(&self, base: Base) -> Result<Totals, StoreError> {
-        let mut call = pipe();
-        call.cmd("ZRANGE").arg(self.keys.replicas()).arg(0).arg(-1);
-        let (ids,): (Vec<String>,) = self.reading.pipeline(&call).await?;
         let mut totals = Totals { base: tally(base.totals), ..Totals::default() };
-        for id in ids {
+        for (id, _) in self.listed().await? {
             let mut remains = self.remains(&id).await?;
             // What was folded of it is in the base.
             for (member, folded) in remains.folded {
@@ -251,7 +282,7 @@ impl Redis {
 /// A stream entry: its id, its fields and values.
 type StreamEntry = (String, Vec<(String, String)>);
 
-fn decode<T: redis::FromRedisValue>(value: Option<Value>) -> Result<T, StoreError> {
+pub(super) fn decode<T: redis::FromRedisValue>(value: Option<Value>) -> Result<T, StoreError> {
     redis::from_redis_value(value.unwrap_or(Value::Nil)).map_err(content)
 }
 

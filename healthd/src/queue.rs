@@ -1,0 +1,102 @@
+//! The checks that wait, by when they are due, in two rows with room of their own: probes of servers that hang take
+//! their whole timeout, and would hold up those of servers that answer. Pure: time comes in as an argument.
+
+use common::check::CheckKey;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// Where a check waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Row {
+    /// Its latest probe went well, or it has none yet.
+    Answering,
+    /// Its latest probe failed.
+    Failing,
+}
+
+/// How many more probes of each row may be on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room([usize; 2]);
+
+impl Room {
+    /// So many of each.
+    pub fn new(answering: usize, failing: usize) -> Self {
+        Self([answering, failing])
+    }
+
+    fn is_left(&self, row: Row) -> bool {
+        self.0[row as usize] > 0
+    }
+
+    fn take(&mut self, row: Row) {
+        self.0[row as usize] -= 1;
+    }
+
+    /// A probe has ended.
+    pub fn give_back(&mut self, row: Row) {
+        self.0[row as usize] += 1;
+    }
+}
+
+/// The rows. An entry of a check that is watched no more, or waits elsewhere by now, is for the caller to skip.
+#[derive(Debug, Default)]
+pub struct Queue([BTreeSet<(Instant, CheckKey)>; 2]);
+
+impl Queue {
+    /// `key` waits in `row` until `due`.
+    pub fn wait(&mut self, row: Row, due: Instant, key: CheckKey) {
+        self.0[row as usize].insert((due, key));
+    }
+
+    /// Those that wait in `row`, the next first.
+    pub fn waiting(&self, row: Row) -> impl Iterator<Item = &CheckKey> {
+        self.0[row as usize].iter().map(|(_, key)| key)
+    }
+
+    /// When the next is due of those there is room for.
+    pub fn next_due(&self, room: Room) -> Option<Instant> {
+        self.first(room).map(|(due, _)| due)
+    }
+
+    /// The next that is due at `now`, if `fits` says that it is one; takes up the room for it.
+    pub fn pop(&mut self, now: Instant, room: &mut Room, fits: impl Fn(Instant, &CheckKey) -> bool) -> Option<(Row, CheckKey)> {
+        while let Some((_, row)) = self.first(*room).filter(|(due, _)| *due <= now) {
+            let (due, key) = self.0[row as usize].pop_first()?;
+            if fits(due, &key) {
+                room.take(row);
+                return Some((row, key));
+            }
+        }
+        None
+    }
+
+    fn first(&self, room: Room) -> Option<(Instant, Row)> {
+        let rows = [Row::Answering, Row::Failing].into_iter().filter(|row| room.is_left(*row));
+        rows.filter_map(|row| Some((self.0[row as usize].first()?.0, row))).min_by_key(|(due, _)| *due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_row_without_room_holds_up_its_own_checks_only() {
+        let (start, mut queue, mut room) = (Instant::now(), Queue::default(), Room::new(2, 1));
+        let key = |name: &str| CheckKey(name.into());
+        let later = start + Duration::from_secs(1);
+        for (row, due, name) in
+            [(Row::Failing, start, "a"), (Row::Failing, start, "b"), (Row::Answering, later, "c"), (Row::Answering, later, "gone")]
+        {
+            queue.wait(row, due, key(name));
+        }
+        let pop = |queue: &mut Queue, now, room: &mut Room| queue.pop(now, room, |_, key| &*key.0 != "gone");
+        assert_eq!(pop(&mut queue, start, &mut room), Some((Row::Failing, key("a"))));
+        assert_eq!((pop(&mut queue, start, &mut room), queue.next_due(room)), (None, Some(later)));
+        assert_eq!(pop(&mut queue, later, &mut room), Some((Row::Answering, key("c"))));
+        assert_eq!(pop(&mut queue, later, &mut room), None);
+        room.give_back(Row::Failing);
+        assert_eq!(pop(&mut queue, later, &mut room), Some((Row::Failing, key("b"))));
+    }
+}

@@ -1,0 +1,65 @@
+//! A table, with what is worked out of it once and not with every report.
+
+use common::check::{Check, CheckKey};
+use common::farm::{Farm, Server};
+use common::generation::Table;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A view that has not moved for this long has no vote, unless its checks are rarer.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(5);
+
+/// What a table makes of one server, however often it is reported on.
+#[derive(Debug)]
+pub struct Seat {
+    /// The check made of it; none if there is none.
+    pub check: Option<CheckKey>,
+    /// Its target as written.
+    pub domain: Arc<str>,
+}
+
+/// A table that was read.
+#[derive(Debug)]
+pub struct Known {
+    table: Table,
+    /// What is known of each server, in the order of farms and servers.
+    seats: Vec<Vec<Seat>>,
+    /// Every check once.
+    checks: Vec<CheckKey>,
+    window: Duration,
+}
+
+impl Known {
+    /// Works it out.
+    pub fn new(table: Table) -> Self {
+        let seat = |server: &Server| Seat { check: server.check.as_ref().map(Check::key), domain: server.target.to_string().into() };
+        let seats: Vec<Vec<Seat>> = table.farms.iter().map(|farm| farm.servers.iter().map(seat).collect()).collect();
+        let mut seen = HashSet::new();
+        let keys = seats.iter().flatten().filter_map(|seat| seat.check.as_ref());
+        let checks = keys.filter(|key| seen.insert(*key)).cloned().collect();
+        let intervals = table.farms.iter().flat_map(|farm| &farm.servers).filter_map(|server| Some(server.check.as_ref()?.inter));
+        let window = intervals.min().map_or(SHORTEST_WINDOW, |inter| (3 * inter).max(SHORTEST_WINDOW));
+        Self { table, seats, checks, window }
+    }
+
+    /// The table itself.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Its farms, each with what is known of its servers.
+    pub fn farms(&self) -> impl Iterator<Item = (&Farm, &[Seat])> {
+        self.table.farms.iter().zip(self.seats.iter().map(Vec::as_slice))
+    }
+
+    /// Every check that is to be made.
+    pub fn checks(&self) -> &[CheckKey] {
+        &self.checks
+    }
+
+    /// How long a view stays fresh without its sequence moving.
+    pub fn window(known: Option<&Self>) -> Duration {
+        known.map_or(SHORTEST_WINDOW, |known| known.window)
+    }
+}

@@ -1,0 +1,77 @@
+//! A report and its pages. Each form is made when it is first asked for and kept: a thousand viewers cost what one does.
+
+use crate::render;
+use crate::report::Report;
+use common::clock::UnixMs;
+use common::web::Bytes;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// A page that shows ages is made anew after so long, in milliseconds, where the report stays: the store is away.
+const AGES_MS: u64 = 1_000;
+
+/// A report and the pages made of it so far.
+#[derive(Debug)]
+pub struct Shown {
+    report: Report,
+    html: Mutex<Option<(UnixMs, Bytes)>>,
+    json: OnceLock<Result<Bytes, String>>,
+    csv: OnceLock<Bytes>,
+    openmetrics: OnceLock<Bytes>,
+}
+
+impl Shown {
+    /// A report that nobody has asked for yet.
+    pub fn new(report: Report) -> Self {
+        Self { report, html: Mutex::default(), json: OnceLock::new(), csv: OnceLock::new(), openmetrics: OnceLock::new() }
+    }
+
+    /// What is shown.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The page for people, with ages as of `now` or a moment before.
+    pub fn html(&self, now: UnixMs) -> Bytes {
+        let mut held = self.html.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*held {
+            Some((at, page)) if now.saturating_sub(*at) < AGES_MS => page.clone(),
+            _ => held.insert((now, render::html::page(&self.report, now).into())).1.clone(),
+        }
+    }
+
+    /// The report as JSON.
+    ///
+    /// # Errors
+    /// Why it has no such form.
+    pub fn json(&self) -> Result<Bytes, String> {
+        let make = || render::json::page(&self.report).map(Bytes::from).map_err(|error| error.to_string());
+        self.json.get_or_init(make).clone()
+    }
+
+    /// The report as CSV.
+    pub fn csv(&self) -> Bytes {
+        self.csv.get_or_init(|| render::csv::page(&self.report).into()).clone()
+    }
+
+    /// The report as OpenMetrics.
+    pub fn openmetrics(&self) -> Bytes {
+        self.openmetrics.get_or_init(|| render::openmetrics::page(&self.report).into()).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::example;
+
+    #[test]
+    fn a_page_is_made_once_and_its_ages_go_on_where_the_report_stays() {
+        let shown = Shown::new(example());
+        let at = shown.report().at;
+        let first = shown.html(at);
+        assert_eq!(shown.html(at + AGES_MS - 1).as_ptr(), first.as_ptr());
+        assert_ne!(shown.html(at + 60 * AGES_MS), first);
+        assert_eq!(shown.json().expect("JSON").as_ptr(), shown.json().expect("JSON").as_ptr());
+        assert_eq!((shown.csv().as_ptr(), shown.openmetrics().as_ptr()), (shown.csv().as_ptr(), shown.openmetrics().as_ptr()));
+    }
+}
