@@ -1,7 +1,7 @@
 //! HTTP/2 frame by frame: a client that sends frames as it likes and sees each frame that comes back.
 
 use crate::tls::{Secured, client};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 
 /// What a client says first (RFC 9113 section 3.4).
@@ -81,13 +81,20 @@ impl Raw {
         self.0.0.write_all(bytes).is_ok()
     }
 
-    /// The next frame; none at the end.
+    /// The next frame; none at the end. Fails when nothing comes for long.
     pub fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
-        self.0.0.read_exact(&mut head).ok()?;
+        self.fill(&mut head)?;
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        self.0.0.read_exact(&mut payload).ok()?;
+        self.fill(&mut payload)?;
         Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff, payload))
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Option<()> {
+        let read = self.0.0.read_exact(buffer);
+        let silent = read.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        assert!(!silent, "the server neither says anything nor ends the connection");
+        read.ok()
     }
 
     /// Reads on until a frame of `kind` for `stream`; its payload. None if the connection ended before.

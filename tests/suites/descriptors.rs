@@ -126,7 +126,11 @@ fn idle_clients_make_room() {
             })
             .collect();
         let share = redirector.idle_share();
-        println!("{CLIENTS} clients that stay, {more:?}: all served in {:.1?}, the slowest in {slowest:.1?}; then {:.2} % of a core", began.elapsed(), share * 100.0);
+        println!(
+            "{CLIENTS} clients that stay, {more:?}: all served in {:.1?}, the slowest in {slowest:.1?}; then {:.2} % of a core",
+            began.elapsed(),
+            share * 100.0
+        );
         assert!(slowest <= SERVED * Scale::asked().pick(2, 1), "{slowest:?}");
         assert!(share < 0.05, "{:.1} % of a core while nothing happens", share * 100.0);
         drop(kept);
