@@ -1,5 +1,7 @@
 //! HTTP/2 frame by frame: a client that sends frames as it likes and sees each frame that comes back.
 
+pub mod outcome;
+
 use crate::tls::{Secured, client};
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -42,6 +44,16 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// A whole request, or the begin of one with a body.
 pub fn headers(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
     frame(kind::HEADERS, flags | END_HEADERS, stream, block)
+}
+
+/// SETTINGS of one.
+pub fn setting(id: u16, value: u32) -> Vec<u8> {
+    frame(kind::SETTINGS, 0, 0, &[&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
+}
+
+/// WINDOW_UPDATE.
+pub fn update(stream: u32, by: u32) -> Vec<u8> {
+    frame(kind::WINDOW_UPDATE, 0, stream, &by.to_be_bytes())
 }
 
 /// Literals without indexing, without Huffman (RFC 7541 section 6.2.2).

@@ -63,7 +63,7 @@ impl Limited {
         let (held, share) = (self.process.descriptors(), self.idle_share());
         let admin = admin(self.admin);
         crowd.round(b"x");
-        assert_eq!(crowd.left(), CLIENTS, "{what}: clients lost their connections");
+        let left = crowd.left();
         let freed = Instant::now();
         drop(crowd);
         let answer = waiting.answer(false).expect("an answer");
@@ -73,6 +73,8 @@ impl Limited {
             share * 100.0
         );
         assert_eq!(answer.status, 302);
+        // Nobody was idle: each had begun to ask and had time left.
+        assert_eq!(left, CLIENTS, "{what}: clients lost their connections");
         assert!(share < 0.05, "{what}: {:.1} % of a core while nothing happens", share * 100.0);
         assert!(served <= SERVED * Scale::asked().pick(2, 1), "{what}: served {served:?} after descriptors were free");
     }
@@ -125,14 +127,10 @@ fn idle_clients_make_room() {
                 connection
             })
             .collect();
-        let share = redirector.idle_share();
-        println!(
-            "{CLIENTS} clients that stay, {more:?}: all served in {:.1?}, the slowest in {slowest:.1?}; then {:.2} % of a core",
-            began.elapsed(),
-            share * 100.0
-        );
+        let (all, share) = (began.elapsed(), redirector.idle_share() * 100.0);
+        println!("{CLIENTS} clients that stay, {more:?}: served in {all:.1?}, the slowest in {slowest:.1?}; then {share:.2} % of a core");
         assert!(slowest <= SERVED * Scale::asked().pick(2, 1), "{slowest:?}");
-        assert!(share < 0.05, "{:.1} % of a core while nothing happens", share * 100.0);
+        assert!(share < 5.0, "{share:.1} % of a core while nothing happens");
         drop(kept);
     }
 }
