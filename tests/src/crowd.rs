@@ -3,7 +3,11 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
+
+/// Connections that have their turn at once.
+const SLICE: usize = 25;
 
 /// The connections.
 #[derive(Debug)]
@@ -32,9 +36,14 @@ impl Crowd {
         Self((0..count).map(slow).collect())
     }
 
-    /// Each that has not ended sends `bytes`, as far as there is room, and looks whether it has ended.
-    pub fn round(&mut self, bytes: &[u8]) {
-        self.0.iter_mut().filter(|slow| slow.lasted.is_none()).for_each(|slow| slow.round(bytes));
+    /// Each that has not ended sends `bytes`, as far as there is room, and looks whether it has ended; spread over
+    /// `time`, since slow clients know nothing of each other.
+    pub fn round(&mut self, bytes: &[u8], time: Duration) {
+        let slices = self.0.len().div_ceil(SLICE).max(1);
+        for slice in self.0.chunks_mut(SLICE) {
+            slice.iter_mut().filter(|slow| slow.lasted.is_none()).for_each(|slow| slow.round(bytes));
+            thread::sleep(time / u32::try_from(slices).expect("not that many"));
+        }
     }
 
     /// How many have not ended, as of the last round.

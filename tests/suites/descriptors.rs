@@ -62,7 +62,7 @@ impl Limited {
         std::thread::sleep(Duration::from_millis(1500));
         let (held, share) = (self.process.descriptors(), self.idle_share());
         let admin = admin(self.admin);
-        crowd.round(b"x");
+        crowd.round(b"x", Duration::ZERO);
         let left = crowd.left();
         let freed = Instant::now();
         drop(crowd);

@@ -6,6 +6,7 @@ mod memory;
 mod start;
 mod swap;
 mod syscalls;
+mod tls;
 
 use crate::configuration::{self, HOST};
 use crate::load::{Load, Manner, Outcome, Pace, Sending};
@@ -46,6 +47,8 @@ pub enum Case {
     Start,
     /// System calls of one request
     Syscalls,
+    /// Handshakes and requests over TLS
+    Tls,
 }
 
 /// How much to measure, and with what.
@@ -81,6 +84,7 @@ impl Case {
             Self::Memory => memory::run(effort),
             Self::Start => start::run(effort),
             Self::Syscalls => syscalls::run(effort),
+            Self::Tls => tls::run(effort),
         }
     }
 }
@@ -111,17 +115,17 @@ fn floor(effort: &Effort, manner: Manner, reply: &str) -> anyhow::Result<Server>
     Ok(server)
 }
 
-fn haproxy(effort: &Effort) -> anyhow::Result<Server> {
+fn haproxy(effort: &Effort, more: &str) -> anyhow::Result<Server> {
     let port = free_port()?;
-    let file = configuration::write(&effort.folder, "haproxy.cfg", &configuration::haproxy(port))?;
+    let file = configuration::write(&effort.folder, "haproxy.cfg", &configuration::haproxy(port, more))?;
     let mut server = Server::start("haproxy", port, &["haproxy", "-db", "-f", &file.to_string_lossy()], SERVER_CORE, &effort.folder)?;
     server.ready(&Manner::KeepAlive.request(HOST))?;
     Ok(server)
 }
 
-fn nginx(effort: &Effort) -> anyhow::Result<Server> {
+fn nginx(effort: &Effort, more: &str) -> anyhow::Result<Server> {
     let port = free_port()?;
-    let file = configuration::write(&effort.folder, "nginx.conf", &configuration::nginx(port, &effort.folder))?;
+    let file = configuration::write(&effort.folder, "nginx.conf", &configuration::nginx(port, &effort.folder, more))?;
     let mut server = Server::start("nginx", port, &["nginx", "-c", &file.to_string_lossy()], SERVER_CORE, &effort.folder)?;
     server.ready(&Manner::KeepAlive.request(HOST))?;
     Ok(server)
@@ -129,7 +133,7 @@ fn nginx(effort: &Effort) -> anyhow::Result<Server> {
 
 /// rbalancer, haproxy and nginx.
 fn peers(effort: &Effort) -> anyhow::Result<Vec<Server>> {
-    Ok(vec![rbalancer(effort, "rbalancer", SERVER_CORE, 1, 1, 2)?, haproxy(effort)?, nginx(effort)?])
+    Ok(vec![rbalancer(effort, "rbalancer", SERVER_CORE, 1, 1, 2)?, haproxy(effort, "")?, nginx(effort, "")?])
 }
 
 /// The floor and the peers.

@@ -3,6 +3,7 @@
 pub mod cases;
 pub mod configuration;
 pub mod floor;
+pub mod handshake;
 pub mod load;
 pub mod report;
 pub mod server;
