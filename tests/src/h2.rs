@@ -94,7 +94,7 @@ impl Raw {
     }
 
     /// The next frame; none at the end. Fails when nothing comes for long.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn next_frame(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.fill(&mut head)?;
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
@@ -112,7 +112,7 @@ impl Raw {
     /// Reads on until a frame of `kind` for `stream`; its payload. None if the connection ended before.
     pub fn until(&mut self, kind: u8, stream: u32) -> Option<Vec<u8>> {
         loop {
-            let (found, _, on, payload) = self.next()?;
+            let (found, _, on, payload) = self.next_frame()?;
             if (found, on) == (kind, stream) {
                 return Some(payload);
             }

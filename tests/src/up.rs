@@ -27,14 +27,8 @@ impl Up {
 
     /// Starts it in a directory that was prepared.
     pub fn start_in(directory: TempDir, configuration: &str) -> Self {
-        Self::start_under(&[], directory, configuration)
-    }
-
-    /// The same, under a command that becomes it.
-    pub fn start_under(under: &[&str], directory: TempDir, configuration: &str) -> Self {
         let file = write(directory.path(), "rbalancer.conf", configuration);
-        let arguments = ["up", "-c", &file, "--listen", "127.0.0.1:0"];
-        let process = Process::start_under(under, "rbalancer", directory.path(), &arguments, &[]);
+        let process = Process::start("rbalancer", directory.path(), &["up", "-c", &file, "--listen", "127.0.0.1:0"], &[]);
         let address = process.wait_for_address(START);
         Self { process, address, directory }
     }

@@ -69,7 +69,7 @@ fn requests_no_one_can_trust_are_refused_one_by_one() {
         raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &fields(&[&start[..], more].concat())));
         // The status is the first field: 400 is the static table's twelfth entry (RFC 7541 appendix A).
         loop {
-            match raw.next().expect("the connection stays") {
+            match raw.next_frame().expect("the connection stays") {
                 (HEADERS, _, on, block) if on == stream => break assert_eq!(block[0], 0x8c, "{more:?}"),
                 (RST_STREAM, _, on, _) if on == stream => break,
                 _ => {}
@@ -90,7 +90,7 @@ fn a_drain_says_goaway_and_answers_what_came_before() {
     let mut answered = false;
     raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &get("/second")));
     let mut goaway = false;
-    while let Some((kind, flags, on, payload)) = raw.next() {
+    while let Some((kind, flags, on, payload)) = raw.next_frame() {
         answered |= (kind, on) == (HEADERS, 3);
         goaway |= kind == GOAWAY;
         if kind == PING && flags == 0 {
@@ -109,7 +109,7 @@ fn a_farm_that_keeps_no_connection_says_goaway() {
     // The farewell may overtake the answer.
     let (mut answered, mut goaway) = (false, false);
     while !(answered && goaway) {
-        let (kind, _, on, _) = raw.next().expect("the answer, and GOAWAY");
+        let (kind, _, on, _) = raw.next_frame().expect("the answer, and GOAWAY");
         answered |= (kind, on) == (HEADERS, 1);
         goaway |= kind == GOAWAY;
     }
@@ -176,12 +176,12 @@ fn broken_frames_end_their_connection_only() {
         raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/")));
         assert!(raw.until(HEADERS, 1).is_some());
         raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/")));
-        let refused = std::iter::from_fn(|| raw.next()).any(|(kind, ..)| matches!(kind, GOAWAY | RST_STREAM));
+        let refused = std::iter::from_fn(|| raw.next_frame()).any(|(kind, ..)| matches!(kind, GOAWAY | RST_STREAM));
         assert!(refused, "a second request on a closed stream was taken");
     });
     survives(&up, "a frame that is too large", |raw| {
         raw.send(&[0xff, 0xff, 0xff, HEADERS, 0, 0, 0, 0, 1]);
-        while raw.next().is_some() {}
+        while raw.next_frame().is_some() {}
     });
     survives(&up, "a bad preface", |_| {
         let mut bad = Secured::open(up.secure, "img.test", client(rustls::ALL_VERSIONS, &["h2"])).expect("a handshake");

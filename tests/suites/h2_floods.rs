@@ -14,6 +14,9 @@ use tests::scenario::Scale;
 use tests::tls::SecureUp;
 use tests::up::ends_well;
 
+/// One case: what it is, what is answered first, what comes then, and what may come of it.
+type Case = (&'static str, Vec<u8>, Vec<u8>, &'static [Outcome]);
+
 /// A good request on stream 1.
 fn good() -> Vec<u8> {
     headers(END_STREAM, 1, &get("/"))
@@ -27,7 +30,7 @@ fn after_the_answer(up: &SecureUp, first: &[u8], then: &[u8]) -> Outcome {
     raw.send(then);
     raw.send(&headers(END_STREAM, 7, &get("/")));
     loop {
-        match raw.next() {
+        match raw.next_frame() {
             // Answered as if nothing had been sent in between.
             Some((HEADERS, _, 7, _)) => return Answer(302),
             Some((RST_STREAM, _, 1, payload)) if payload[3] != 0 => return Stream(payload[3].into()),
@@ -43,7 +46,7 @@ fn frames_on_streams_that_are_over() {
     let up = SecureUp::start("", "", &[("a", "a.test")]);
     const CLOSED: &[Outcome] = &[Stream(STREAM_CLOSED), Connection(STREAM_CLOSED)];
     let both = [headers(END_STREAM, 3, &get("/")), headers(END_STREAM, 1, &get("/"))].concat();
-    let cases: &[(&str, Vec<u8>, Vec<u8>, &[Outcome])] = &[
+    let cases: [Case; 6] = [
         ("DATA", good(), frame(DATA, END_STREAM, 1, b"x"), CLOSED),
         ("HEADERS", good(), good(), &[Stream(STREAM_CLOSED), Connection(STREAM_CLOSED), Connection(PROTOCOL_ERROR)]),
         // A stream that was never opened is closed by a later one (RFC 9113 section 5.1.1).
@@ -57,14 +60,14 @@ fn frames_on_streams_that_are_over() {
         ("RST_STREAM", good(), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), &[Answer(302)]),
         ("PRIORITY", good(), frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 1]), &[Answer(302)]),
     ];
-    for (what, first, then, expected) in cases {
+    for (what, first, then, expected) in &cases {
         let found = after_the_answer(&up, first, then);
         assert!(expected.contains(&found), "{what} on a stream that is over: {found:?} instead of {expected:?}");
         still_serves(&up, what);
     }
     let mut raw = Raw::open(up.secure);
     raw.send(&both);
-    assert!(std::iter::from_fn(|| raw.next()).any(|(kind, ..)| kind == GOAWAY), "a stream below another one was opened");
+    assert!(std::iter::from_fn(|| raw.next_frame()).any(|(kind, ..)| kind == GOAWAY), "a stream below another one was opened");
     ends_well(up.process);
 }
 
@@ -179,7 +182,7 @@ fn more_streams_than_allowed_are_refused_one_by_one() {
     );
     raw.send(&frame(PING, 0, 0, &[1; 8]));
     while refused < 50 {
-        match raw.next() {
+        match raw.next_frame() {
             Some((RST_STREAM, _, _, payload)) if payload == [0, 0, 0, 7] => refused += 1,
             Some((GOAWAY, _, _, payload)) => panic!("the connection ended: {payload:?} after {refused}"),
             Some(_) => {}

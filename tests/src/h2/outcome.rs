@@ -34,7 +34,7 @@ impl Raw {
     pub fn outcome(&mut self) -> Outcome {
         loop {
             let code = |payload: &[u8], at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four bytes"));
-            match self.next() {
+            match self.next_frame() {
                 Some((HEADERS, _, _, block)) => return Outcome::Answer(status(&block)),
                 Some((RST_STREAM, _, _, payload)) if code(&payload, 0) != 0 => return Outcome::Stream(code(&payload, 0)),
                 // Without an error it announces an end and ends nothing.

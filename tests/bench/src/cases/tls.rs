@@ -145,7 +145,7 @@ fn h2load(port: u16, more: &[&str], time: Duration) -> anyhow::Result<u64> {
     let seconds = time.as_secs_f64().ceil();
     let mut load = Command::new("h2load");
     load.args(["-c", &CLIENTS.to_string(), "-D", &seconds.to_string(), &format!("--connect-to=127.0.0.1:{port}")]).args(more);
-    let output = load.arg(format!("https://{HOST}:{port}/img/a.jpg?x=1")).output().context("h2load (Debian: nghttp2-client)")?;
+    let output = load.arg(format!("https://{HOST}/img/a.jpg?x=1")).output().context("h2load (Debian: nghttp2-client)")?;
     let said = String::from_utf8_lossy(&output.stdout);
     let number = |line: &str, word: &str| {
         let line = said.lines().find(|said| said.starts_with(line))?;
