@@ -108,7 +108,6 @@ fn slowhttptest_finds_the_service_available() {
     let (up, count, seconds) = (warm(), Scale::asked().pick(500, 5000), Scale::asked().pick(4, 20));
     slowhttptest(&up, "slowhttptest -H", count, seconds, &["-H"]);
     slowhttptest(&up, "slowhttptest -X", count, seconds, &["-X", "-k", "10", "-w", "1", "-y", "2", "-n", "1", "-z", "5"]);
-    up.end();
 }
 
 /// A client that asks for more and more and reads nothing.
@@ -165,7 +164,7 @@ impl Deaf {
 
 #[test]
 fn answers_nobody_reads_end_by_the_write_deadline() {
-    let (up, count) = (warm(), Scale::asked().pick(50, 200));
+    let (up, count) = (warm(), Scale::asked().pick(30, 200));
     let (before, descriptors) = (up.process.anonymous_kib(), up.process.descriptors());
     let visitor = Visitor::start(up.address, HOST, "/x", 302);
     let mut deaf: Vec<Deaf> = (0..count).map(|_| Deaf::open(up.address)).collect();
@@ -185,7 +184,6 @@ fn answers_nobody_reads_end_by_the_write_deadline() {
     undisturbed("answers nobody reads", &visitor.stop());
     assert!(most <= UNTAKEN_KIB, "{most} KiB each");
     eventually!(START, up.process.descriptors() <= descriptors + 1, "{} descriptors, {descriptors} before", up.process.descriptors());
-    up.end();
 }
 
 /// A reader that takes some of its answers every now and then goes on for as long as it likes: the write deadline
@@ -207,5 +205,4 @@ fn a_slow_reader_loses_nothing_and_holds_little() {
     println!("a slow reader was still served after {:.1?}; it took {} KiB, memory grew by {most} KiB", began.elapsed(), taken / 1024);
     assert!(most < 512, "memory grew by {most} KiB for one reader");
     drop(reader);
-    up.end();
 }

@@ -33,17 +33,21 @@ impl Raw {
     /// Reads on until something comes of what was sent.
     pub fn outcome(&mut self) -> Outcome {
         loop {
-            let code = |payload: &[u8], at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four bytes"));
             match self.next_frame() {
                 Some((HEADERS, _, _, block)) => return Outcome::Answer(status(&block)),
-                Some((RST_STREAM, _, _, payload)) if code(&payload, 0) != 0 => return Outcome::Stream(code(&payload, 0)),
+                Some((RST_STREAM, _, _, payload)) if error(&payload) != 0 => return Outcome::Stream(error(&payload)),
                 // Without an error it announces an end and ends nothing.
-                Some((GOAWAY, _, _, payload)) if code(&payload, 4) != 0 => return Outcome::Connection(code(&payload, 4)),
+                Some((GOAWAY, _, _, payload)) if error(&payload[4..]) != 0 => return Outcome::Connection(error(&payload[4..])),
                 Some(_) => {}
                 None => return Outcome::End,
             }
         }
     }
+}
+
+/// The error code that four bytes are.
+pub fn error(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 /// A good request on a new connection is answered, and nothing panicked.
