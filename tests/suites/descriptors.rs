@@ -32,10 +32,15 @@ struct Limited {
 }
 
 impl Limited {
+    /// With a soft and a hard limit of [`LIMIT`].
     fn start(more: &[(&str, &str)]) -> Self {
+        Self::start_with(LIMIT, more)
+    }
+
+    fn start_with(hard: usize, more: &[(&str, &str)]) -> Self {
         let (redis, directory) = (RedisServer::forgetful(), tempfile::tempdir().expect("a temporary directory"));
         assert_eq!(world::apply(&redis, &directory, FARM.as_bytes()).code, Some(0));
-        let limit = format!("--nofile={LIMIT}:{LIMIT}");
+        let limit = format!("--nofile={LIMIT}:{hard}");
         let arguments = ["--redis", &redis.url(), "--listen", "127.0.0.1:0"];
         let environment = [&[("RBALANCER_ADMIN_BIND", "127.0.0.1:0"), ("RBALANCER_CLIENT_TIMEOUT", "60s")], more].concat();
         let process = Process::start_under(&["prlimit", &limit], "rbalancer-redirector", directory.path(), &arguments, &environment);
@@ -132,5 +137,19 @@ fn idle_clients_make_room() {
         assert!(slowest <= SERVED * Scale::asked().pick(2, 1), "{slowest:?}");
         assert!(share < 5.0, "{share:.1} % of a core while nothing happens");
         drop(kept);
+    }
+}
+
+#[test]
+fn as_many_as_the_hard_limit_allows_whether_or_not_maxconn_says_how_many() {
+    for more in [&[][..], &[("RBALANCER_MAXCONN", "1000")]] {
+        let redirector = Limited::start_with(4096, more);
+        let mut kept: Vec<Connection> = (0..CLIENTS).map(|_| Connection::open(redirector.address).expect("a connection")).collect();
+        // Each asks twice: nobody had to make room for others in between.
+        for round in ["/1", "/2"] {
+            let answers = kept.iter_mut().map(|connection| connection.get(HOST, round.as_bytes()));
+            let lost = answers.filter(|answer| !answer.as_ref().is_ok_and(|answer| answer.status == 302)).count();
+            assert_eq!(lost, 0, "{more:?}: {lost} of {CLIENTS} got no answer to {round}");
+        }
     }
 }
