@@ -53,6 +53,12 @@ pub fn defer_accept(listener: &TcpListener, on: bool) -> io::Result<()> {
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has accepted connections acknowledge a request with its answer, not with a segment of its own: they inherit it
+/// (Linux tcp(7), TCP_QUICKACK). A request that is not answered at once is acknowledged after 40 ms.
+pub fn spare_acks(listener: &TcpListener) -> io::Result<()> {
+    socket2::SockRef::from(listener).set_tcp_quickack(false)
+}
+
 /// Accepts one connection, already non-blocking: one system call, no address asked for.
 pub fn accept(listener: &impl AsFd) -> io::Result<TcpStream> {
     let fd = rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;

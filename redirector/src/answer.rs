@@ -149,7 +149,7 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
         Err(refusal) => return refuse(refusal, Some(head), view, out),
     };
     out.extend_from_slice(start);
-    out.extend_from_slice(destination.origin(view.scheme));
+    destination.origin(view.scheme).iter().for_each(|part| out.extend_from_slice(part));
     out.extend_from_slice(head.target);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(view.date);

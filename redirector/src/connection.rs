@@ -4,22 +4,13 @@
 //! accept4, recv, send, close. Coalesced: a last answer the client asked for leaves with the FIN in one segment.
 //! Parked: between requests a connection holds no buffer; the thread's own are lent to it for each turn.
 
-use crate::answer::{Outcome, RefusalSlots, Stats, View, answer, refuse};
-use crate::counters::Shard;
-use crate::guests::{Guest, Guests};
-use crate::head::{Head, MAX_HEAD, Method, Parsed, Refusal, parse};
+use crate::answer::{Outcome, answer, refuse};
+use crate::desk::Desk;
+use crate::guests::Guest;
+use crate::head::{Head, Method, Parsed, Refusal, parse};
 use crate::proxied::Proxied;
-use crate::routes::Routes;
-use crate::statics::Statics;
-use arc_swap::ArcSwap;
-use common::target::Scheme;
-use rand::rngs::SmallRng;
-use std::io::{self, ErrorKind};
-use std::net::IpAddr;
-use std::sync::Arc;
-
-/// Bytes read at a time: a head and more of what is pipelined behind it.
-const INPUT: usize = 2 * MAX_HEAD;
+use crate::wire::Wire;
+use std::io::ErrorKind;
 
 /// Reads in one turn before other connections get theirs.
 const TURN: usize = 16;
@@ -29,71 +20,6 @@ const OUTPUT: usize = 64 * 1024;
 
 /// Bytes read and thrown away after a refusal, so that its text is not lost to a reset.
 const LINGER: usize = 256 * 1024;
-
-/// The socket as a connection needs it; a script in tests.
-pub trait Wire {
-    /// Reads what is there; 0 is the peer's end.
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Whether the last read left something behind though it was short.
-    fn has_more(&self) -> bool {
-        false
-    }
-    /// Writes what fits; `more`: a close follows at once.
-    fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize>;
-    /// Sends what the wire itself still holds of bytes it took; plain sockets hold none.
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-    /// Tells the peer that nothing more comes.
-    fn end(&self);
-    /// How requests come.
-    fn scheme(&self) -> Scheme {
-        Scheme::Http
-    }
-    /// The peer's address, if it has one.
-    fn peer(&self) -> Option<IpAddr> {
-        None
-    }
-    /// Whether `client` may see the stats pages; none: the peer itself.
-    fn may_see_stats(&self, client: Option<IpAddr>) -> bool;
-}
-
-/// What the connections of one thread share.
-pub struct Desk {
-    /// The table.
-    pub routes: Arc<ArcSwap<Routes>>,
-    /// The static files.
-    pub statics: Arc<ArcSwap<Statics>>,
-    /// The stats pages, where this process knows of any.
-    pub stats: Option<Stats>,
-    /// Where challenges of certificate authorities are answered.
-    pub acme: Option<Box<[u8]>>,
-    /// Whether https may be redirected to http.
-    pub allow_downgrade: bool,
-    /// What is known of who asks, where that is needed.
-    pub guests: Option<Box<Guests>>,
-    /// This thread's counters.
-    pub shard: Arc<Shard>,
-    /// The refusals' counters.
-    pub refused: RefusalSlots,
-    /// This thread's random source.
-    pub rng: SmallRng,
-    /// `Date: …` and CRLF, as of the last tick.
-    pub date: Vec<u8>,
-    /// Whether the process is ending.
-    pub draining: bool,
-    /// Lent to each connection for its turn.
-    pub input: Box<[u8]>,
-    /// Lent to each connection for its turn.
-    pub output: Vec<u8>,
-}
-
-impl Desk {
-    /// A buffer of the right size for [`Desk::input`].
-    pub fn input() -> Box<[u8]> {
-        vec![0; INPUT].into()
-    }
-}
 
 /// A page asked for that is made elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,71 +188,57 @@ impl Connection {
 
     /// Answers every whole request in the first `filled` bytes of the input.
     fn respond(&mut self, filled: usize, drained: bool, wire: &impl Wire, desk: &mut Desk) -> Option<Progress> {
-        let routes = desk.routes.load();
-        let statics = desk.statics.load();
-        let mut view = View {
-            routes: &routes,
-            statics: &statics,
-            stats: desk.stats.as_ref(),
-            acme: desk.acme.as_deref(),
-            allow_downgrade: desk.allow_downgrade,
-            scheme: wire.scheme(),
-            date: &desk.date,
-            draining: desk.draining,
-            shard: &desk.shard,
-            refused: &desk.refused,
-            rng: &mut desk.rng,
-            chosen: None,
-        };
-        desk.output.clear();
+        let Desk { sources, guests, input, output } = desk;
+        let mut view = sources.view(wire.scheme());
+        output.clear();
         let (mut at, mut more, mut page) = (0, false, None);
-        if let Some(guests) = &desk.guests {
+        if let Some(guests) = guests.as_ref() {
             let guest = self.guest.get_or_insert_with(|| Box::new(guests.meet(wire.peer())));
-            match guest.introduce(&desk.input[..filled]) {
+            match guest.introduce(&input[..filled]) {
                 Proxied::Absent => {}
                 Proxied::Client(_, length) => at = length,
                 Proxied::Partial => {
-                    self.unparsed = desk.input[..filled].to_vec();
+                    self.unparsed = input[..filled].to_vec();
                     return None;
                 }
                 Proxied::Bad => {
-                    refuse(Refusal::BadRequest, None, &view, &mut desk.output);
+                    refuse(Refusal::BadRequest, None, &view, output);
                     (self.after, at) = (After::Linger, filled);
                 }
             }
         }
-        while at < filled && self.after == After::Open && page.is_none() && desk.output.len() < OUTPUT {
-            let (head, length) = match parse(&desk.input[at..filled]) {
+        while at < filled && self.after == After::Open && page.is_none() && output.len() < OUTPUT {
+            let (head, length) = match parse(&input[at..filled]) {
                 Parsed::Partial => break,
                 Parsed::Complete(head, length) => (head, length),
                 Parsed::Refused(refusal) => {
-                    let answered = desk.output.len();
-                    refuse(refusal, None, &view, &mut desk.output);
-                    if let (Some(guests), Some(guest)) = (&mut desk.guests, &self.guest) {
-                        let raw = &desk.input[at..filled];
-                        guests.log(guests.asker(guest, b""), None, raw, &desk.output[answered..], None);
+                    let answered = output.len();
+                    refuse(refusal, None, &view, output);
+                    if let (Some(guests), Some(guest)) = (guests.as_mut(), &self.guest) {
+                        let raw = &input[at..filled];
+                        guests.log(guests.asker(guest, b""), None, raw, &output[answered..], None);
                     }
                     self.after = After::Linger;
                     at = filled;
                     break;
                 }
             };
-            let (raw, answered) = (&desk.input[at..at + length], desk.output.len());
+            let (raw, answered) = (&input[at..at + length], output.len());
             at += length;
             self.answered = true;
-            let asker = desk.guests.as_ref().zip(self.guest.as_ref()).map(|(guests, guest)| guests.asker(guest, raw));
+            let asker = guests.as_ref().zip(self.guest.as_ref()).map(|(guests, guest)| guests.asker(guest, raw));
             if let Some(asker) = asker {
                 (view.scheme, view.chosen) = (asker.scheme.unwrap_or_else(|| wire.scheme()), None);
             }
-            let mut outcome = answer(&head, &mut view, false, &mut desk.output);
+            let mut outcome = answer(&head, &mut view, false, output);
             if matches!(outcome, Outcome::Aside { .. }) && !wire.may_see_stats(asker.map(|asker| asker.client)) {
-                outcome = answer(&head, &mut view, true, &mut desk.output);
+                outcome = answer(&head, &mut view, true, output);
             }
-            if let (Some(guests), Some(asker)) = (&mut desk.guests, asker)
+            if let (Some(guests), Some(asker)) = (guests.as_mut(), asker)
                 && guests.logs()
                 && !matches!(outcome, Outcome::Aside { .. })
             {
-                guests.log(asker, Some(&head), raw, &desk.output[answered..], view.chosen);
+                guests.log(asker, Some(&head), raw, &output[answered..], view.chosen);
             }
             match outcome {
                 Outcome::Open => {}
@@ -339,26 +251,35 @@ impl Connection {
         if at == filled || self.after != After::Open {
             self.unparsed = Vec::new();
         } else {
-            self.unparsed = desk.input[at..filled].to_vec();
+            self.unparsed = input[at..filled].to_vec();
         }
-        self.waiting_requests = !self.unparsed.is_empty() && (page.is_some() || desk.output.len() >= OUTPUT);
-        let sent = match desk.output.is_empty() {
-            true => 0,
-            false => match wire.send(&desk.output, more) {
-                Ok(count) => count,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
-                Err(_) => return Some(Progress::Done),
-            },
-        };
-        if sent < desk.output.len() {
-            self.unsent = desk.output[sent..].to_vec();
-        } else if more && wire.flush().is_ok() {
+        self.waiting_requests = !self.unparsed.is_empty() && (page.is_some() || output.len() >= OUTPUT);
+        if !self.send(wire, output, more) {
             return Some(Progress::Done);
         }
-        if desk.output.capacity() > 4 * OUTPUT {
-            desk.output = Vec::new();
-        }
         page.map(Progress::Page)
+    }
+
+    /// Sends what was answered, as far as there is room; `last`: and closes. Whether the connection goes on.
+    #[inline]
+    fn send(&mut self, wire: &impl Wire, output: &mut Vec<u8>, last: bool) -> bool {
+        let sent = match output.is_empty() {
+            true => 0,
+            false => match wire.send(output, last) {
+                Ok(count) => count,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+                Err(_) => return false,
+            },
+        };
+        if sent < output.len() {
+            self.unsent = output[sent..].to_vec();
+        } else if last && wire.flush().is_ok() {
+            return false;
+        }
+        if output.capacity() > 4 * OUTPUT {
+            *output = Vec::new();
+        }
+        true
     }
 }
 

@@ -1,12 +1,21 @@
 //! The connection against a scripted socket: every split of the bytes, pipelining, closes, short writes.
 
 use super::*;
+use crate::answer::{RefusalSlots, Stats};
 use crate::counters::Counters;
+use crate::desk::Sources;
+use crate::routes::Routes;
+use crate::statics::Statics;
+use arc_swap::{ArcSwap, Cache};
 use common::health::Health;
 use proptest::prelude::*;
 use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What a read finds.
 #[derive(Clone, Debug)]
@@ -75,21 +84,9 @@ fn desk() -> Desk {
     let counters = Counters::new(1);
     let mut rng = SmallRng::seed_from_u64(1);
     let routes = Routes::build(&farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng);
-    Desk {
-        routes: Arc::new(ArcSwap::from_pointee(routes)),
-        statics: Arc::default(),
-        acme: None,
-        allow_downgrade: false,
-        stats: Some(Stats { uri: (*b"/stats").into(), elsewhere: None }),
-        guests: None,
-        shard: counters.shard(0),
-        refused: RefusalSlots::new(&counters),
-        rng,
-        date: Vec::new(),
-        draining: false,
-        input: Desk::input(),
-        output: Vec::new(),
-    }
+    let (routes, refused) = (Arc::new(ArcSwap::from_pointee(routes)), RefusalSlots::new(&counters));
+    let stats = Some(Stats { uri: (*b"/stats").into(), elsewhere: None });
+    Desk::new(Sources { stats, ..Sources::new(routes, Arc::default(), counters.shard(0), refused, rng) }, None)
 }
 
 /// Drives a connection to its end; pages are answered with `page`.
@@ -180,7 +177,7 @@ fn many_large_answers_are_made_as_they_are_sent() {
     std::fs::write(folder.path().join("favicon.ico"), vec![0; 1 << 19]).expect("written");
     let settings = crate::statics::StaticSettings { folder: folder.path().into(), names: vec!["favicon.ico".parse().expect("valid")] };
     let mut desk = desk();
-    desk.statics.store(Arc::new(Statics::load(&settings).0));
+    desk.sources.statics = Cache::new(Arc::new(ArcSwap::from_pointee(Statics::load(&settings).0)));
     let all = PLAIN.replace("/a", "/favicon.ico").repeat(400) + CLOSE;
     let script = script([Read::Bytes(all.into()), Read::End]);
     let mut connection = Connection::default();
@@ -199,7 +196,7 @@ fn many_large_answers_are_made_as_they_are_sent() {
 #[test]
 fn while_draining_every_answer_closes() {
     let mut desk = desk();
-    desk.draining = true;
+    desk.sources.draining = true;
     let script = script([Read::Bytes(PLAIN.into()), Read::End]);
     assert_eq!(drive(&script, &mut desk).last(), Some(&Progress::Done));
     assert!(String::from_utf8_lossy(&script.sent.borrow()).contains("Connection: close"));

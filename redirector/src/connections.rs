@@ -1,8 +1,7 @@
-//! The connections of one thread: in which phase each is and since when, so that one sweep a quarter of a second
-//! enforces every deadline. No timer per connection.
+//! The waiting connections of one thread: in which phase each is and since when, so that one sweep a quarter of a
+//! second enforces every deadline. No timer per connection.
 
 use std::time::Duration;
-use tokio::task::AbortHandle;
 
 /// From one sweep to the next.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -38,7 +37,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const PAGE: Duration = Duration::from_secs(30);
 
 impl Deadlines {
-    fn ticks(&self, phase: Phase) -> u64 {
+    fn ticks(&self, phase: Phase) -> u32 {
         let time = match phase {
             Phase::Idle => self.idle,
             Phase::Head | Phase::Handshake => self.head,
@@ -46,29 +45,56 @@ impl Deadlines {
             Phase::Linger => LINGER,
             Phase::Page => PAGE,
         };
-        time.as_millis().div_ceil(TICK.as_millis()) as u64
+        u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX)
     }
 }
 
+/// Where a connection is, while it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    index: u32,
+    /// Tells those apart who have the same place one after the other.
+    serial: u32,
+}
+
+impl Place {
+    /// The place as a number that is not in use twice at a time.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// What a sweep looks at, apart from the rest, so that it touches little memory.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    /// None: the place is free.
+    phase: Option<Phase>,
+    since: u32,
+}
+
 #[derive(Debug)]
-struct Entry {
-    phase: Phase,
-    since: u64,
-    abort: Option<AbortHandle>,
+struct Entry<T> {
+    serial: u32,
+    held: Option<T>,
 }
 
 /// All waiting connections of a thread.
-#[derive(Debug, Default)]
-pub struct Connections {
-    entries: Vec<Option<Entry>>,
-    free: Vec<usize>,
-    tick: u64,
+#[derive(Debug)]
+pub struct Connections<T> {
+    clocks: Vec<Clock>,
+    entries: Vec<Entry<T>>,
+    free: Vec<u32>,
+    /// Ticks since the start; they come round after 34 years.
+    tick: u32,
 }
 
-/// The place of one connection.
-pub type Place = usize;
+impl<T> Default for Connections<T> {
+    fn default() -> Self {
+        Self { clocks: Vec::new(), entries: Vec::new(), free: Vec::new(), tick: 0 }
+    }
+}
 
-impl Connections {
+impl<T> Connections<T> {
     /// How many connections there are.
     pub fn len(&self) -> usize {
         self.entries.len() - self.free.len()
@@ -80,68 +106,69 @@ impl Connections {
     }
 
     /// Takes a place for a new connection.
-    pub fn insert(&mut self) -> Place {
-        let entry = Some(Entry { phase: Phase::Idle, since: self.tick, abort: None });
-        match self.free.pop() {
-            Some(place) => {
-                self.entries[place] = entry;
-                place
-            }
-            None => {
-                self.entries.push(entry);
-                self.entries.len() - 1
-            }
+    pub fn insert(&mut self, held: T) -> Place {
+        let clock = Clock { phase: Some(Phase::Idle), since: self.tick };
+        if let Some(index) = self.free.pop() {
+            let entry = &mut self.entries[index as usize];
+            (entry.held, self.clocks[index as usize]) = (Some(held), clock);
+            return Place { index, serial: entry.serial };
         }
+        self.clocks.push(clock);
+        self.entries.push(Entry { serial: 0, held: Some(held) });
+        Place { index: (self.entries.len() - 1) as u32, serial: 0 }
     }
 
-    /// Says how the connection at `place` can be ended.
-    pub fn set_abort(&mut self, place: Place, abort: AbortHandle) {
-        if let Some(entry) = &mut self.entries[place] {
-            entry.abort = Some(abort);
-        }
+    /// The place with this number, if a connection is there.
+    pub fn at(&self, index: usize) -> Option<Place> {
+        let entry = self.entries.get(index)?;
+        entry.held.as_ref().map(|_| Place { index: index as u32, serial: entry.serial })
     }
 
-    /// The connection at `place` waits for something. A head goes on counting from its first byte.
-    pub fn set_phase(&mut self, place: Place, phase: Phase) {
-        if let Some(entry) = &mut self.entries[place]
-            && !(entry.phase == phase && matches!(phase, Phase::Head | Phase::Linger))
-        {
-            (entry.phase, entry.since) = (phase, self.tick);
+    /// The connection at `place`, if it is still there.
+    pub fn get_mut(&mut self, place: Place) -> Option<&mut T> {
+        self.entries.get_mut(place.index()).filter(|entry| entry.serial == place.serial)?.held.as_mut()
+    }
+
+    /// What the connection at `place` waits for.
+    pub fn phase(&self, place: Place) -> Option<Phase> {
+        self.clocks[place.index()].phase
+    }
+
+    /// The connection at `place` waits for something. A head goes on counting from its first byte, unless it is a
+    /// `new` one.
+    pub fn enter(&mut self, place: Place, phase: Phase, new: bool) {
+        let clock = &mut self.clocks[place.index()];
+        if new || clock.phase != Some(phase) || !matches!(phase, Phase::Head | Phase::Linger) {
+            *clock = Clock { phase: Some(phase), since: self.tick };
         }
     }
 
     /// Frees a place.
-    pub fn remove(&mut self, place: Place) {
-        if self.entries[place].take().is_some() {
-            self.free.push(place);
-        }
+    pub fn remove(&mut self, place: Place) -> Option<T> {
+        let entry = self.entries.get_mut(place.index()).filter(|entry| entry.serial == place.serial)?;
+        let held = entry.held.take()?;
+        entry.serial = entry.serial.wrapping_add(1);
+        self.clocks[place.index()].phase = None;
+        self.free.push(place.index);
+        Some(held)
     }
 
-    /// Moves time on by one tick and ends every connection that is over its deadline.
-    pub fn sweep(&mut self, deadlines: &Deadlines) {
+    /// Moves time on by one tick; the connections that are over their deadline.
+    pub fn sweep(&mut self, deadlines: &Deadlines) -> Vec<Place> {
         self.tick += 1;
-        for entry in self.entries.iter().flatten() {
-            if self.tick - entry.since > deadlines.ticks(entry.phase)
-                && let Some(abort) = &entry.abort
-            {
-                abort.abort();
-            }
-        }
+        let over = |clock: &Clock| clock.phase.is_some_and(|phase| self.tick - clock.since > deadlines.ticks(phase));
+        self.clocks.iter().enumerate().filter(|(_, clock)| over(clock)).filter_map(|(index, _)| self.at(index)).collect()
     }
 
-    /// Ends the `count` connections that have been idle for longest; how many there were to end.
-    pub fn evict_idle(&mut self, count: usize) -> usize {
-        let mut idle: Vec<(u64, &AbortHandle)> = self
-            .entries
-            .iter()
-            .flatten()
-            .filter(|entry| entry.phase == Phase::Idle)
-            .filter_map(|entry| Some((entry.since, entry.abort.as_ref()?)))
-            .collect();
+    /// The `count` connections that have been idle for longest, or all that are idle.
+    pub fn longest_idle(&self, count: usize) -> Vec<Place> {
+        let idle = self.clocks.iter().enumerate().filter(|(_, clock)| clock.phase == Some(Phase::Idle));
+        let mut idle: Vec<(u32, usize)> = idle.map(|(index, clock)| (clock.since, index)).collect();
         if count < idle.len() {
-            idle.select_nth_unstable_by_key(count, |(since, _)| *since);
+            idle.select_nth_unstable(count);
+            idle.truncate(count);
         }
-        idle.iter().take(count).map(|(_, abort)| abort.abort()).count()
+        idle.into_iter().filter_map(|(_, index)| self.at(index)).collect()
     }
 }
 
@@ -149,27 +176,44 @@ impl Connections {
 mod tests {
     use super::*;
 
-    fn waiting() -> tokio::task::JoinHandle<()> {
-        tokio::spawn(std::future::pending())
-    }
-
-    #[tokio::test]
-    async fn each_phase_has_its_deadline_and_a_slow_head_cannot_move_it() {
+    #[test]
+    fn each_phase_has_its_deadline_and_a_slow_head_cannot_move_it() {
         let deadlines = Deadlines { idle: Duration::from_secs(65), head: Duration::from_secs(5) };
         let mut connections = Connections::default();
-        let (slow, idle) = (waiting(), waiting());
-        let (slow_place, idle_place) = (connections.insert(), connections.insert());
-        connections.set_abort(slow_place, slow.abort_handle());
-        connections.set_abort(idle_place, idle.abort_handle());
-        for _ in 0..21 {
-            connections.set_phase(slow_place, Phase::Head);
-            connections.sweep(&deadlines);
+        let (slow, idle) = (connections.insert("slow"), connections.insert("idle"));
+        for tick in 0..21 {
+            connections.enter(slow, Phase::Head, false);
+            let over = connections.sweep(&deadlines);
+            assert_eq!(over, if tick < 20 { vec![] } else { vec![slow] });
         }
-        assert!(slow.await.is_err_and(|error| error.is_cancelled()));
-        assert!(!idle.is_finished());
-        connections.remove(slow_place);
-        assert_eq!((connections.len(), connections.evict_idle(5)), (1, 1));
-        assert!(idle.await.is_err_and(|error| error.is_cancelled()));
-        assert_eq!(connections.insert(), slow_place);
+        assert_eq!(connections.remove(slow), Some("slow"));
+        assert_eq!((connections.len(), connections.longest_idle(5)), (1, vec![idle]));
+    }
+
+    #[test]
+    fn whoever_has_gone_is_not_taken_for_the_next_at_the_same_place() {
+        let mut connections = Connections::default();
+        let first = connections.insert(1);
+        assert_eq!(connections.remove(first), Some(1));
+        let second = connections.insert(2);
+        assert_eq!((second.index(), second == first), (first.index(), false));
+        assert!(connections.get_mut(first).is_none() && connections.remove(first).is_none());
+        assert_eq!(connections.at(second.index()), Some(second));
+    }
+
+    #[test]
+    fn the_longest_idle_come_first_and_the_busy_never() {
+        let deadlines = Deadlines { idle: Duration::from_secs(65), head: Duration::from_secs(5) };
+        let mut connections = Connections::default();
+        let places: Vec<Place> = (0..4)
+            .map(|number| {
+                connections.sweep(&deadlines);
+                connections.insert(number)
+            })
+            .collect();
+        connections.enter(places[0], Phase::Write, false);
+        connections.enter(places[1], Phase::Idle, true);
+        assert_eq!(connections.longest_idle(1), [places[2]]);
+        assert_eq!(connections.longest_idle(9).len(), 3);
     }
 }

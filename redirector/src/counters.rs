@@ -45,10 +45,6 @@ impl Shard {
             counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
     }
-
-    fn get(&self, slot: Slot) -> u64 {
-        self.0[slot.0 as usize / PAGE].get().map_or(0, |page| page[slot.0 as usize % PAGE].load(Ordering::Relaxed))
-    }
 }
 
 /// All counters of the process.
@@ -93,11 +89,30 @@ impl Counters {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).keys.clone()
     }
 
-    /// Every counter's total over all threads, in the order the counters were made.
-    pub fn totals(&self) -> Vec<(CountKey, u64)> {
+    /// Every counter's total over all threads, by slot.
+    pub fn numbers(&self) -> Vec<u64> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).keys.len().min(PAGES * PAGE);
+        let mut numbers = vec![0; known];
+        for shard in &self.shards {
+            for (page, numbers) in shard.0.iter().zip(numbers.chunks_mut(PAGE)) {
+                let counters = page.get().into_iter().flatten();
+                numbers.iter_mut().zip(counters).for_each(|(number, counter)| *number += counter.load(Ordering::Relaxed));
+            }
+        }
+        numbers
+    }
+
+    /// The same with what they count, for those that `wanted` names by slot and total.
+    pub fn totals_of(&self, mut wanted: impl FnMut(usize, u64) -> bool) -> Vec<(CountKey, u64)> {
+        let numbers = self.numbers();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = |index: usize| self.shards.iter().map(|shard| shard.get(Slot(index as u32))).sum();
-        known.keys.iter().enumerate().take(PAGES * PAGE).map(|(index, key)| (key.clone(), total(index))).collect()
+        let chosen = numbers.into_iter().enumerate().filter(|&(slot, total)| wanted(slot, total));
+        chosen.map(|(slot, total)| (known.keys[slot].clone(), total)).collect()
+    }
+
+    /// Every total, in the order the counters were made.
+    pub fn totals(&self) -> Vec<(CountKey, u64)> {
+        self.totals_of(|_, _| true)
     }
 }
 

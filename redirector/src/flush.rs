@@ -8,7 +8,6 @@ use common::process::{Phase, Shutdown};
 use common::store::{Announcement, ReplicaWriter, StoreError};
 use common::tally::{CountKey, Tally};
 use rand::RngExt;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -37,8 +36,8 @@ pub struct Flusher {
     counters: Arc<Counters>,
     in_use: InUseCell,
     said: Announcement,
-    /// The totals the store is known to hold.
-    written: HashMap<CountKey, u64>,
+    /// The totals the store is known to hold, by slot; 0 where it holds none.
+    written: Vec<u64>,
     /// Whether it may hold less: after an error everything is said again.
     doubtful: bool,
     rotation: usize,
@@ -60,18 +59,7 @@ impl Flusher {
     ) -> Self {
         let (carried, problem) = carried_file.as_deref().map(carried::read).unwrap_or_default();
         problem.iter().for_each(|problem| tracing::warn!("{problem}"));
-        Self {
-            writer,
-            counters,
-            in_use,
-            said,
-            written: HashMap::new(),
-            doubtful: false,
-            rotation: 0,
-            reachable: true,
-            carried,
-            carried_file,
-        }
+        Self { writer, counters, in_use, said, written: Vec::new(), doubtful: false, rotation: 0, reachable: true, carried, carried_file }
     }
 
     /// Flushes until `end`, then once more, and leaves. What the store does not take then is kept in the file.
@@ -119,10 +107,9 @@ impl Flusher {
 
     /// Keeps what the store did not take for the next process.
     fn keep(&mut self) {
-        let totals = self.counters.totals();
-        let unwritten: u64 = totals.iter().map(|(key, total)| total - self.written.get(key).copied().unwrap_or(0)).sum();
+        let unwritten = self.counters.numbers().iter().sum::<u64>() - self.written.iter().sum::<u64>();
         let mut tally = Tally::default();
-        totals.into_iter().filter(|(_, total)| *total > 0).for_each(|(key, total)| tally.raise(key, total));
+        self.counters.totals_of(|_, total| total > 0).into_iter().for_each(|(key, total)| tally.raise(key, total));
         self.said.left = true;
         self.carried.push(Carried { said: self.said.clone(), totals: tally, at: unix_ms() });
         match self.carried_file.as_deref().map(|path| carried::write(path, &self.carried)) {
@@ -154,8 +141,9 @@ impl Flusher {
         }
         if self.said_now() || announce {
             let held = self.writer.announce(&self.said).await?;
-            if held < self.written.len() && !self.doubtful {
-                tracing::warn!(held, written = self.written.len(), "the store lost counts; telling all again");
+            let written = self.written.iter().filter(|&&total| total > 0).count();
+            if held < written && !self.doubtful {
+                tracing::warn!(held, written, "the store lost counts; telling all again");
                 self.doubtful = true;
             }
         }
@@ -163,10 +151,11 @@ impl Flusher {
         if totals.is_empty() {
             return Ok(());
         }
+        let (slots, totals): (Vec<usize>, Vec<(CountKey, u64)>) = totals.into_iter().unzip();
         let outcome = self.writer.flush(&self.said.id, &totals).await;
         match &outcome {
             Ok(()) => {
-                self.written.extend(totals);
+                slots.iter().zip(&totals).for_each(|(&slot, (_, total))| self.written[slot] = *total);
                 self.doubtful = false;
             }
             Err(_) => self.doubtful = true,
@@ -184,21 +173,27 @@ impl Flusher {
         changed
     }
 
-    fn unwritten(&mut self, rotate: bool) -> Vec<(CountKey, u64)> {
-        let mut unchanged = 0;
+    /// What is to be written, by slot.
+    fn unwritten(&mut self, rotate: bool) -> Vec<(usize, (CountKey, u64))> {
+        let (mut unchanged, mut slots) = (0, Vec::new());
         let (from, until) = (self.rotation, self.rotation + ROTATED);
-        let mut totals = self.counters.totals();
-        totals.retain(|(key, total)| {
-            if *total > 0 && (self.doubtful || self.written.get(key) != Some(total)) {
-                return true;
+        let (doubtful, written) = (self.doubtful, &mut self.written);
+        let totals = self.counters.totals_of(|slot, total| {
+            written.resize(written.len().max(slot + 1), 0);
+            let mut wanted = total > 0 && (doubtful || written[slot] != total);
+            if !wanted {
+                unchanged += 1;
+                wanted = rotate && total > 0 && (from..until).contains(&unchanged);
             }
-            unchanged += 1;
-            rotate && *total > 0 && (from..until).contains(&unchanged)
+            if wanted {
+                slots.push(slot);
+            }
+            wanted
         });
         if rotate {
             self.rotation = if until >= unchanged { 0 } else { until };
         }
-        totals
+        slots.into_iter().zip(totals).collect()
     }
 
     fn note(&mut self, outcome: &Result<(), StoreError>) {

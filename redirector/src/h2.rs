@@ -3,14 +3,15 @@
 mod bytes;
 mod message;
 
-use crate::answer::{Outcome, View, answer, refuse};
-use crate::connection::{Desk, Wire};
+use crate::answer::{Outcome, answer, refuse};
 use crate::connections::Phase;
 use crate::counters::Slot;
+use crate::desk::Desk;
 use crate::guests::{self, Asker, Guests};
 use crate::head::{Head, Method};
-use crate::serving::{Registered, Socket};
+use crate::serving::Registered;
 use crate::tls::session::Session;
+use crate::wire::{Socket, Wire};
 use ::bytes::Bytes;
 use bytes::Stream;
 use common::process::Phase as ProcessPhase;
@@ -51,7 +52,7 @@ const OWN_RESETS: usize = 100;
 /// Serves the connection to its end; a drain, and a farm that wants no connection kept, say GOAWAY.
 pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Session) {
     let (sees_stats, peer) = {
-        let wire = Socket { stream: &stream, thread: &registered.thread };
+        let wire = Socket { stream: &stream, ended: false, pages: registered.thread.settings.pages.as_ref() };
         (wire.may_see_stats(None), wire.peer())
     };
     let mut shutdown = registered.thread.shutdown.clone();
@@ -118,28 +119,15 @@ impl Connection {
     fn answer(&self, request: &Request<Incoming>) -> Answered {
         self.enter();
         let desk = &mut *self.registered.thread.desk.borrow_mut();
-        let Desk { output, rng, .. } = desk;
-        let (routes, statics) = (desk.routes.load(), desk.statics.load());
-        let mut view = View {
-            routes: &routes,
-            statics: &statics,
-            stats: desk.stats.as_ref(),
-            acme: desk.acme.as_deref(),
-            allow_downgrade: desk.allow_downgrade,
-            scheme: Scheme::Https,
-            date: &desk.date,
-            draining: desk.draining,
-            shard: &desk.shard,
-            refused: &desk.refused,
-            rng,
-            chosen: None,
-        };
+        let Desk { sources, guests, output, .. } = desk;
+        let mut view = sources.view(Scheme::Https);
+        let statics = view.statics;
         output.clear();
         let head = match message::head(request) {
             Ok(head) => head,
             Err(refusal) => {
                 refuse(refusal, Some(&message::UNKNOWN), &view, output);
-                log(desk.guests.as_deref_mut(), self.peer, request, None, output);
+                log(guests.as_deref_mut(), self.peer, request, None, output);
                 return Answered::Here(message::of_bytes(output, None));
             }
         };
@@ -151,7 +139,7 @@ impl Connection {
             outcome = answer(&asked, &mut view, true, output);
         }
         if !matches!(outcome, Outcome::Aside { .. }) {
-            log(desk.guests.as_deref_mut(), self.peer, request, view.chosen, output);
+            log(guests.as_deref_mut(), self.peer, request, view.chosen, output);
         }
         match outcome {
             Outcome::Open => {}

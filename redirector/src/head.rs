@@ -3,7 +3,7 @@
 //! Strict where request smuggling lives (RFC 9112 sections 2.2, 3, 5 and 6): CRLF only, one valid Host, no obs-fold,
 //! no white space before a colon, no two framings, no target but origin-form and an absolute-form that names the Host.
 
-use common::target::is_target_byte;
+use crate::scan;
 use memchr::memchr;
 
 /// The longest head, from the first byte of the request line to the empty line.
@@ -82,18 +82,85 @@ pub enum Parsed<'a> {
 }
 
 /// Parses the head at the beginning of `bytes`.
+#[inline]
 pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     match parse_head(bytes) {
-        Ok(Some((head, length))) => Parsed::Complete(head, length),
-        Ok(None) if bytes.len() >= MAX_HEAD => Parsed::Refused(too_long(bytes)),
-        Ok(None) => Parsed::Partial,
-        Err(refusal) => Parsed::Refused(refusal),
+        Ok((head, length)) => Parsed::Complete(head, length),
+        Err(Stop::Partial) if bytes.len() >= MAX_HEAD => Parsed::Refused(too_long(bytes)),
+        Err(Stop::Partial) => Parsed::Partial,
+        Err(Stop::Refused(refusal)) => Parsed::Refused(refusal),
     }
 }
 
 /// A head that never ends: is it the request line or the fields?
 fn too_long(bytes: &[u8]) -> Refusal {
     if memchr(b'\n', bytes).is_some_and(|end| end < MAX_HEAD) { Refusal::HeadTooLarge } else { Refusal::TargetTooLong }
+}
+
+/// Why there is no head.
+enum Stop {
+    Partial,
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+const BAD: Stop = Stop::Refused(Refusal::BadRequest);
+
+/// The bytes, and how far they are read.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// A token that is not empty (RFC 9110 section 5.6.2), and `end` behind it.
+    #[inline]
+    fn token(&mut self, end: u8) -> Result<&'a [u8], Stop> {
+        let from = self.at;
+        while let Some(&byte) = self.bytes.get(self.at) {
+            self.at += 1;
+            if !TOKEN[byte as usize] {
+                let token = &self.bytes[from..self.at - 1];
+                return if byte == end && !token.is_empty() { Ok(token) } else { Err(BAD) };
+            }
+        }
+        Err(Stop::Partial)
+    }
+
+    /// Takes the line's end; a bare CR or LF is refused (RFC 9112 section 2.2).
+    #[inline]
+    fn line_end(&mut self) -> Result<(), Stop> {
+        match &self.bytes[self.at..] {
+            [b'\r', b'\n', ..] => {
+                self.at += 2;
+                Ok(())
+            }
+            [] | [b'\r'] => Err(Stop::Partial),
+            _ => Err(BAD),
+        }
+    }
+
+    /// What is left of the line, and its end.
+    #[inline]
+    fn rest(&mut self) -> Result<&'a [u8], Stop> {
+        let from = self.at;
+        self.at += scan::control(&self.bytes[from..]);
+        let rest = &self.bytes[from..self.at];
+        self.line_end().map(|()| rest)
+    }
+
+    /// Whether `bytes` come next; they are taken then.
+    #[inline]
+    fn takes(&mut self, bytes: &[u8]) -> bool {
+        let next = self.bytes[self.at..].starts_with(bytes);
+        self.at += if next { bytes.len() } else { 0 };
+        next
+    }
 }
 
 /// The fields that decide something, as they are gathered.
@@ -108,86 +175,71 @@ struct Fields<'a> {
     if_modified_since: Option<&'a [u8]>,
 }
 
-fn parse_head(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, Refusal> {
+fn parse_head(bytes: &[u8]) -> Result<(Head<'_>, usize), Stop> {
+    let mut reader = Reader { bytes, at: 0 };
     // RFC 9112 section 2.2: one empty line before a request line is ignored.
-    let start = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
-    let first = bytes.get(start).copied().unwrap_or(b'G');
-    // What cannot begin a method (a TLS hello, say) is refused before more of it comes.
-    let half_an_empty_line = bytes == b"\r";
-    if !is_token_byte(first) && !half_an_empty_line {
-        return Err(Refusal::BadRequest);
+    if !reader.takes(b"\r\n") && bytes == b"\r" {
+        return Err(Stop::Partial);
     }
-    let Some((line, mut at)) = next_line(bytes, start)? else {
-        return if bytes.len() - start > MAX_TARGET + 64 { Err(Refusal::TargetTooLong) } else { Ok(None) };
-    };
-    let (method, target, http11) = request_line(line)?;
+    let start = reader.at;
+    let (method, target, http11) = request_line(&mut reader).map_err(|stop| match stop {
+        Stop::Partial if bytes.len() - start > MAX_TARGET + 64 => Refusal::TargetTooLong.into(),
+        stop => stop,
+    })?;
     let mut fields = Fields::default();
-    for count in 0.. {
-        let Some((line, next)) = next_line(bytes, at)? else { return Ok(None) };
-        at = next;
-        if line.is_empty() {
-            break;
+    let mut count = 0;
+    while bytes.get(reader.at) != Some(&b'\r') {
+        if count == MAX_FIELDS && reader.at < bytes.len() {
+            return Err(Refusal::HeadTooLarge.into());
         }
-        if count == MAX_FIELDS {
-            return Err(Refusal::HeadTooLarge);
-        }
-        field(line, &mut fields)?;
+        // An empty name, a space before the colon and a folded line are no token.
+        let name = reader.token(b':')?;
+        let value = trim(reader.rest()?);
+        field(name, value, &mut fields)?;
+        count += 1;
     }
-    if at - start > MAX_HEAD {
-        return Err(Refusal::HeadTooLarge);
+    reader.line_end()?;
+    if reader.at - start > MAX_HEAD {
+        return Err(Refusal::HeadTooLarge.into());
     }
-    finish(method, target, http11, &fields).map(|head| Some((head, at)))
+    Ok((finish(method, target, http11, &fields)?, reader.at))
 }
 
-/// The line that starts at `from` without its CRLF, and where the next one starts; a bare LF is refused.
-fn next_line(bytes: &[u8], from: usize) -> Result<Option<(&[u8], usize)>, Refusal> {
-    let Some(length) = memchr(b'\n', &bytes[from..]) else { return Ok(None) };
-    let line = &bytes[from..from + length];
-    let line = line.strip_suffix(b"\r").ok_or(Refusal::BadRequest)?;
-    Ok(Some((line, from + length + 1)))
-}
-
-fn request_line(line: &[u8]) -> Result<(Method, &[u8], bool), Refusal> {
-    let method_end = memchr(b' ', line).ok_or(Refusal::BadRequest)?;
-    let (method, rest) = (&line[..method_end], &line[method_end + 1..]);
-    let target_end = memchr(b' ', rest).ok_or(Refusal::BadRequest)?;
-    let (target, version) = (&rest[..target_end], &rest[target_end + 1..]);
-    if !method.iter().all(|&byte| is_token_byte(byte)) || target.is_empty() {
-        return Err(Refusal::BadRequest);
-    }
-    let http11 = match version {
-        b"HTTP/1.1" => true,
-        b"HTTP/1.0" => false,
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
-            return Err(Refusal::Version);
-        }
-        _ => return Err(Refusal::BadRequest),
-    };
-    if target.len() > MAX_TARGET {
-        return Err(Refusal::TargetTooLong);
-    }
-    // A fragment never belongs in a request (RFC 9112 section 3.2).
-    if !target.iter().all(|&byte| is_target_byte(byte) && byte != b'#') {
-        return Err(Refusal::BadRequest);
-    }
-    let method = match method {
+#[inline]
+fn request_line<'a>(reader: &mut Reader<'a>) -> Result<(Method, &'a [u8], bool), Stop> {
+    let method = match reader.token(b' ')? {
         b"GET" => Method::Get,
         b"HEAD" => Method::Head,
         _ => Method::Other,
     };
-    Ok((method, target, http11))
+    let from = reader.at;
+    reader.at += scan::target_end(&reader.bytes[from..]);
+    let target = &reader.bytes[from..reader.at];
+    match reader.bytes.get(reader.at) {
+        Some(b' ') if !target.is_empty() => reader.at += 1,
+        Some(_) => return Err(BAD),
+        None => return Err(Stop::Partial),
+    }
+    let http11 = reader.takes(b"HTTP/1.1\r\n");
+    if !http11 {
+        http10(reader)?;
+    }
+    if target.len() > MAX_TARGET { Err(Refusal::TargetTooLong.into()) } else { Ok((method, target, http11)) }
 }
 
-fn field<'a>(line: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Refusal> {
-    let colon = memchr(b':', line).ok_or(Refusal::BadRequest)?;
-    let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
-    // An empty name, a space before the colon and a folded line all fail here.
-    if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
-        return Err(Refusal::BadRequest);
+/// The version of a request line that does not end in 1.1: it must be 1.0.
+fn http10(reader: &mut Reader<'_>) -> Result<(), Stop> {
+    match reader.rest()? {
+        b"HTTP/1.0" => Ok(()),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            Err(Refusal::Version.into())
+        }
+        _ => Err(BAD),
     }
-    if !value.iter().all(|&byte| byte == b'\t' || is_target_byte(byte) || byte == b' ') {
-        return Err(Refusal::BadRequest);
-    }
+}
+
+#[inline]
+fn field<'a>(name: &[u8], value: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Refusal> {
     // By length first: most fields of a browser's request are none of these.
     match name.len() {
         4 if name.eq_ignore_ascii_case(b"host") => once(&mut fields.host, value),
@@ -269,18 +321,14 @@ fn origin_form<'a>(target: &'a [u8], host: &[u8]) -> Result<&'a [u8], Refusal> {
     }
 }
 
-fn trim(value: &[u8]) -> &[u8] {
-    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
-    let start = value.iter().position(|byte| !blank(byte)).unwrap_or(value.len());
-    let end = value.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
-    &value[start..end]
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
-/// RFC 9110 section 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    TOKEN[byte as usize]
-}
-
+/// The bytes of a token (RFC 9110 section 5.6.2).
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;

@@ -6,6 +6,8 @@ pub mod carried;
 pub mod connection;
 pub mod connections;
 pub mod counters;
+pub mod desk;
+pub mod destination;
 pub mod flush;
 pub mod guests;
 mod h2;
@@ -14,44 +16,52 @@ pub mod journal;
 pub mod last_good;
 pub mod metrics;
 pub mod override_file;
+pub mod pages;
 pub mod pick;
+pub mod plain;
 pub mod proxied;
 pub mod refresh;
 pub mod routes;
+mod scan;
+pub mod secure;
 mod serving;
 pub mod settings;
 pub mod statics;
 pub mod tls;
+pub mod wire;
 pub mod worker;
 
+pub use pages::Pages;
 pub use settings::{DEFAULT_PORT, Settings};
-pub use worker::Pages;
 
 use answer::{RefusalSlots, Stats};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use common::clock::unix_ms;
 use common::listen::Listeners;
-use common::process::{Reload, Shutdown, host_name, random_id};
+use common::process::{Phase, Reload, Shutdown, host_name, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
 use common::target::Scheme;
-use connection::Desk;
 use connections::Deadlines;
 use counters::Counters;
+use desk::{Desk, Sources};
 use flush::Flusher;
 use guests::Guests;
 use journal::Journal;
 use override_file::ByFile;
+use plain::Plain;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use refresh::{InUseCell, Refresher};
 use routes::Routes;
 use statics::{StaticSettings, Statics};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tls::Tls;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use worker::Room;
 
 /// How often static files are looked at for changes.
 const STATICS_POLL: Duration = Duration::from_secs(5);
@@ -88,7 +98,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let Doors { clients: listeners, secure, admin } = doors;
     let threads = listeners.sockets.len();
-    let counters = Arc::new(Counters::new(threads));
+    let counters = Arc::new(Counters::new(if secure.is_some() { 2 * threads } else { threads }));
     let refused = RefusalSlots::new(&counters);
     let routes: Arc<ArcSwap<Routes>> = Arc::default();
     let statics: Arc<ArcSwap<Statics>> = Arc::default();
@@ -151,7 +161,7 @@ pub async fn run(
         by_file: String::new(),
         left: false,
     };
-    let (served, all_served) = tokio::sync::oneshot::channel::<()>();
+    let (served, all_served) = oneshot::channel::<()>();
     let carried_file = settings.state_file.as_deref().map(carried::beside);
     let flusher = Flusher::new(writer, counters.clone(), in_use, said, carried_file);
     let flusher = tokio::spawn(flusher.run(async { drop(all_served.await) }, shutdown.clone()));
@@ -159,41 +169,39 @@ pub async fn run(
     let maxconn = settings.maxconn.unwrap_or_else(|| {
         usize::try_from(common::socket::raise_file_limit().saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX).max(16)
     });
-    let mut serving = Vec::new();
-    let secure_address = secure.as_ref().map(|secure| secure.address);
-    let mut secure =
-        secure.into_iter().flat_map(|secure| secure.sockets).zip(tls.iter().flat_map(|tls| std::iter::repeat(tls.config.clone())));
-    for (index, plain) in listeners.sockets.into_iter().enumerate() {
-        let doors = worker::Doors { plain, secure: secure.next(), passed: listeners.passed };
-        let desk = Desk {
-            routes: routes.clone(),
-            statics: statics.clone(),
+    let desk = |shard: usize| {
+        let rng = SmallRng::from_rng(&mut rand::rng());
+        let sources = Sources {
             stats: stats(&settings, pages.is_some()),
             acme: settings.acme_url.as_ref().map(|url| url.origin(Scheme::Http).into_bytes().into()),
             allow_downgrade: settings.allow_downgrade,
-            guests: Guests::new(&settings.trusted_proxies, journal.as_ref().map(Journal::lines), &counters).map(Box::new),
-            shard: counters.shard(index),
-            refused: refused.clone(),
-            rng: SmallRng::from_rng(&mut rand::rng()),
-            date: Vec::new(),
-            draining: false,
-            input: Desk::input(),
-            output: Vec::new(),
+            ..Sources::new(routes.clone(), statics.clone(), counters.shard(shard), refused.clone(), rng)
         };
-        let told = worker::Settings {
-            deadlines: Deadlines { idle: settings.keepalive_timeout, head: settings.client_timeout },
-            maxconn: (maxconn / threads).max(1),
-            grace: settings.grace,
-            pages: pages.clone(),
-        };
-        let shutdown = shutdown.clone();
-        let (ended, end) = tokio::sync::oneshot::channel();
-        std::thread::Builder::new()
-            .name(format!("clients-{index}"))
-            .spawn(move || ended.send(worker::run(doors, desk, told, shutdown)))
-            .context("cannot start a thread for clients")?;
-        serving.push(end);
+        Desk::new(sources, Guests::new(&settings.trusted_proxies, journal.as_ref().map(Journal::lines), &counters).map(Box::new))
+    };
+    let told = |room: Room, passed: bool| worker::Settings {
+        deadlines: Deadlines { idle: settings.keepalive_timeout, head: settings.client_timeout },
+        room,
+        grace: settings.grace,
+        passed,
+        pages: pages.clone(),
+    };
+    let mut serving = Vec::new();
+    let mut wakers = Vec::new();
+    let secure_address = secure.as_ref().map(|secure| secure.address);
+    let secure_passed = secure.as_ref().is_some_and(|secure| secure.passed);
+    let mut secure = secure.into_iter().flat_map(|secure| secure.sockets);
+    for (index, listener) in listeners.sockets.into_iter().enumerate() {
+        let [beside, room] = Room::of_two((maxconn / threads).max(1));
+        let plain = Plain::new(listener, desk(index), told(room, listeners.passed), shutdown.clone()).context("cannot wait for clients")?;
+        wakers.push(plain.waker());
+        serving.push(thread(format!("clients-{index}"), move || plain.run())?);
+        if let (Some(listener), Some(tls)) = (secure.next(), &tls) {
+            let (desk, told, config, shutdown) = (desk(threads + index), told(beside, secure_passed), tls.config.clone(), shutdown.clone());
+            serving.push(thread(format!("tls-{index}"), move || secure::run(listener, config, desk, told, shutdown))?);
+        }
     }
+    tokio::spawn(tell(wakers, shutdown));
     tracing::info!("listening on {}", listeners.address);
     if let Some(address) = secure_address {
         tracing::info!("listening for TLS on {address}");
@@ -213,6 +221,22 @@ pub async fn run(
     drop(served);
     flusher.await.context("the flush of counts panicked")?;
     outcome
+}
+
+/// Starts a thread; what it returns.
+fn thread(name: String, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> anyhow::Result<oneshot::Receiver<io::Result<()>>> {
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new().name(name).spawn(move || ended.send(work())).context("cannot start a thread for clients")?;
+    Ok(end)
+}
+
+/// Has threads that wait for their clients look at each new phase.
+async fn tell(wakers: Vec<Arc<mio::Waker>>, mut shutdown: Shutdown) {
+    for phase in [Phase::Draining, Phase::Stopping] {
+        shutdown.reached(phase).await;
+        // One that cannot be woken looks at its next tick.
+        wakers.iter().for_each(|waker| drop(waker.wake()));
+    }
 }
 
 /// Reads the override file again whenever that is asked for; a bad one changes nothing.

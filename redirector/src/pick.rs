@@ -58,28 +58,32 @@ pub struct Alias {
     columns: Box<[Column]>,
 }
 
+/// Eight bytes: the columns of ten servers are two cache lines.
 #[derive(Debug, Clone, Copy)]
 struct Column {
-    /// Below this height the column is its own server, above it the other.
-    own: u64,
-    other: u16,
+    /// Below this height the column is its own server, above it the other. Beyond 2³² (65,538 servers of the
+    /// greatest weight) shares are no longer exact.
+    own: u32,
+    other: u32,
 }
 
 impl Alias {
     fn new(weights: &[u16]) -> Self {
         let count = weights.len() as u64;
         let height: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
-        let mut columns: Vec<Column> = weights.iter().map(|&weight| Column { own: u64::from(weight) * count, other: 0 }).collect();
-        let (mut low, mut high): (Vec<usize>, Vec<usize>) = (0..weights.len()).partition(|&index| columns[index].own < height);
+        let mut own: Vec<u64> = weights.iter().map(|&weight| u64::from(weight) * count).collect();
+        let mut other = vec![0; weights.len()];
+        let (mut low, mut high): (Vec<usize>, Vec<usize>) = (0..weights.len()).partition(|&index| own[index] < height);
         while let (Some(short), Some(&tall)) = (low.pop(), high.last()) {
-            columns[short].other = tall as u16;
-            columns[tall].own -= height - columns[short].own;
-            if columns[tall].own < height {
+            other[short] = tall as u32;
+            own[tall] -= height - own[short];
+            if own[tall] < height {
                 high.pop();
                 low.push(tall);
             }
         }
-        Self { height, columns: columns.into() }
+        let column = |(own, other)| Column { own: u32::try_from(own).unwrap_or(u32::MAX), other };
+        Self { height, columns: own.into_iter().zip(other).map(column).collect() }
     }
 
     #[inline]
@@ -87,7 +91,7 @@ impl Alias {
         let point = rng.random_range(0..self.height * self.columns.len() as u64);
         let (index, at) = ((point / self.height) as usize, point % self.height);
         let column = self.columns[index];
-        if at < column.own { index } else { column.other as usize }
+        if at < u64::from(column.own) { index } else { column.other as usize }
     }
 }
 
@@ -134,7 +138,7 @@ mod tests {
     fn shares(alias: &Alias) -> Vec<u64> {
         let mut shares = vec![0; alias.columns.len()];
         for (index, column) in alias.columns.iter().enumerate() {
-            let own = column.own.min(alias.height);
+            let own = u64::from(column.own).min(alias.height);
             shares[index] += own;
             shares[column.other as usize] += alias.height - own;
         }

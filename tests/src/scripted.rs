@@ -6,10 +6,12 @@ use arc_swap::ArcSwap;
 use common::health::Health;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use redirector::answer::{RefusalSlots, Stats};
-use redirector::connection::{Connection, Desk, Progress, Wire};
+use redirector::answer::RefusalSlots;
+use redirector::connection::{Connection, Progress};
 use redirector::counters::Counters;
+use redirector::desk::{Desk, Sources};
 use redirector::routes::Routes;
+use redirector::wire::Wire;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -51,21 +53,8 @@ pub fn desk() -> Desk {
     let farms = serde_json::from_value(farms).expect("valid farms");
     let (counters, mut rng) = (Counters::new(1), SmallRng::seed_from_u64(1));
     let routes = Routes::build(&farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng);
-    Desk {
-        acme: None,
-        allow_downgrade: false,
-        routes: Arc::new(ArcSwap::from_pointee(routes)),
-        statics: Arc::default(),
-        stats: None::<Stats>,
-        guests: None,
-        shard: counters.shard(0),
-        refused: RefusalSlots::new(&counters),
-        rng,
-        date: Vec::new(),
-        draining: false,
-        input: Desk::input(),
-        output: Vec::new(),
-    }
+    let (routes, refused) = (Arc::new(ArcSwap::from_pointee(routes)), RefusalSlots::new(&counters));
+    Desk::new(Sources::new(routes, Arc::default(), counters.shard(0), refused, rng), None)
 }
 
 /// What a connection that reads `pieces` one by one sends, and how it ends.

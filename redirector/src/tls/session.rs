@@ -1,7 +1,7 @@
 //! One TLS session over a socket that never blocks: the handshake, paced by its thread, and then bytes in and out as
 //! a connection's wire has them.
 
-use crate::connection::Wire;
+use crate::wire::Wire;
 use common::socket;
 use common::target::Scheme;
 use rustls::{ServerConfig, ServerConnection};

@@ -1,0 +1,106 @@
+//! What the connections of one thread share: what answers are made from, and the buffers lent to each for its turn.
+
+use crate::answer::{RefusalSlots, Stats, View};
+use crate::counters::Shard;
+use crate::guests::Guests;
+use crate::head::MAX_HEAD;
+use crate::routes::Routes;
+use crate::statics::Statics;
+use arc_swap::{ArcSwap, Cache};
+use common::target::Scheme;
+use rand::rngs::SmallRng;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Bytes read at a time: a head and more of what is pipelined behind it.
+const INPUT: usize = 2 * MAX_HEAD;
+
+/// Something that others replace whole: looking at it costs one load of a pointer.
+pub type Current<T> = Cache<Arc<ArcSwap<T>>, Arc<T>>;
+
+/// What the connections of one thread share.
+pub struct Desk {
+    /// What answers are made from.
+    pub sources: Sources,
+    /// What is known of who asks, where that is needed.
+    pub guests: Option<Box<Guests>>,
+    /// Lent to each connection for its turn.
+    pub input: Box<[u8]>,
+    /// Lent to each connection for its turn.
+    pub output: Vec<u8>,
+}
+
+/// What answers are made from.
+pub struct Sources {
+    /// The table.
+    pub routes: Current<Routes>,
+    /// The static files.
+    pub statics: Current<Statics>,
+    /// The stats pages, where this process knows of any.
+    pub stats: Option<Stats>,
+    /// Where challenges of certificate authorities are answered.
+    pub acme: Option<Box<[u8]>>,
+    /// Whether https may be redirected to http.
+    pub allow_downgrade: bool,
+    /// This thread's counters.
+    pub shard: Arc<Shard>,
+    /// The refusals' counters.
+    pub refused: RefusalSlots,
+    /// This thread's random source.
+    pub rng: SmallRng,
+    /// `Date: …` and CRLF, as of the last tick.
+    pub date: Vec<u8>,
+    /// Whether the process is ending.
+    pub draining: bool,
+}
+
+impl Desk {
+    /// A desk with its buffers.
+    pub fn new(sources: Sources, guests: Option<Box<Guests>>) -> Self {
+        Self { sources, guests, input: vec![0; INPUT].into(), output: Vec::new() }
+    }
+
+    /// Once a tick: the time for the answers, and lines of the access log to hand over.
+    pub fn tick(&mut self, now: SystemTime) {
+        if let Some(guests) = &mut self.guests {
+            guests.tick();
+        }
+        self.sources.date = format!("Date: {}\r\n", httpdate::fmt_http_date(now)).into_bytes();
+        // A thread that nobody asks anything would hold an old table for ever.
+        self.sources.routes.load();
+        self.sources.statics.load();
+    }
+}
+
+impl Sources {
+    /// Sources without stats pages, challenges and downgrades.
+    pub fn new(
+        routes: Arc<ArcSwap<Routes>>,
+        statics: Arc<ArcSwap<Statics>>,
+        shard: Arc<Shard>,
+        refused: RefusalSlots,
+        rng: SmallRng,
+    ) -> Self {
+        let (routes, statics) = (Cache::new(routes), Cache::new(statics));
+        Self { routes, statics, stats: None, acme: None, allow_downgrade: false, shard, refused, rng, date: Vec::new(), draining: false }
+    }
+
+    /// The sources as they are now, for requests that came by `scheme`.
+    #[inline]
+    pub fn view(&mut self, scheme: Scheme) -> View<'_, SmallRng> {
+        View {
+            routes: self.routes.load(),
+            statics: self.statics.load(),
+            stats: self.stats.as_ref(),
+            acme: self.acme.as_deref(),
+            allow_downgrade: self.allow_downgrade,
+            scheme,
+            date: &self.date,
+            draining: self.draining,
+            shard: &self.shard,
+            refused: &self.refused,
+            rng: &mut self.rng,
+            chosen: None,
+        }
+    }
+}

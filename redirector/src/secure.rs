@@ -1,0 +1,175 @@
+//! One thread that serves clients over TLS: its own runtime, a task for each connection. Handshakes are long and
+//! HTTP/2 is hyper's: both are apart from the threads that serve without TLS.
+
+use crate::connections::{Connections, Place, TICK};
+use crate::desk::Desk;
+use crate::serving::Registered;
+use crate::worker::{ACCEPT_REST, BATCH, FULL_REST, LAST_CALLS, Settings};
+use common::process::{Phase as ProcessPhase, Shutdown};
+use common::socket;
+use rustls::ServerConfig;
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::net::{TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+
+/// What the connections of one thread share.
+pub(crate) struct Thread {
+    pub(crate) desk: RefCell<Desk>,
+    /// How each can be ended, once its task has begun.
+    pub(crate) connections: RefCell<Connections<Option<AbortHandle>>>,
+    pub(crate) settings: Settings,
+    /// Lets one step of a handshake through at a time.
+    pub(crate) handshakes: Semaphore,
+    pub(crate) shutdown: Shutdown,
+    config: Arc<ServerConfig>,
+}
+
+/// Serves clients until the process ends; returns when every connection is done or the grace is over.
+///
+/// # Errors
+/// When the runtime or the listener cannot be set up.
+pub fn run(listener: TcpListener, config: Arc<ServerConfig>, desk: Desk, settings: Settings, shutdown: Shutdown) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+    let (desk, connections, handshakes) = (RefCell::new(desk), RefCell::default(), Semaphore::new(1));
+    let thread = Rc::new(Thread { desk, connections, settings, handshakes, shutdown: shutdown.clone(), config });
+    runtime.block_on(async move {
+        thread.tick();
+        socket::defer_accept(&listener, true)?;
+        socket::spare_acks(&listener)?;
+        let door = socket::watch(listener)?;
+        let ticking = tokio::task::spawn_local(thread.clone().sweep());
+        thread.serve(door, shutdown).await;
+        ticking.abort();
+        Ok(())
+    })
+}
+
+impl Thread {
+    async fn serve(self: &Rc<Self>, door: AsyncFd<TcpListener>, mut shutdown: Shutdown) {
+        tokio::select! {
+            () = self.accept(&door) => {}
+            () = shutdown.reached(ProcessPhase::Draining) => {}
+        }
+        let began = Instant::now();
+        self.desk.borrow_mut().sources.draining = true;
+        if self.settings.passed {
+            // Whoever holds the socket hands what waits in it to the next process.
+            drop(door);
+            return self.finish(began, shutdown).await;
+        }
+        // Silent clients that are already connected are handed over too.
+        let _ = socket::defer_accept(door.get_ref(), false);
+        tokio::select! {
+            _ = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept(&door)) => {}
+            () = shutdown.reached(ProcessPhase::Stopping) => {}
+        }
+        self.empty(door);
+        self.finish(began, shutdown).await;
+    }
+
+    /// Waits for the connections to end, as long as grace allows since `began`.
+    async fn finish(&self, began: Instant, mut shutdown: Shutdown) {
+        let ended = async {
+            while !self.connections.borrow().is_empty() && began.elapsed() < self.settings.grace {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = shutdown.reached(ProcessPhase::Stopping) => {}
+        }
+        let left = self.connections.borrow().len();
+        if left > 0 {
+            tracing::info!(connections = left, "closed at the end of the grace period");
+        }
+    }
+
+    /// Accepts what the kernel still holds, and closes the door, with nothing in between (see `plain.rs`).
+    fn empty(self: &Rc<Self>, door: AsyncFd<TcpListener>) {
+        let listener = door.into_inner();
+        loop {
+            match socket::accept(&listener) {
+                Ok(stream) => self.take(stream),
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Accepts for ever.
+    async fn accept(self: &Rc<Self>, door: &AsyncFd<TcpListener>) {
+        loop {
+            let Ok(mut ready) = door.readable().await else { return };
+            let held = self.connections.borrow().len();
+            self.evict(self.settings.room.too_many(held));
+            for _ in 0..BATCH {
+                let held = self.connections.borrow().len();
+                if self.settings.room.left(held) == 0 {
+                    tokio::time::sleep(FULL_REST).await;
+                    break;
+                }
+                match socket::accept(door.get_ref()) {
+                    Ok(stream) => self.take(stream),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        ready.clear_ready();
+                        break;
+                    }
+                    Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                    // No descriptor or memory is free: what waits in the kernel keeps, spinning would not help.
+                    Err(_) => {
+                        self.evict(BATCH);
+                        tokio::time::sleep(ACCEPT_REST).await;
+                        break;
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Begins a new connection.
+    fn take(self: &Rc<Self>, stream: TcpStream) {
+        let place = self.connections.borrow_mut().insert(None);
+        let registered = Registered { thread: self.clone(), place };
+        let task = tokio::task::spawn_local(registered.secure(stream, self.config.clone()));
+        if let Some(abort) = self.connections.borrow_mut().get_mut(place) {
+            *abort = Some(task.abort_handle());
+        }
+    }
+
+    /// Ends the `count` connections that have been idle for longest.
+    fn evict(&self, count: usize) {
+        if count > 0 {
+            let idle = self.connections.borrow().longest_idle(count);
+            self.end(&idle);
+        }
+    }
+
+    /// Has tasks end; each gives its place back itself.
+    fn end(&self, places: &[Place]) {
+        let mut connections = self.connections.borrow_mut();
+        places.iter().filter_map(|&place| connections.get_mut(place)?.clone()).for_each(|abort| abort.abort());
+    }
+
+    async fn sweep(self: Rc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.tick();
+            let over = self.connections.borrow_mut().sweep(&self.settings.deadlines);
+            self.end(&over);
+        }
+    }
+
+    fn tick(&self) {
+        self.desk.borrow_mut().tick(SystemTime::now());
+        self.settings.room.left(self.connections.borrow().len());
+    }
+}
