@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tests::crowd::Crowd;
 use tests::process::Process;
 use tests::scenario::Scale;
+use tests::tls::{SecureUp, ask};
 use tests::up::Up;
 use tests::visitor::{Visitor, Visits};
 use tests::{START, eventually};
@@ -34,8 +35,8 @@ const EACH_KIB: f64 = 16.0;
 /// The same for a client that takes none of its answers: one turn of them, one read of requests.
 const UNTAKEN_KIB: f64 = 64.0 + 32.0 + EACH_KIB;
 
-/// Starts it, and asks it enough that what is made once is made.
-fn warm() -> Up {
+/// Starts it, and asks it enough that what is made once is made; with how many descriptors it has then.
+fn warm() -> (Up, usize) {
     common::socket::raise_file_limit();
     let up = Up::start(&format!("[global]\nadmin_bind = off\n{FARM}"));
     let warming = Visitor::start(up.address, HOST, "/", 302);
@@ -43,7 +44,8 @@ fn warm() -> Up {
     let calm = warming.stop();
     println!("in peace a good client had {calm}");
     assert!(calm.failures.is_empty(), "{:?}", calm.failures);
-    up
+    let descriptors = up.process.descriptors();
+    (up, descriptors)
 }
 
 /// Nothing failed, and the 99th percentile is within the bound; looser where others use the machine too.
@@ -55,30 +57,48 @@ fn undisturbed(what: &str, visits: &Visits) {
 }
 
 /// KiB of anonymous memory for each of `count` connections, over `before`.
-fn each_kib(up: &Up, before: u64, count: usize) -> f64 {
-    up.process.anonymous_kib().saturating_sub(before) as f64 / count as f64
+fn each_kib(process: &Process, before: u64, count: usize) -> f64 {
+    process.anonymous_kib().saturating_sub(before) as f64 / count as f64
+}
+
+/// Opens connections that say `opening` and then a byte now and then, until all have ended by the deadline.
+fn trickle(what: &str, process: &Process, address: SocketAddr, count: usize, opening: &[u8]) {
+    let before = process.anonymous_kib();
+    let mut crowd = Crowd::open(address, count, opening);
+    let (mut most, began) = (0.0f64, Instant::now());
+    while crowd.left() > 0 {
+        assert!(began.elapsed() < HEAD_DEADLINE * 3, "{} of {count} {what} are still there", crowd.left());
+        crowd.round(b"x", TRICKLE);
+        most = most.max(each_kib(process, before, count));
+    }
+    println!("{count} {what}: the longest lasted {:.2?}, {most:.2} KiB each at the most", crowd.longest());
+    assert!(crowd.longest() <= HEAD_DEADLINE, "{what}: {:?}", crowd.longest());
+    assert!(most <= EACH_KIB, "{what}: {most} KiB each");
 }
 
 #[test]
 fn slow_heads_end_by_the_deadline_and_hold_nobody_up() {
-    let (up, count) = (warm(), Scale::asked().pick(500, 5000));
-    let (before, descriptors) = (up.process.anonymous_kib(), up.process.descriptors());
+    let (up, descriptors) = warm();
     let visitor = Visitor::start(up.address, HOST, "/x", 302);
     let opening = format!("GET /slow HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: {}\r\nX: ", "Mozilla/5.0 ".repeat(20));
-    let mut crowd = Crowd::open(up.address, count, opening.as_bytes());
-    let (mut most, began) = (0.0f64, Instant::now());
-    while crowd.left() > 0 {
-        assert!(began.elapsed() < HEAD_DEADLINE * 3, "{} of {count} slow connections are still there", crowd.left());
-        crowd.round(b"x", TRICKLE);
-        most = most.max(each_kib(&up, before, count));
-    }
-    println!("{count} slow heads: the longest lasted {:.2?}, {most:.2} KiB each at the most", crowd.longest());
+    trickle("slow heads", &up.process, up.address, Scale::asked().pick(500, 5000), opening.as_bytes());
     undisturbed("slow heads", &visitor.stop());
-    assert!(crowd.longest() <= HEAD_DEADLINE, "{:?}", crowd.longest());
-    assert!(most <= EACH_KIB, "{most} KiB each");
     // The visitor's own connections are gone as well.
     eventually!(START, up.process.descriptors() <= descriptors + 1, "{} descriptors, {descriptors} before", up.process.descriptors());
     up.end();
+}
+
+#[test]
+fn handshakes_that_never_end_do_by_the_deadline_and_hold_nobody_up() {
+    common::socket::raise_file_limit();
+    let up = SecureUp::start("", "", &[("a", "a.test")]);
+    assert!(ask(up.secure, "/").starts_with("HTTP/1.1 302"));
+    let visitor = Visitor::start(up.plain, HOST, "/x", 302);
+    // The begin of a hello of 512 bytes.
+    let opening = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 200]].concat();
+    trickle("handshakes that never end", &up.process, up.secure, Scale::asked().pick(500, 5000), &opening);
+    assert!(ask(up.secure, "/").starts_with("HTTP/1.1 302"));
+    undisturbed("handshakes that never end", &visitor.stop());
 }
 
 /// Runs slowhttptest against `up` for `seconds`; others are served meanwhile.
@@ -92,7 +112,7 @@ fn slowhttptest(up: &Up, what: &str, count: usize, seconds: u64, more: &[&str]) 
     let mut most = 0.0f64;
     while attack.is_running() {
         std::thread::sleep(TRICKLE);
-        most = most.max(each_kib(up, before, count));
+        most = most.max(each_kib(&up.process, before, count));
     }
     let said = attack.wait(START).text();
     // What it last said of its own probe.
@@ -105,7 +125,7 @@ fn slowhttptest(up: &Up, what: &str, count: usize, seconds: u64, more: &[&str]) 
 
 #[test]
 fn slowhttptest_finds_the_service_available() {
-    let (up, count, seconds) = (warm(), Scale::asked().pick(500, 5000), Scale::asked().pick(4, 20));
+    let ((up, _), count, seconds) = (warm(), Scale::asked().pick(500, 5000), Scale::asked().pick(3, 20));
     slowhttptest(&up, "slowhttptest -H", count, seconds, &["-H"]);
     slowhttptest(&up, "slowhttptest -X", count, seconds, &["-X", "-k", "10", "-w", "1", "-y", "2", "-n", "1", "-z", "5"]);
 }
@@ -164,14 +184,14 @@ impl Deaf {
 
 #[test]
 fn answers_nobody_reads_end_by_the_write_deadline() {
-    let (up, count) = (warm(), Scale::asked().pick(30, 200));
-    let (before, descriptors) = (up.process.anonymous_kib(), up.process.descriptors());
+    let ((up, descriptors), count) = (warm(), Scale::asked().pick(30, 200));
+    let before = up.process.anonymous_kib();
     let visitor = Visitor::start(up.address, HOST, "/x", 302);
     let mut deaf: Vec<Deaf> = (0..count).map(|_| Deaf::open(up.address)).collect();
     let (began, mut most) = (Instant::now(), 0.0f64);
     while deaf.iter().any(|deaf| deaf.lasted.is_none()) {
         deaf.iter_mut().for_each(Deaf::push);
-        most = most.max(each_kib(&up, before, count));
+        most = most.max(each_kib(&up.process, before, count));
         let left = deaf.iter().filter(|deaf| deaf.lasted.is_none()).count();
         assert!(began.elapsed() < START * 3, "{left} of {count} clients that read nothing are still there");
         std::thread::sleep(TRICKLE);
@@ -190,7 +210,7 @@ fn answers_nobody_reads_end_by_the_write_deadline() {
 /// begins anew with each byte the kernel takes. What it holds meanwhile is what one connection may hold.
 #[test]
 fn a_slow_reader_loses_nothing_and_holds_little() {
-    let (up, pauses) = (warm(), Scale::asked().pick(3, 12));
+    let ((up, _), pauses) = (warm(), Scale::asked().pick(3, 12));
     let before = up.process.anonymous_kib();
     let mut reader = Deaf::open(up.address);
     let (began, pause) = (Instant::now(), Duration::from_secs(Scale::asked().pick(1, 4)));
