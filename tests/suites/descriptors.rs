@@ -53,7 +53,7 @@ impl Limited {
 
     /// The share of a core it uses while nothing happens.
     fn idle_share(&self) -> f64 {
-        let (before, time) = (self.process.cpu(), Duration::from_secs(Scale::asked().pick(2, 10)));
+        let (before, time) = (self.process.cpu(), Duration::from_secs(Scale::asked().pick(1, 10)));
         std::thread::sleep(time);
         (self.process.cpu() - before).as_secs_f64() / time.as_secs_f64()
     }

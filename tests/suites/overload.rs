@@ -109,7 +109,7 @@ struct Done {
 /// Loads it up to its peak and then three times over it: what it does then, what it holds, and what `/healthz` takes.
 fn overload(manner: Manner) {
     let overloaded = Overloaded::start();
-    let (short, long) = (Duration::from_secs(Scale::asked().pick(2, 5)), Duration::from_secs(Scale::asked().pick(2, 10)));
+    let (short, long) = (Duration::from_secs(Scale::asked().pick(1, 5)), Duration::from_secs(Scale::asked().pick(1, 10)));
     // The first crowd makes what is made once.
     overloaded.load(manner, Pace::Closed, Duration::from_millis(500));
     let before = overloaded.up.process.anonymous_kib();

@@ -125,7 +125,7 @@ fn slowhttptest(up: &Up, what: &str, count: usize, seconds: u64, more: &[&str]) 
 
 #[test]
 fn slowhttptest_finds_the_service_available() {
-    let ((up, _), count, seconds) = (warm(), Scale::asked().pick(500, 5000), Scale::asked().pick(3, 20));
+    let ((up, _), count, seconds) = (warm(), Scale::asked().pick(500, 5000), Scale::asked().pick(2, 20));
     slowhttptest(&up, "slowhttptest -H", count, seconds, &["-H"]);
     slowhttptest(&up, "slowhttptest -X", count, seconds, &["-X", "-k", "10", "-w", "1", "-y", "2", "-n", "1", "-z", "5"]);
 }
