@@ -5,7 +5,9 @@
 
 pub mod client;
 pub mod corpus;
+pub mod crowd;
 pub mod fault;
+pub mod h2;
 pub mod netns;
 pub mod origin;
 pub mod paced;
@@ -23,6 +25,8 @@ pub mod tls;
 pub mod traffic;
 pub mod trouble;
 pub mod up;
+pub mod usage;
+pub mod visitor;
 pub mod world;
 
 use std::time::Duration;

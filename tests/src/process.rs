@@ -67,7 +67,20 @@ pub fn binary(name: &str) -> PathBuf {
 impl Process {
     /// Starts the program `name` of this workspace in `directory`, free of the caller's settings.
     pub fn start(name: &str, directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(binary(name));
+        Self::start_under(&[], name, directory, arguments, environment)
+    }
+
+    /// The same, under a command that becomes it (`prlimit`, `taskset`).
+    pub fn start_under(under: &[&str], name: &str, directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let program = binary(name);
+        let mut command = match under {
+            [] => Command::new(program),
+            [first, more @ ..] => {
+                let mut command = Command::new(first);
+                command.args(more).arg(program);
+                command
+            }
+        };
         let inherited = std::env::vars_os().map(|(key, _)| key);
         inherited.filter(|key| key.to_string_lossy().starts_with("RBALANCER_")).for_each(|key| {
             command.env_remove(key);

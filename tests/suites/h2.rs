@@ -2,80 +2,16 @@
 //! protocol, frame by frame: the process stays up and small, and others are served meanwhile.
 
 use rustix::process::Signal;
-use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
+use tests::h2::kind::{CONTINUATION, DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE};
+use tests::h2::{END_HEADERS, END_STREAM, Raw, fields, frame, get};
 use tests::tls::{SecureUp, Secured, ask, client};
 use tests::up::ends_well;
 use tests::{START, eventually};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SERVERS: &[(&str, &str)] = &[("a", "a.test")];
-
-/// Frame types of RFC 9113 section 6.
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// Literals without indexing, without Huffman (RFC 7541 section 6.2.2).
-fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).expect("below 127")][..], text.as_bytes()].concat();
-    fields.iter().flat_map(|(name, value)| [&[0][..], &text(name), &text(value)].concat()).collect()
-}
-
-fn get(path: &str) -> Vec<u8> {
-    fields(&[(":method", "GET"), (":scheme", "https"), (":authority", "img.test"), (":path", path)])
-}
-
-/// A client that sends frames as it likes.
-struct Raw(Secured);
-
-impl Raw {
-    fn open(address: SocketAddr) -> Self {
-        let mut raw = Self(Secured::open(address, "img.test", client(rustls::ALL_VERSIONS, &["h2"])).expect("a handshake"));
-        raw.send(PREFACE);
-        raw.send(&frame(SETTINGS, 0, 0, &[]));
-        raw
-    }
-
-    /// Sends; false once the server takes no more.
-    fn send(&mut self, bytes: &[u8]) -> bool {
-        self.0.0.write_all(bytes).is_ok()
-    }
-
-    /// The next frame: type, flags, stream, payload; none at the end.
-    fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
-        let mut head = [0; 9];
-        self.0.0.read_exact(&mut head).ok()?;
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        self.0.0.read_exact(&mut payload).ok()?;
-        Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff, payload))
-    }
-
-    /// Reads on until a frame of `kind` for `stream`; its payload. None if the connection ended before.
-    fn until(&mut self, kind: u8, stream: u32) -> Option<Vec<u8>> {
-        loop {
-            let (found, _, on, payload) = self.next()?;
-            if (found, on) == (kind, stream) {
-                return Some(payload);
-            }
-        }
-    }
-}
 
 fn resident_kib(up: &SecureUp) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", up.process.id())).expect("a running process");
@@ -133,7 +69,7 @@ fn requests_no_one_can_trust_are_refused_one_by_one() {
         raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &fields(&[&start[..], more].concat())));
         // The status is the first field: 400 is the static table's twelfth entry (RFC 7541 appendix A).
         loop {
-            match raw.next().expect("the connection stays") {
+            match raw.next_frame().expect("the connection stays") {
                 (HEADERS, _, on, block) if on == stream => break assert_eq!(block[0], 0x8c, "{more:?}"),
                 (RST_STREAM, _, on, _) if on == stream => break,
                 _ => {}
@@ -154,7 +90,7 @@ fn a_drain_says_goaway_and_answers_what_came_before() {
     let mut answered = false;
     raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &get("/second")));
     let mut goaway = false;
-    while let Some((kind, flags, on, payload)) = raw.next() {
+    while let Some((kind, flags, on, payload)) = raw.next_frame() {
         answered |= (kind, on) == (HEADERS, 3);
         goaway |= kind == GOAWAY;
         if kind == PING && flags == 0 {
@@ -173,7 +109,7 @@ fn a_farm_that_keeps_no_connection_says_goaway() {
     // The farewell may overtake the answer.
     let (mut answered, mut goaway) = (false, false);
     while !(answered && goaway) {
-        let (kind, _, on, _) = raw.next().expect("the answer, and GOAWAY");
+        let (kind, _, on, _) = raw.next_frame().expect("the answer, and GOAWAY");
         answered |= (kind, on) == (HEADERS, 1);
         goaway |= kind == GOAWAY;
     }
@@ -240,12 +176,12 @@ fn broken_frames_end_their_connection_only() {
         raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/")));
         assert!(raw.until(HEADERS, 1).is_some());
         raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/")));
-        let refused = std::iter::from_fn(|| raw.next()).any(|(kind, ..)| matches!(kind, GOAWAY | RST_STREAM));
+        let refused = std::iter::from_fn(|| raw.next_frame()).any(|(kind, ..)| matches!(kind, GOAWAY | RST_STREAM));
         assert!(refused, "a second request on a closed stream was taken");
     });
     survives(&up, "a frame that is too large", |raw| {
         raw.send(&[0xff, 0xff, 0xff, HEADERS, 0, 0, 0, 0, 1]);
-        while raw.next().is_some() {}
+        while raw.next_frame().is_some() {}
     });
     survives(&up, "a bad preface", |_| {
         let mut bad = Secured::open(up.secure, "img.test", client(rustls::ALL_VERSIONS, &["h2"])).expect("a handshake");

@@ -8,6 +8,7 @@ mod report;
 mod start;
 mod swap;
 mod syscalls;
+mod tls;
 
 use crate::configuration::{self, HOST};
 use crate::load::{Load, Manner, Outcome, Pace, Sending};
@@ -52,6 +53,8 @@ pub enum Case {
     Report,
     /// Many servers probed every two seconds
     Probes,
+    /// Handshakes and requests over TLS
+    Tls,
 }
 
 /// How much to measure, and with what.
@@ -89,6 +92,7 @@ impl Case {
             Self::Syscalls => syscalls::run(effort),
             Self::Report => report::run(effort),
             Self::Probes => probes::run(effort),
+            Self::Tls => tls::run(effort),
         }
     }
 }
@@ -119,17 +123,17 @@ fn floor(effort: &Effort, manner: Manner, reply: &str) -> anyhow::Result<Server>
     Ok(server)
 }
 
-fn haproxy(effort: &Effort) -> anyhow::Result<Server> {
+fn haproxy(effort: &Effort, more: &str) -> anyhow::Result<Server> {
     let port = free_port()?;
-    let file = configuration::write(&effort.folder, "haproxy.cfg", &configuration::haproxy(port))?;
+    let file = configuration::write(&effort.folder, "haproxy.cfg", &configuration::haproxy(port, more))?;
     let mut server = Server::start("haproxy", port, &["haproxy", "-db", "-f", &file.to_string_lossy()], SERVER_CORE, &effort.folder)?;
     server.ready(&Manner::KeepAlive.request(HOST))?;
     Ok(server)
 }
 
-fn nginx(effort: &Effort) -> anyhow::Result<Server> {
+fn nginx(effort: &Effort, more: &str) -> anyhow::Result<Server> {
     let port = free_port()?;
-    let file = configuration::write(&effort.folder, "nginx.conf", &configuration::nginx(port, &effort.folder))?;
+    let file = configuration::write(&effort.folder, "nginx.conf", &configuration::nginx(port, &effort.folder, more))?;
     let mut server = Server::start("nginx", port, &["nginx", "-c", &file.to_string_lossy()], SERVER_CORE, &effort.folder)?;
     server.ready(&Manner::KeepAlive.request(HOST))?;
     Ok(server)
@@ -137,7 +141,7 @@ fn nginx(effort: &Effort) -> anyhow::Result<Server> {
 
 /// rbalancer, haproxy and nginx.
 fn peers(effort: &Effort) -> anyhow::Result<Vec<Server>> {
-    Ok(vec![rbalancer(effort, "rbalancer", SERVER_CORE, 1, 1, 2)?, haproxy(effort)?, nginx(effort)?])
+    Ok(vec![rbalancer(effort, "rbalancer", SERVER_CORE, 1, 1, 2)?, haproxy(effort, "")?, nginx(effort, "")?])
 }
 
 /// The floor and the peers.

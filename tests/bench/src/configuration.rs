@@ -50,7 +50,8 @@ pub fn host(farm: usize) -> String {
 }
 
 /// HAProxy: http-request redirect, which keeps connections, and connections handed over with their first bytes.
-pub fn haproxy(port: u16) -> String {
+/// `more` are more lines of the frontend.
+pub fn haproxy(port: u16, more: &str) -> String {
     format!(
         "global
     nbthread 1
@@ -65,7 +66,7 @@ defaults
     timeout http-keep-alive 65s
 frontend img
     bind 127.0.0.1:{port} defer-accept backlog 4096
-    http-request deny deny_status 403 unless {{ hdr(host) -i {HOST} }}
+{more}    http-request deny deny_status 403 unless {{ hdr(host) -i {HOST} }}
     http-after-response set-header Cache-Control no-store
     http-request redirect prefix http://img1.test code 302 if {{ rand(3) lt 2 }}
     http-request redirect prefix http://img2.test code 302
@@ -75,7 +76,8 @@ frontend img
 }
 
 /// nginx: return and split_clients, and connections handed over with their first bytes.
-pub fn nginx(port: u16, folder: &Path) -> String {
+/// `more` are more lines of the farm's server.
+pub fn nginx(port: u16, folder: &Path, more: &str) -> String {
     format!(
         "worker_processes 1;
 worker_rlimit_nofile 20000;
@@ -93,7 +95,7 @@ http {{
     server {{ listen 127.0.0.1:{port} default_server deferred backlog=4096; return 403; }}
     server {{
         listen 127.0.0.1:{port};
-        server_name {HOST};
+{more}        server_name {HOST};
         add_header Cache-Control no-store always;
         return 302 http://$server_chosen$request_uri;
     }}

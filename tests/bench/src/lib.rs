@@ -4,6 +4,7 @@ pub mod cases;
 pub mod cluster;
 pub mod configuration;
 pub mod floor;
+pub mod handshake;
 pub mod load;
 pub mod report;
 pub mod server;

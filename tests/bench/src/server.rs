@@ -1,12 +1,13 @@
 //! A server under test: its process, pinned to a core, what it has used, and its end.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to answer or to end.
@@ -165,13 +166,14 @@ pub fn ask(port: u16, request: &[u8]) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// A port nobody listens on, from below those the kernel gives to clients.
+/// A port nobody listens on, from below those the kernel gives to clients; another one each time.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_port() -> anyhow::Result<u16> {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
     let first = 12_000 + (std::process::id() % 9_000) as u16 * 2;
-    let free = (first..first + 2_000).find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
-    ensure!(free.is_some(), "no port from {first} on is free on loopback");
-    free.context("found above")
+    let mut untried = std::iter::repeat_with(|| first + GIVEN.fetch_add(1, Ordering::Relaxed) % 2_000).take(2_000);
+    let free = untried.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+    free.with_context(|| format!("no port from {first} on is free on loopback"))
 }
