@@ -80,6 +80,9 @@ pub struct Announcement {
     /// What its own file sets by hand, beating the store: `img/srv2 off`.
     #[serde(default)]
     pub by_file: String,
+    /// When the first of its certificates ends; 0: it serves no TLS.
+    #[serde(default)]
+    pub certificate_expires: UnixMs,
     /// Whether it has left for good, its last totals written.
     #[serde(default)]
     pub left: bool,

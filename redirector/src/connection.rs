@@ -5,7 +5,7 @@
 //! Parked: between requests a connection holds no buffer; the thread's own are lent to it for each turn.
 
 use crate::answer::{Outcome, View, answer, refuse};
-use crate::desk::Desk;
+use crate::desk::{Desk, READ};
 use crate::guests::{Guest, Guests};
 use crate::head::{Head, Method, Parsed, Refusal, parse};
 use crate::proxied::Proxied;
@@ -14,10 +14,11 @@ use rand::rngs::SmallRng;
 use std::io::ErrorKind;
 
 /// Reads in one turn before other connections get theirs.
-const TURN: usize = 16;
+const TURN: usize = 2;
 
-/// Bytes of answers made before they are sent: whoever asks for much at once waits for what it has asked for.
-const OUTPUT: usize = 64 * 1024;
+/// Bytes of answers made before they are sent: whoever asks for much at once waits for what it has asked for, and
+/// whoever takes nothing holds no more than this.
+const OUTPUT: usize = 8 * 1024;
 
 /// Bytes a client has to take of an answer before the time it may take begins anew: one a moment would be none.
 const ENOUGH: usize = 4096;
@@ -112,11 +113,11 @@ impl Connection {
             }
             let held = self.unparsed.len();
             desk.input[..held].copy_from_slice(&self.unparsed);
-            let mut filled = held;
+            let (mut filled, limit) = (held, if held == 0 { READ } else { desk.input.len() });
             // Requests that wait are answered before anything is read.
             let read = !std::mem::take(&mut self.waiting_requests);
             if read {
-                match wire.receive(&mut desk.input[held..]) {
+                match wire.receive(&mut desk.input[held..limit]) {
                     Ok(0) => return Progress::Done,
                     Ok(count) => filled += count,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return self.waiting(),
@@ -125,7 +126,7 @@ impl Connection {
                 }
             }
             // A short read emptied the socket: reading again would only be told so.
-            let drained = read && filled < desk.input.len() && !wire.has_more();
+            let drained = read && filled < limit && !wire.has_more();
             if let Some(progress) = self.respond(filled, drained, wire, desk) {
                 return progress;
             }
@@ -315,7 +316,7 @@ impl Connection {
         } else if last && wire.flush().is_ok() {
             return false;
         }
-        if output.capacity() > 4 * OUTPUT {
+        if output.capacity() > 8 * OUTPUT {
             *output = Vec::new();
         }
         true

@@ -182,7 +182,7 @@ fn many_large_answers_are_made_as_they_are_sent() {
     let script = script([Read::Bytes(all.into()), Read::End]);
     let mut connection = Connection::default();
     let mut held = 0;
-    for _ in 0..100 {
+    for _ in 0..1000 {
         if connection.advance(&script, &mut desk) == Progress::Done {
             break;
         }

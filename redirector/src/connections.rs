@@ -129,9 +129,12 @@ impl<T> Connections<T> {
         self.entries.get_mut(place.index()).filter(|entry| entry.serial == place.serial)?.held.as_mut()
     }
 
-    /// What the connection at `place` waits for.
-    pub fn phase(&self, place: Place) -> Option<Phase> {
-        self.clocks[place.index()].phase
+    /// The connection at the place with this number, and what it waits for.
+    #[inline]
+    pub fn at_mut(&mut self, index: usize) -> Option<(Place, Phase, &mut T)> {
+        let (entry, clock) = (self.entries.get_mut(index)?, self.clocks.get(index)?);
+        let place = Place { index: index as u32, serial: entry.serial };
+        Some((place, clock.phase?, entry.held.as_mut()?))
     }
 
     /// The connection at `place` waits for something. The time of a head or an answer goes on from its first byte,

@@ -12,8 +12,11 @@ use rand::rngs::SmallRng;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Bytes read at a time: a head and more of what is pipelined behind it.
-const INPUT: usize = 2 * MAX_HEAD;
+/// Bytes read at a time where no head is begun: many requests, but not so many that others wait long.
+pub(crate) const READ: usize = 4096;
+
+/// Room for a head, and for what is read behind it.
+const INPUT: usize = MAX_HEAD + READ;
 
 /// Something that others replace whole: looking at it costs one load of a pointer.
 pub type Current<T> = Cache<Arc<ArcSwap<T>>, Arc<T>>;

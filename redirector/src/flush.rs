@@ -3,6 +3,7 @@
 use crate::carried::{self, Carried};
 use crate::counters::Counters;
 use crate::refresh::{InUse, InUseCell};
+use crate::tls::Tls;
 use common::clock::unix_ms;
 use common::process::{Phase, Shutdown};
 use common::store::{Announcement, ReplicaWriter, StoreError};
@@ -36,6 +37,7 @@ pub struct Flusher {
     counters: Arc<Counters>,
     in_use: InUseCell,
     said: Announcement,
+    tls: Option<Tls>,
     /// The totals the store is known to hold, by slot; 0 where it holds none.
     written: Vec<u64>,
     /// Whether it may hold less: after an error everything is said again.
@@ -55,11 +57,24 @@ impl Flusher {
         counters: Arc<Counters>,
         in_use: InUseCell,
         said: Announcement,
+        tls: Option<Tls>,
         carried_file: Option<PathBuf>,
     ) -> Self {
         let (carried, problem) = carried_file.as_deref().map(carried::read).unwrap_or_default();
         problem.iter().for_each(|problem| tracing::warn!("{problem}"));
-        Self { writer, counters, in_use, said, written: Vec::new(), doubtful: false, rotation: 0, reachable: true, carried, carried_file }
+        Self {
+            writer,
+            counters,
+            in_use,
+            said,
+            tls,
+            written: Vec::new(),
+            doubtful: false,
+            rotation: 0,
+            reachable: true,
+            carried,
+            carried_file,
+        }
     }
 
     /// Flushes until `end`, then once more, and leaves. What the store does not take then is kept in the file.
@@ -169,6 +184,7 @@ impl Flusher {
         let InUse { generation, overrides, alarm, by_file } = now;
         let said = &mut self.said;
         let changed = (said.generation, said.overrides, &said.alarm, &said.by_file) != (generation, overrides, &alarm, &by_file);
+        said.certificate_expires = self.tls.as_ref().map(Tls::expires).unwrap_or_default();
         (said.generation, said.overrides, said.alarm, said.by_file) = (generation, overrides, alarm, by_file);
         changed
     }
@@ -221,7 +237,7 @@ mod tests {
         let slot = counters.slot(&key);
         let said = serde_json::from_str(r#"{"id":"r1","host":"","address":"","version":"","generation":0,"overrides":0,"started":0}"#)
             .expect("valid");
-        let flusher = Flusher::new(store.replica(), counters.clone(), InUseCell::default(), said, None);
+        let flusher = Flusher::new(store.replica(), counters.clone(), InUseCell::default(), said, None, None);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(flusher.run(async { drop(stopped.await) }, Stop::new().1));
         (0..1000).for_each(|_| counters.shard(0).count(slot));

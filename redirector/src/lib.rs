@@ -74,6 +74,9 @@ const FIRST_POLL: Duration = Duration::from_millis(100);
 /// Descriptors kept for the store, files and pages.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
+/// Connections there may be however few descriptors there are.
+const LEAST_CONNECTIONS: usize = 16;
+
 /// The sockets of a redirector, bound.
 #[derive(Debug)]
 pub struct Doors {
@@ -162,16 +165,15 @@ pub async fn run(
         started: unix_ms(),
         alarm: String::new(),
         by_file: String::new(),
+        certificate_expires: 0,
         left: false,
     };
     let (served, all_served) = oneshot::channel::<()>();
     let carried_file = settings.state_file.as_deref().map(carried::beside);
-    let flusher = Flusher::new(writer, counters.clone(), in_use, said, carried_file);
+    let flusher = Flusher::new(writer, counters.clone(), in_use, said, tls.clone(), carried_file);
     let flusher = tokio::spawn(flusher.run(async { drop(all_served.await) }, shutdown.clone()));
 
-    let maxconn = settings.maxconn.unwrap_or_else(|| {
-        usize::try_from(common::socket::raise_file_limit().saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX).max(16)
-    });
+    let maxconn = maxconn(settings.maxconn);
     let desk = |shard: usize| {
         let rng = SmallRng::from_rng(&mut rand::rng());
         let sources = Sources {
@@ -225,6 +227,16 @@ pub async fn run(
     drop(served);
     flusher.await.context("the flush of counts panicked")?;
     outcome
+}
+
+/// How many connections there may be: as many as wanted, as far as descriptors allow.
+fn maxconn(wanted: Option<usize>) -> usize {
+    let limit = common::socket::raise_file_limit();
+    let possible = usize::try_from(limit.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX).max(LEAST_CONNECTIONS);
+    if wanted.is_some_and(|wanted| wanted > possible) {
+        tracing::warn!("maxconn is more than the limit of {limit} open files allows: {possible} it is; raise the hard limit");
+    }
+    wanted.map_or(possible, |wanted| wanted.min(possible))
 }
 
 /// Starts a thread; what it returns.

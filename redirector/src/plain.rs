@@ -67,6 +67,15 @@ struct Seat {
     _held: Option<Held>,
 }
 
+impl Seat {
+    /// Lets the connection take its turn.
+    #[inline]
+    fn advance(&mut self, settings: &Settings, desk: &mut Desk) -> Progress {
+        let wire = Socket { stream: &self.stream, ended: self.ended, pages: settings.pages.as_ref() };
+        caught(|| self.connection.advance(&wire, desk))
+    }
+}
+
 /// A page that was made, for whoever asked.
 struct Arrival {
     place: Place,
@@ -254,7 +263,7 @@ impl Plain {
         let descriptor = stream.as_raw_fd();
         let place = self.seats.insert(Seat { stream, connection, ended: false, writes: false, _held: held.flatten() });
         match self.poll.registry().register(&mut SourceFd(&descriptor), Token(place.index()), Interest::READABLE) {
-            Ok(()) => self.settle(place, progress),
+            Ok(()) => self.settle(place, progress, true),
             Err(_) => drop(self.seats.remove(place)),
         }
     }
@@ -262,28 +271,26 @@ impl Plain {
     /// Goes on with the connection at a place of which the kernel has told something.
     #[inline]
     fn serve(&mut self, index: usize, ended: bool) {
-        let Some(place) = self.seats.at(index) else { return };
-        if let Some(seat) = self.seats.get_mut(place) {
-            seat.ended |= ended;
-        }
+        let Some((place, phase, seat)) = self.seats.at_mut(index) else { return };
+        seat.ended |= ended;
         // What comes before the page is there is read behind it.
-        if self.seats.phase(place) != Some(Phase::Page) {
-            self.advance(place);
+        if phase != Phase::Page {
+            let progress = seat.advance(&self.settings, &mut self.desk);
+            let new = seat.connection.has_moved();
+            self.settle(place, progress, new);
         }
     }
 
-    #[inline]
     fn advance(&mut self, place: Place) {
         let Some(seat) = self.seats.get_mut(place) else { return };
-        let wire = Socket { stream: &seat.stream, ended: seat.ended, pages: self.settings.pages.as_ref() };
-        let progress = caught(|| seat.connection.advance(&wire, &mut self.desk));
-        self.settle(place, progress);
+        let progress = seat.advance(&self.settings, &mut self.desk);
+        let new = seat.connection.has_moved();
+        self.settle(place, progress, new);
     }
 
-    /// Notes what the connection at `place` waits for.
+    /// Notes what the connection at `place` waits for; `new`: from now on.
     #[inline]
-    fn settle(&mut self, place: Place, progress: Progress) {
-        let new = self.seats.get_mut(place).is_some_and(|seat| seat.connection.has_moved());
+    fn settle(&mut self, place: Place, progress: Progress, new: bool) {
         let phase = match progress {
             Progress::Done => return drop(self.seats.remove(place)),
             Progress::Idle => Phase::Idle,

@@ -1,7 +1,7 @@
 //! One thread that serves clients over TLS: its own runtime, a task for each connection. Handshakes are long and
 //! HTTP/2 is hyper's: both are apart from the threads that serve without TLS.
 
-use crate::connections::{Connections, Place, TICK};
+use crate::connections::{Connections, Phase, Place, TICK};
 use crate::desk::Desk;
 use crate::serving::Registered;
 use crate::worker::{ACCEPT_REST, BATCH, FULL_REST, LAST_CALLS, Settings};
@@ -140,6 +140,8 @@ impl Thread {
             return;
         }
         let place = self.connections.borrow_mut().insert(None);
+        // Before its task's first turn: only the idle make room for others.
+        self.connections.borrow_mut().enter(place, Phase::Handshake, true);
         let registered = Registered { thread: self.clone(), place, _held: held.flatten() };
         let task = tokio::task::spawn_local(registered.secure(stream, self.config.clone()));
         if let Some(abort) = self.connections.borrow_mut().get_mut(place) {

@@ -36,7 +36,6 @@ impl Drop for Registered {
 impl Registered {
     /// Shakes hands and serves what the client chose.
     pub(crate) async fn secure(self, stream: TcpStream, config: Arc<ServerConfig>) {
-        self.enter(Phase::Handshake);
         let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
         let Ok(guest) = self.meet(&stream).await else { return };
         let Ok(session) = Session::accept(&stream, config, &self.thread.handshakes).await else { return };

@@ -7,6 +7,7 @@ pub mod session;
 
 pub use certificates::{Certificates, Chosen};
 
+use common::clock::UnixMs;
 use common::ini::Problem;
 use common::listen::{ListenAddress, Listeners, Passed};
 use common::settings::{Global, Problems, list, number};
@@ -111,6 +112,14 @@ impl Tls {
         config.ticketer = ring::Ticketer::new()?;
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         Ok(Self { config: Arc::new(config), chosen, pairs })
+    }
+}
+
+impl Tls {
+    /// When the first of the certificates in use ends.
+    pub fn expires(&self) -> UnixMs {
+        let first = self.chosen.now().expiries.iter().map(|expiry| expiry.at).min().unwrap_or_default();
+        u64::try_from(first).unwrap_or_default() * 1000
     }
 }
 

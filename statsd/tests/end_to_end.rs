@@ -64,6 +64,7 @@ async fn count(store: &Store) {
         started: common::clock::unix_ms() - 7_000_000,
         alarm: String::new(),
         by_file: String::new(),
+        certificate_expires: 0,
         left: false,
     };
     store.replica().announce(&said).await.expect("memory never fails");

@@ -43,6 +43,7 @@ fn redirector(change: impl FnOnce(&mut Replica)) -> Replica {
         started: 1,
         alarm: String::new(),
         by_file: String::new(),
+        certificate_expires: 0,
         left: false,
     };
     let mut replica = Replica { said, silent_ms: 100 };

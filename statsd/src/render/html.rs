@@ -17,6 +17,9 @@ const SCRIPT: &str = include_str!("page.js");
 /// A redirector silent for longer is shown as silent, in milliseconds.
 const SILENT_MS: u64 = 10_000;
 
+/// A certificate that ends sooner should have been renewed.
+const RENEW_MS: u64 = 14 * 86_400_000;
+
 /// The report as a page, with ages as of `now`.
 pub fn page(report: &Report, now: UnixMs) -> String {
     let servers = report.farms.iter().map(|farm| farm.servers.len()).sum::<usize>();
@@ -229,8 +232,23 @@ fn replicas(out: &mut String, replicas: &[Replica], now: UnixMs) {
             out.push_str("<br>by its own file: ");
             escape(out, &said.by_file);
         }
+        certificate(out, said.certificate_expires, now);
     }
     out.push_str("</table></div></section>");
+}
+
+/// When a redirector's first certificate ends, if it serves TLS.
+fn certificate(out: &mut String, expires: UnixMs, now: UnixMs) {
+    match expires.checked_sub(now) {
+        _ if expires == 0 => {}
+        None => out.push_str("<br><b>✕ its certificate has expired</b>"),
+        Some(left) => {
+            let urgent = if left < RENEW_MS { "▲ renew: " } else { "" };
+            put(out, format_args!("<br><span title=\"{}\">{urgent}certificate ends in ", clock_time(expires)));
+            span(out, left);
+            out.push_str("</span>");
+        }
+    }
 }
 
 fn events(out: &mut String, events: &[Event], now: UnixMs) {

@@ -134,6 +134,7 @@ impl Others {
             started: common::clock::unix_ms(),
             alarm: String::new(),
             by_file: String::new(),
+            certificate_expires: 0,
             left: false,
         };
         Ok(self.store.replica().announce(&said).await.map(drop)?)

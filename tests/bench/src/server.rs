@@ -1,6 +1,6 @@
 //! A server under test: its process, pinned to a core, what it has used, and its end.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -233,6 +233,7 @@ impl Redis {
                 started: number("started"),
                 alarm: text("alarm"),
                 by_file: text("by_file"),
+                certificate_expires: number("certificate_expires"),
                 left: text("left") == "true",
             };
             Replica { said, silent_ms: now.saturating_sub(*at as u64) }

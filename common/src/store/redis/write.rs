@@ -107,6 +107,7 @@ impl Redis {
         call.arg(&said.id).arg("host").arg(&said.host).arg("address").arg(&said.address).arg("version").arg(&said.version);
         call.arg("generation").arg(said.generation).arg("overrides").arg(said.overrides).arg("started").arg(said.started);
         call.arg("alarm").arg(&said.alarm).arg("by_file").arg(&said.by_file);
+        call.arg("certificate_expires").arg(said.certificate_expires);
         call.arg("left").arg(if said.left { "true" } else { "false" });
         self.writing.script(&call).await
     }
