@@ -373,6 +373,7 @@ fn announcement(replica: &str) -> Announcement {
         started: 4,
         alarm: "run `rbalancer apply`".into(),
         by_file: String::new(),
+        certificate_expires: 1_900_000_000_000,
         left: false,
     }
 }
