@@ -126,7 +126,8 @@ pub fn status(block: &[u8]) -> u16 {
     // RFC 7541 appendix A, entries 8 to 14.
     const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
     match block {
-        // An update of the table's size may come first.
+        // An update of the table's size may come first, in several bytes where five bits are too few.
+        [0x3f, rest @ ..] => status(&rest[rest.iter().take_while(|byte| **byte >= 0x80).count() + 1..]),
         [first, rest @ ..] if first & 0xe0 == 0x20 => status(rest),
         [first @ 0x88..=0x8e, ..] => INDEXED[usize::from(first - 0x88)],
         [0x48 | 0x08 | 0x18, 3, digits @ ..] => digits.iter().take(3).fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0')),

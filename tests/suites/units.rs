@@ -83,9 +83,9 @@ fn the_first_socket_is_plain_and_the_second_for_tls() {
     let listeners = [port::listener(), port::listener()];
     let [plain, secure] = listeners.each_ref().map(port::address);
     let copies = listeners.each_ref().map(|listener| OwnedFd::from(listener.try_clone().expect("a descriptor")));
-    // A shell puts them at descriptors 3 and 4 and names itself, which exec keeps.
+    // A shell puts them at descriptors 3 and 4, by way of two that nothing else has, and names itself, which exec keeps.
     let [first, second] = copies.each_ref().map(AsRawFd::as_raw_fd);
-    let script = format!("exec 8<&{first} 9<&{second}; exec 3<&8 4<&9; LISTEN_FDS=2 LISTEN_PID=$$ exec \"$0\" \"$@\"");
+    let script = format!("exec {{a}}<&{first} {{b}}<&{second}; exec 3<&$a 4<&$b; LISTEN_FDS=2 LISTEN_PID=$$ exec \"$0\" \"$@\"");
     copies.iter().for_each(|copy| rustix::io::fcntl_setfd(copy, rustix::io::FdFlags::empty()).expect("inherited"));
     let mut command = Command::new("bash");
     command.arg("-c").arg(script).arg(binary("rbalancer")).args(["up", "-c", &file]).current_dir(directory.path()).env("RUST_LOG", "info");

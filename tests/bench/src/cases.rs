@@ -163,6 +163,8 @@ struct Measured {
     outcome: Outcome,
     /// CPU microseconds of the server per redirect.
     cpu: f64,
+    /// Those of its threads that serve clients, where they have a name.
+    serving: f64,
 }
 
 impl Measured {
@@ -174,10 +176,11 @@ impl Measured {
 /// A closed load on `server`.
 fn measure(server: &Server, manner: Manner, sending: Sending, requests: &[Vec<u8>], time: Duration) -> anyhow::Result<Measured> {
     let load = Load { port: server.port, requests, manner, pace: Pace::Closed, sending, clients: CLIENTS, time };
-    let before = server.cpu()?;
+    let (before, served_before) = (server.cpu()?, server.serving_cpu()?);
     let outcome = load.run().with_context(|| server.name.clone())?;
     // The last connections are closed after the last reply.
     std::thread::sleep(SETTLE);
-    let used = server.cpu()? - before;
-    Ok(Measured { cpu: used.as_secs_f64() * 1e6 / outcome.redirects as f64, outcome })
+    let (used, serving) = (server.cpu()? - before, server.serving_cpu()? - served_before);
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / outcome.redirects as f64;
+    Ok(Measured { cpu: each(used), serving: each(serving), outcome })
 }

@@ -96,15 +96,22 @@ impl Server {
     /// # Errors
     /// When it is gone.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let mut ticks = 0;
-        for pid in self.pids() {
-            let stat =
-                fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("{} is gone:\n{}", self.name, self.words()))?;
-            // The name in brackets may hold anything: the fields are those behind it.
-            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-            ticks += fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
-        }
-        Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+        let of = |pid: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.map(|stat| used(&stat)).with_context(|| format!("{} is gone:\n{}", self.name, self.words()))
+        };
+        self.pids().iter().map(of).sum()
+    }
+
+    /// The same of those of its threads that serve clients without TLS.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn serving_cpu(&self) -> anyhow::Result<Duration> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).with_context(|| format!("{} is gone", self.name))?;
+        // A thread that ends in between served nobody.
+        let stats = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+        Ok(stats.filter(|stat| stat.contains("(clients-")).map(|stat| used(&stat)).sum())
     }
 
     /// Anonymous memory in bytes.
@@ -129,6 +136,14 @@ impl Server {
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("{} is gone", self.name))
     }
+}
+
+/// User and system time in a `stat` of proc(5).
+fn used(stat: &str) -> Duration {
+    // The name in brackets may hold anything: the fields are those behind it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 impl Drop for Server {

@@ -99,6 +99,12 @@ pub(super) fn farms(effort: &Effort) -> anyhow::Result<Report> {
         Spread::ratio(&large.cpu(), &small.cpu()),
         Bound::AtMost(1.1),
     ));
+    let serving = |subject: &Subject| subject.rounds.iter().map(|round| round.serving).collect::<Vec<_>>();
+    report.targets.push(Target::new(
+        "the same for the thread that serves",
+        Spread::ratio(&serving(large), &serving(small)),
+        Bound::AtMost(1.1),
+    ));
     for subject in &subjects {
         let before = subject.server.cpu()?;
         std::thread::sleep(effort.time);
