@@ -16,6 +16,7 @@ use common::socket;
 use common::web::Page;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -25,6 +26,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
+
+/// Connections with more to do that get a turn before those that have just come.
+const TURNS: usize = 4;
 
 /// Not the places of connections.
 const DOOR: Token = Token(usize::MAX - 1);
@@ -38,7 +42,7 @@ pub struct Plain {
     desk: Desk,
     seats: Connections<Seat>,
     /// Connections that had their turn and have more to do.
-    again: Vec<Place>,
+    again: VecDeque<Place>,
     settings: Settings,
     arriving: mpsc::Receiver<Arrival>,
     arrivals: mpsc::Sender<Arrival>,
@@ -111,7 +115,7 @@ impl Plain {
         poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), DOOR, Interest::READABLE)?;
         let door = Some(Door { listener, ready: false, rest: None });
         let (arrivals, arriving) = mpsc::channel();
-        let (seats, again, stage) = (Connections::default(), Vec::new(), Stage::Serving);
+        let (seats, again, stage) = (Connections::default(), VecDeque::new(), Stage::Serving);
         Ok(Self { poll, waker, door, desk, seats, again, settings, arriving, arrivals, stage, shutdown })
     }
 
@@ -144,7 +148,7 @@ impl Plain {
                     Token(index) => self.serve(index, event.is_read_closed()),
                 }
             }
-            for place in std::mem::take(&mut self.again) {
+            for place in self.again.drain(..self.again.len().min(TURNS)).collect::<Vec<_>>() {
                 self.advance(place);
             }
             now = Instant::now();
@@ -297,7 +301,7 @@ impl Plain {
             Progress::Head => Phase::Head,
             Progress::Linger => Phase::Linger,
             Progress::Again => {
-                self.again.push(place);
+                self.again.push_back(place);
                 Phase::Idle
             }
             Progress::Write => {

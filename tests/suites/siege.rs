@@ -207,7 +207,7 @@ fn answers_nobody_reads_end_by_the_write_deadline() {
 }
 
 /// A reader that takes some of its answers every now and then goes on for as long as it likes: the write deadline
-/// begins anew with each byte the kernel takes. What it holds meanwhile is what one connection may hold.
+/// begins anew with each 4 KiB the kernel takes. What it holds meanwhile is what one connection may hold.
 #[test]
 fn a_slow_reader_loses_nothing_and_holds_little() {
     let ((up, _), pauses) = (warm(), Scale::asked().pick(3, 12));
