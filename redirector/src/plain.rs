@@ -10,7 +10,7 @@ use crate::desk::Desk;
 use crate::pages;
 use crate::per_address::Held;
 use crate::wire::Socket;
-use crate::worker::{ACCEPT_REST, BATCH, FULL_REST, LAST_CALLS, Settings};
+use crate::worker::{self, ACCEPT_REST, Accepted, BATCH, FULL_REST, Full, LAST_CALLS, Settings};
 use common::process::{Phase as ProcessPhase, Shutdown};
 use common::socket;
 use common::web::Page;
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
 
-/// Connections with more to do that get a turn before those that have just come.
+/// Connections with more to do that get a turn between two looks at who has come.
 const TURNS: usize = 4;
 
 /// Not the places of connections.
@@ -40,7 +40,7 @@ pub struct Plain {
     waker: Arc<Waker>,
     door: Option<Door>,
     desk: Desk,
-    seats: Connections<Seat>,
+    connections: Connections<Waiting>,
     /// Connections that had their turn and have more to do.
     again: VecDeque<Place>,
     settings: Settings,
@@ -48,6 +48,8 @@ pub struct Plain {
     arrivals: mpsc::Sender<Arrival>,
     stage: Stage,
     shutdown: Shutdown,
+    /// The phase of the process when that was last looked at: looking takes a lock that all threads share.
+    phase: ProcessPhase,
 }
 
 /// The listening socket.
@@ -60,18 +62,20 @@ struct Door {
 }
 
 /// A connection that waits.
-struct Seat {
+struct Waiting {
     stream: TcpStream,
     connection: Connection,
     /// Whether the kernel has said that the peer sends nothing more. It says so once.
     ended: bool,
+    /// Whether it is among those that get another turn.
+    queued: bool,
     /// Whether room to write is watched too.
     writes: bool,
     /// Its share of what its address may hold.
     _held: Option<Held>,
 }
 
-impl Seat {
+impl Waiting {
     /// Lets the connection take its turn.
     #[inline]
     fn advance(&mut self, settings: &Settings, desk: &mut Desk) -> Progress {
@@ -115,8 +119,21 @@ impl Plain {
         poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), DOOR, Interest::READABLE)?;
         let door = Some(Door { listener, ready: false, rest: None });
         let (arrivals, arriving) = mpsc::channel();
-        let (seats, again, stage) = (Connections::default(), VecDeque::new(), Stage::Serving);
-        Ok(Self { poll, waker, door, desk, seats, again, settings, arriving, arrivals, stage, shutdown })
+        let (connections, again, stage) = (Connections::default(), VecDeque::new(), Stage::Serving);
+        Ok(Self {
+            poll,
+            waker,
+            door,
+            desk,
+            connections,
+            again,
+            settings,
+            arriving,
+            arrivals,
+            stage,
+            shutdown,
+            phase: ProcessPhase::Running,
+        })
     }
 
     /// Has the thread look at the phase of the process.
@@ -144,7 +161,7 @@ impl Plain {
             for event in &events {
                 match event.token() {
                     DOOR => self.door.iter_mut().for_each(|door| door.ready = true),
-                    WAKER => self.arrive(),
+                    WAKER => self.woken(),
                     Token(index) => self.serve(index, event.is_read_closed()),
                 }
             }
@@ -154,7 +171,7 @@ impl Plain {
             now = Instant::now();
             self.accept(now);
         }
-        let left = self.seats.len();
+        let left = self.connections.len();
         if left > 0 {
             tracing::info!(connections = left, "closed at the end of the grace period");
         }
@@ -177,7 +194,7 @@ impl Plain {
 
     /// Goes on with the end of the process; whether it is over here.
     fn has_ended(&mut self, now: Instant) -> bool {
-        let phase = self.shutdown.phase();
+        let phase = self.phase;
         if let (Stage::Serving, true) = (self.stage, phase >= ProcessPhase::Draining) {
             let grace = now + self.settings.grace;
             self.desk.sources.draining = true;
@@ -194,25 +211,14 @@ impl Plain {
         if let Stage::LastCalls { until, grace } = self.stage
             && (now >= until || phase == ProcessPhase::Stopping)
         {
-            self.close_door();
+            if let Some(door) = self.door.take() {
+                worker::close(door.listener, |stream| self.take(stream));
+            }
             self.stage = Stage::Finishing { until: grace };
         }
         let Stage::Finishing { until } = self.stage else { return false };
         self.door = None;
-        self.seats.is_empty() || now >= until || phase == ProcessPhase::Stopping
-    }
-
-    /// Accepts what the kernel still holds, and closes the door. What arrives in between is reset by the kernel
-    /// (unless `net.ipv4.tcp_migrate_req` gives it to another process on the port): nothing else is done in between.
-    fn close_door(&mut self) {
-        let Some(Door { listener, .. }) = self.door.take() else { return };
-        loop {
-            match socket::accept(&listener) {
-                Ok(stream) => self.take(stream),
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
-                Err(_) => return,
-            }
-        }
+        self.connections.is_empty() || now >= until || phase == ProcessPhase::Stopping
     }
 
     /// Lets in who waits.
@@ -220,34 +226,38 @@ impl Plain {
         if self.door.as_ref().is_none_or(|door| !door.ready || door.rest.is_some_and(|rest| now < rest)) {
             return;
         }
-        self.evict(self.settings.room.too_many(self.seats.len()));
-        for _ in 0..BATCH {
-            let full = self.settings.room.left(self.seats.len()) == 0;
+        self.evict(self.settings.room.too_many(self.connections.len()));
+        let left = self.settings.room.left(self.connections.len());
+        if left == 0 {
+            return self.rest(now + FULL_REST);
+        }
+        for _ in 0..BATCH.min(left) {
             let Some(door) = &mut self.door else { return };
-            door.rest = full.then(|| now + FULL_REST);
-            if full {
-                return;
-            }
-            match socket::accept(&door.listener) {
-                Ok(stream) => self.take(stream),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            door.rest = None;
+            match worker::accept(&door.listener) {
+                Accepted::One(stream) => self.take(stream),
+                Accepted::Gone => {}
+                Accepted::Nobody => {
                     door.ready = false;
                     return;
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
-                // No descriptor or memory is free: what waits in the kernel keeps, spinning would not help.
-                Err(_) => {
-                    door.rest = Some(now + ACCEPT_REST);
+                Accepted::NoRoom => {
+                    self.rest(now + ACCEPT_REST);
                     return self.evict(BATCH);
                 }
             }
         }
     }
 
+    /// Lets nobody in until then.
+    fn rest(&mut self, until: Instant) {
+        self.door.iter_mut().for_each(|door| door.rest = Some(until));
+    }
+
     /// Ends the `count` connections that have been idle for longest.
     fn evict(&mut self, count: usize) {
         if count > 0 {
-            self.seats.longest_idle(count).into_iter().for_each(|place| drop(self.seats.remove(place)));
+            self.connections.longest_idle(count).into_iter().for_each(|place| drop(self.connections.remove(place)));
         }
     }
 
@@ -260,35 +270,38 @@ impl Plain {
         if progress == Progress::Done {
             return;
         }
-        let held = self.settings.per_address.as_ref().map(|all| socket::peer(&stream).ok().and_then(|peer| all.take(peer)));
-        if let (Some(None), Progress::Idle | Progress::Head) = (&held, &progress) {
-            return;
-        }
+        let held = match (self.settings.admit(&stream), &progress) {
+            (Ok(held), _) => held,
+            // What is answered already is sent to its end.
+            (Err(Full), Progress::Idle | Progress::Head) => return,
+            (Err(Full), _) => None,
+        };
         let descriptor = stream.as_raw_fd();
-        let place = self.seats.insert(Seat { stream, connection, ended: false, writes: false, _held: held.flatten() });
+        let place = self.connections.insert(Waiting { stream, connection, ended: false, queued: false, writes: false, _held: held });
         match self.poll.registry().register(&mut SourceFd(&descriptor), Token(place.index()), Interest::READABLE) {
             Ok(()) => self.settle(place, progress, true),
-            Err(_) => drop(self.seats.remove(place)),
+            Err(_) => drop(self.connections.remove(place)),
         }
     }
 
     /// Goes on with the connection at a place of which the kernel has told something.
     #[inline]
     fn serve(&mut self, index: usize, ended: bool) {
-        let Some((place, phase, seat)) = self.seats.at_mut(index) else { return };
-        seat.ended |= ended;
-        // What comes before the page is there is read behind it.
-        if phase != Phase::Page {
-            let progress = seat.advance(&self.settings, &mut self.desk);
-            let new = seat.connection.has_moved();
+        let Some((place, phase, waiting)) = self.connections.at_mut(index) else { return };
+        waiting.ended |= ended;
+        // What comes before a page is there is read behind it; who waits for a turn has only one.
+        if phase != Phase::Page && !waiting.queued {
+            let progress = waiting.advance(&self.settings, &mut self.desk);
+            let new = waiting.connection.has_moved();
             self.settle(place, progress, new);
         }
     }
 
     fn advance(&mut self, place: Place) {
-        let Some(seat) = self.seats.get_mut(place) else { return };
-        let progress = seat.advance(&self.settings, &mut self.desk);
-        let new = seat.connection.has_moved();
+        let Some(waiting) = self.connections.get_mut(place) else { return };
+        waiting.queued = false;
+        let progress = waiting.advance(&self.settings, &mut self.desk);
+        let new = waiting.connection.has_moved();
         self.settle(place, progress, new);
     }
 
@@ -296,11 +309,12 @@ impl Plain {
     #[inline]
     fn settle(&mut self, place: Place, progress: Progress, new: bool) {
         let phase = match progress {
-            Progress::Done => return drop(self.seats.remove(place)),
+            Progress::Done => return drop(self.connections.remove(place)),
             Progress::Idle => Phase::Idle,
             Progress::Head => Phase::Head,
             Progress::Linger => Phase::Linger,
             Progress::Again => {
+                self.connections.get_mut(place).into_iter().for_each(|waiting| waiting.queued = true);
                 self.again.push_back(place);
                 Phase::Idle
             }
@@ -313,13 +327,13 @@ impl Plain {
                 Phase::Page
             }
         };
-        self.seats.enter(place, phase, new);
+        self.connections.enter(place, phase, new);
     }
 
     fn watch_writes(&mut self, place: Place) {
-        let Some(seat) = self.seats.get_mut(place).filter(|seat| !seat.writes) else { return };
+        let Some(waiting) = self.connections.get_mut(place).filter(|waiting| !waiting.writes) else { return };
         let both = Interest::READABLE | Interest::WRITABLE;
-        seat.writes = self.poll.registry().reregister(&mut SourceFd(&seat.stream.as_raw_fd()), Token(place.index()), both).is_ok();
+        waiting.writes = self.poll.registry().reregister(&mut SourceFd(&waiting.stream.as_raw_fd()), Token(place.index()), both).is_ok();
     }
 
     /// Has a page made.
@@ -336,20 +350,22 @@ impl Plain {
         });
     }
 
-    /// Hands out the pages that were made.
-    fn arrive(&mut self) {
+    /// Looks at the phase of the process, and hands out the pages that were made.
+    fn woken(&mut self) {
+        self.phase = self.shutdown.phase();
         while let Ok(Arrival { place, ask, page }) = self.arriving.try_recv() {
-            if let Some(seat) = self.seats.get_mut(place) {
-                seat.connection.page(&pages::answer(page.as_ref(), &ask, &self.desk.sources.date), ask.keep_alive && page.is_some());
+            if let Some(waiting) = self.connections.get_mut(place) {
+                waiting.connection.page(&pages::answer(page.as_ref(), &ask, &self.desk.sources.date), ask.keep_alive && page.is_some());
                 self.advance(place);
             }
         }
     }
 
     fn tick(&mut self) {
+        self.phase = self.shutdown.phase();
         self.desk.tick(SystemTime::now());
-        self.settings.room.left(self.seats.len());
-        self.seats.sweep(&self.settings.deadlines).into_iter().for_each(|place| drop(self.seats.remove(place)));
+        self.settings.room.left(self.connections.len());
+        self.connections.sweep(&self.settings.deadlines).into_iter().for_each(|place| drop(self.connections.remove(place)));
     }
 }
 

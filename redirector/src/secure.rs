@@ -4,12 +4,12 @@
 use crate::connections::{Connections, Phase, Place, TICK};
 use crate::desk::Desk;
 use crate::serving::Registered;
-use crate::worker::{ACCEPT_REST, BATCH, FULL_REST, LAST_CALLS, Settings};
+use crate::worker::{self, ACCEPT_REST, Accepted, BATCH, FULL_REST, LAST_CALLS, Settings};
 use common::process::{Phase as ProcessPhase, Shutdown};
 use common::socket;
 use rustls::ServerConfig;
 use std::cell::RefCell;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Thread {
             _ = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept(&door)) => {}
             () = shutdown.reached(ProcessPhase::Stopping) => {}
         }
-        self.empty(door);
+        worker::close(door.into_inner(), |stream| self.take(stream));
         self.finish(began, shutdown).await;
     }
 
@@ -90,39 +90,25 @@ impl Thread {
         }
     }
 
-    /// Accepts what the kernel still holds, and closes the door, with nothing in between (see `plain.rs`).
-    fn empty(self: &Rc<Self>, door: AsyncFd<TcpListener>) {
-        let listener = door.into_inner();
-        loop {
-            match socket::accept(&listener) {
-                Ok(stream) => self.take(stream),
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
     /// Accepts for ever.
     async fn accept(self: &Rc<Self>, door: &AsyncFd<TcpListener>) {
         loop {
             let Ok(mut ready) = door.readable().await else { return };
             let held = self.connections.borrow().len();
             self.evict(self.settings.room.too_many(held));
-            for _ in 0..BATCH {
-                let held = self.connections.borrow().len();
-                if self.settings.room.left(held) == 0 {
-                    tokio::time::sleep(FULL_REST).await;
-                    break;
-                }
-                match socket::accept(door.get_ref()) {
-                    Ok(stream) => self.take(stream),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            let left = self.settings.room.left(held);
+            if left == 0 {
+                tokio::time::sleep(FULL_REST).await;
+            }
+            for _ in 0..BATCH.min(left) {
+                match worker::accept(door.get_ref()) {
+                    Accepted::One(stream) => self.take(stream),
+                    Accepted::Gone => {}
+                    Accepted::Nobody => {
                         ready.clear_ready();
                         break;
                     }
-                    Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
-                    // No descriptor or memory is free: what waits in the kernel keeps, spinning would not help.
-                    Err(_) => {
+                    Accepted::NoRoom => {
                         self.evict(BATCH);
                         tokio::time::sleep(ACCEPT_REST).await;
                         break;
@@ -135,14 +121,11 @@ impl Thread {
 
     /// Begins a new connection.
     fn take(self: &Rc<Self>, stream: TcpStream) {
-        let held = self.settings.per_address.as_ref().map(|all| socket::peer(&stream).ok().and_then(|peer| all.take(peer)));
-        if let Some(None) = held {
-            return;
-        }
+        let Ok(held) = self.settings.admit(&stream) else { return };
         let place = self.connections.borrow_mut().insert(None);
         // Before its task's first turn: only the idle make room for others.
         self.connections.borrow_mut().enter(place, Phase::Handshake, true);
-        let registered = Registered { thread: self.clone(), place, _held: held.flatten() };
+        let registered = Registered { thread: self.clone(), place, _held: held };
         let task = tokio::task::spawn_local(registered.secure(stream, self.config.clone()));
         if let Some(abort) = self.connections.borrow_mut().get_mut(place) {
             *abort = Some(task.abort_handle());

@@ -1,8 +1,13 @@
-//! What the threads that serve clients have in common: what they are told, and how many connections they may hold.
+//! What the threads that serve clients have in common: what they are told, how they accept, and how many connections
+//! they may hold.
 
 use crate::connections::Deadlines;
 use crate::pages::Pages;
-use crate::per_address::PerAddress;
+use crate::per_address::{Held, PerAddress};
+use common::socket;
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -36,6 +41,56 @@ pub struct Settings {
     pub pages: Option<Pages>,
 }
 
+impl Settings {
+    /// A new connection's share of what its address may hold; none where that is not counted.
+    ///
+    /// # Errors
+    /// Where the address holds as many as it may, or cannot be told.
+    pub(crate) fn admit(&self, stream: &impl AsFd) -> Result<Option<Held>, Full> {
+        let Some(all) = &self.per_address else { return Ok(None) };
+        socket::peer(stream).ok().and_then(|peer| all.take(peer)).map(Some).ok_or(Full)
+    }
+}
+
+/// An address holds as many connections as it may.
+pub(crate) struct Full;
+
+/// Who was at the door.
+pub(crate) enum Accepted {
+    /// A client.
+    One(TcpStream),
+    /// A client that has gone again.
+    Gone,
+    /// Nobody more.
+    Nobody,
+    /// Somebody, but no descriptor or memory is free: what waits in the kernel keeps, spinning would not help.
+    NoRoom,
+}
+
+/// Looks who is at the door.
+pub(crate) fn accept(door: &TcpListener) -> Accepted {
+    match socket::accept(door) {
+        Ok(stream) => Accepted::One(stream),
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock => Accepted::Nobody,
+            ErrorKind::ConnectionAborted | ErrorKind::Interrupted => Accepted::Gone,
+            _ => Accepted::NoRoom,
+        },
+    }
+}
+
+/// Takes in whom the kernel still holds, and closes the door. Who arrives in between is reset by the kernel (unless
+/// `net.ipv4.tcp_migrate_req` gives it to another process on the port): nothing else is done in between.
+pub(crate) fn close(door: TcpListener, mut take: impl FnMut(TcpStream)) {
+    loop {
+        match accept(&door) {
+            Accepted::One(stream) => take(stream),
+            Accepted::Gone => {}
+            Accepted::Nobody | Accepted::NoRoom => return drop(door),
+        }
+    }
+}
+
 /// How many connections a thread may hold, together with a neighbour: one serves without TLS, one with it. Each
 /// writes its own number and reads the other's, and only where it accepts.
 #[derive(Debug, Clone)]
@@ -54,7 +109,10 @@ impl Room {
 
     /// How many more there is room for beside `mine`, which the neighbour is told.
     pub(crate) fn left(&self, mine: usize) -> usize {
-        self.mine.store(mine, Ordering::Relaxed);
+        // Where nothing changes nothing is written: the line may be another thread's too.
+        if self.mine.load(Ordering::Relaxed) != mine {
+            self.mine.store(mine, Ordering::Relaxed);
+        }
         self.limit.saturating_sub(mine + self.neighbours.load(Ordering::Relaxed))
     }
 

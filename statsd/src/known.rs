@@ -12,7 +12,7 @@ const SHORTEST_WINDOW: Duration = Duration::from_secs(5);
 
 /// What a table makes of one server, however often it is reported on.
 #[derive(Debug)]
-pub struct Seat {
+pub struct ServerFacts {
     /// The check made of it; none if there is none.
     pub check: Option<CheckKey>,
     /// Its target as written.
@@ -24,7 +24,7 @@ pub struct Seat {
 pub struct Known {
     table: Table,
     /// What is known of each server, in the order of farms and servers.
-    seats: Vec<Vec<Seat>>,
+    facts: Vec<Vec<ServerFacts>>,
     /// Every check once.
     checks: Vec<CheckKey>,
     window: Duration,
@@ -33,14 +33,15 @@ pub struct Known {
 impl Known {
     /// Works it out.
     pub fn new(table: Table) -> Self {
-        let seat = |server: &Server| Seat { check: server.check.as_ref().map(Check::key), domain: server.target.to_string().into() };
-        let seats: Vec<Vec<Seat>> = table.farms.iter().map(|farm| farm.servers.iter().map(seat).collect()).collect();
+        let facts =
+            |server: &Server| ServerFacts { check: server.check.as_ref().map(Check::key), domain: server.target.to_string().into() };
+        let facts: Vec<Vec<ServerFacts>> = table.farms.iter().map(|farm| farm.servers.iter().map(facts).collect()).collect();
         let mut seen = HashSet::new();
-        let keys = seats.iter().flatten().filter_map(|seat| seat.check.as_ref());
+        let keys = facts.iter().flatten().filter_map(|facts| facts.check.as_ref());
         let checks = keys.filter(|key| seen.insert(*key)).cloned().collect();
         let intervals = table.farms.iter().flat_map(|farm| &farm.servers).filter_map(|server| Some(server.check.as_ref()?.inter));
         let window = intervals.min().map_or(SHORTEST_WINDOW, |inter| (3 * inter).max(SHORTEST_WINDOW));
-        Self { table, seats, checks, window }
+        Self { table, facts, checks, window }
     }
 
     /// The table itself.
@@ -49,8 +50,8 @@ impl Known {
     }
 
     /// Its farms, each with what is known of its servers.
-    pub fn farms(&self) -> impl Iterator<Item = (&Farm, &[Seat])> {
-        self.table.farms.iter().zip(self.seats.iter().map(Vec::as_slice))
+    pub fn farms(&self) -> impl Iterator<Item = (&Farm, &[ServerFacts])> {
+        self.table.farms.iter().zip(self.facts.iter().map(Vec::as_slice))
     }
 
     /// Every check that is to be made.

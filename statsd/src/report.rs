@@ -2,7 +2,7 @@
 
 mod server;
 
-use crate::known::{Known, Seat};
+use crate::known::{Known, ServerFacts};
 use crate::rate::Counts;
 use common::clock::UnixMs;
 use common::farm::{Balance, Farm, Intent, Name, Override, ServerId, Weight};
@@ -187,7 +187,7 @@ impl Report {
     pub fn new(inputs: Inputs<'_>) -> Self {
         let mut counted = CountedFarm::of_all(inputs.counts);
         let farms = inputs.table.into_iter().flat_map(Known::farms);
-        let farms = farms.map(|(farm, seats)| farm_report(&inputs, farm, seats, counted.remove(&farm.name).unwrap_or_default())).collect();
+        let farms = farms.map(|(farm, facts)| farm_report(&inputs, farm, facts, counted.remove(&farm.name).unwrap_or_default())).collect();
         let removed = counted.into_iter().map(|(name, counted)| Removed { name: name.clone(), redirects: counted.redirects });
         let mut removed_farms: Vec<Removed> = removed.collect();
         removed_farms.sort_by(|left, right| left.name.cmp(&right.name));
@@ -233,9 +233,9 @@ impl<'a> CountedFarm<'a> {
     }
 }
 
-fn farm_report(inputs: &Inputs<'_>, farm: &Farm, seats: &[Seat], mut counted: CountedFarm<'_>) -> FarmReport {
-    let servers = farm.servers.iter().zip(seats);
-    let mut servers: Vec<ServerReport> = servers.map(|(server, seat)| server::report(inputs, farm, server, seat)).collect();
+fn farm_report(inputs: &Inputs<'_>, farm: &Farm, facts: &[ServerFacts], mut counted: CountedFarm<'_>) -> FarmReport {
+    let servers = farm.servers.iter().zip(facts);
+    let mut servers: Vec<ServerReport> = servers.map(|(server, facts)| server::report(inputs, farm, server, facts)).collect();
     let in_service = |server: &&ServerReport| server.in_service();
     let weights: u64 = servers.iter().filter(in_service).map(|server| u64::from(server.weight.0)).sum();
     for server in &mut servers {

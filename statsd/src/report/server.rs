@@ -1,24 +1,24 @@
 //! One server in the report: what the table, the operator's hand and the probers say of it, the stronger first.
 
 use super::{Checked, Inputs, ServerReport, Standing};
-use crate::known::Seat;
+use crate::known::ServerFacts;
 use common::farm::{Farm, Force, Intent, Override, Server};
 use common::health::{self, Finding, State};
 use common::tally::CountKey;
 
 /// The server without its shares, which depend on its mates.
-pub(super) fn report(inputs: &Inputs<'_>, farm: &Farm, server: &Server, seat: &Seat) -> ServerReport {
+pub(super) fn report(inputs: &Inputs<'_>, farm: &Farm, server: &Server, facts: &ServerFacts) -> ServerReport {
     let id = farm.id(server);
     let by_hand = inputs.overrides.get(&id);
     let enable = by_hand.and_then(|by_hand| by_hand.enable).unwrap_or(server.enable);
     // A server that is off is not probed: what an earlier probe found says nothing about it any more.
-    let check = seat.check.as_ref().filter(|_| enable != Intent::Off);
+    let check = facts.check.as_ref().filter(|_| enable != Intent::Off);
     let finding = check.and_then(|check| inputs.health.of(check));
     let force = by_hand.and_then(|by_hand| by_hand.force);
     let count = inputs.counts.of(&CountKey::Server(id));
     ServerReport {
         name: server.name.clone(),
-        domain: seat.domain.clone(),
+        domain: facts.domain.clone(),
         weight: by_hand.and_then(|by_hand| by_hand.weight).unwrap_or(server.weight),
         enable,
         health: standing(force, finding),
