@@ -52,7 +52,7 @@ const OWN_RESETS: usize = 100;
 /// Serves the connection to its end; a drain, and a farm that wants no connection kept, say GOAWAY.
 pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Session, guest: Option<Box<Guest>>) {
     let (sees_stats, peer) = {
-        let wire = Socket { stream: &stream, ended: false, pages: registered.thread.settings.pages.as_ref() };
+        let wire = Socket::new(&stream, registered.thread.settings.pages.as_ref());
         let client = guest.map(|guest| guest.client()).or_else(|| wire.peer());
         (wire.may_see_stats(client), client)
     };

@@ -8,6 +8,7 @@ pub mod connections;
 pub mod counters;
 pub mod desk;
 pub mod destination;
+mod door;
 pub mod flush;
 pub mod guests;
 mod h2;

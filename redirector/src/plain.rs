@@ -7,15 +7,17 @@
 use crate::connection::{Connection, PageAsk, Progress};
 use crate::connections::{Connections, Phase, Place, TICK};
 use crate::desk::Desk;
+use crate::door::{Door, Newcomers};
 use crate::pages;
 use crate::per_address::Held;
 use crate::wire::Socket;
-use crate::worker::{self, ACCEPT_REST, Accepted, BATCH, FULL_REST, Full, LAST_CALLS, Settings};
+use crate::worker::{self, ACCEPT_REST, BATCH, FULL_REST, Full, LAST_CALLS, Settings};
 use common::process::{Phase as ProcessPhase, Shutdown};
 use common::socket;
 use common::web::Page;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream};
@@ -39,6 +41,9 @@ pub struct Plain {
     poll: Poll,
     waker: Arc<Waker>,
     door: Option<Door>,
+    newcomers: Newcomers,
+    /// Connections that are done, of those who have just come: they are closed together.
+    leaving: Vec<TcpStream>,
     desk: Desk,
     connections: Connections<Waiting>,
     /// Connections that had their turn and have more to do.
@@ -50,15 +55,6 @@ pub struct Plain {
     shutdown: Shutdown,
     /// The phase of the process when that was last looked at: looking takes a lock that all threads share.
     phase: ProcessPhase,
-}
-
-/// The listening socket.
-struct Door {
-    listener: TcpListener,
-    /// Whether somebody may wait there.
-    ready: bool,
-    /// Until when nobody is let in.
-    rest: Option<Instant>,
 }
 
 /// A connection that waits.
@@ -79,7 +75,7 @@ impl Waiting {
     /// Lets the connection take its turn.
     #[inline]
     fn advance(&mut self, settings: &Settings, desk: &mut Desk) -> Progress {
-        let wire = Socket { stream: &self.stream, ended: self.ended, pages: settings.pages.as_ref() };
+        let wire = Socket { ended: self.ended, ..Socket::new(&self.stream, settings.pages.as_ref()) };
         caught(|| self.connection.advance(&wire, desk))
     }
 }
@@ -117,13 +113,14 @@ impl Plain {
         socket::defer_accept(&listener, true)?;
         socket::spare_acks(&listener)?;
         poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), DOOR, Interest::READABLE)?;
-        let door = Some(Door { listener, ready: false, rest: None });
         let (arrivals, arriving) = mpsc::channel();
         let (connections, again, stage) = (Connections::default(), VecDeque::new(), Stage::Serving);
         Ok(Self {
             poll,
             waker,
-            door,
+            door: Some(Door::new(listener)),
+            newcomers: Newcomers::new(),
+            leaving: Vec::with_capacity(BATCH),
             desk,
             connections,
             again,
@@ -183,7 +180,7 @@ impl Plain {
         if !self.again.is_empty() {
             return Duration::ZERO;
         }
-        let door = self.door.as_ref().filter(|door| door.ready).map(|door| door.rest.unwrap_or(now));
+        let door = self.door.as_ref().and_then(|door| door.opens(now));
         let stage = match self.stage {
             Stage::Serving => None,
             Stage::LastCalls { until, .. } | Stage::Finishing { until } => Some(until),
@@ -212,7 +209,8 @@ impl Plain {
             && (now >= until || phase == ProcessPhase::Stopping)
         {
             if let Some(door) = self.door.take() {
-                worker::close(door.listener, |stream| self.take(stream));
+                worker::close(door.listener, |stream| self.take(stream, None));
+                self.leaving.clear();
             }
             self.stage = Stage::Finishing { until: grace };
         }
@@ -221,9 +219,9 @@ impl Plain {
         self.connections.is_empty() || now >= until || phase == ProcessPhase::Stopping
     }
 
-    /// Lets in who waits.
+    /// Lets in who waits, serves them, and closes what is done.
     fn accept(&mut self, now: Instant) {
-        if self.door.as_ref().is_none_or(|door| !door.ready || door.rest.is_some_and(|rest| now < rest)) {
+        if self.door.as_ref().and_then(|door| door.opens(now)).is_none_or(|opens| now < opens) {
             return;
         }
         self.evict(self.settings.room.too_many(self.connections.len()));
@@ -231,21 +229,16 @@ impl Plain {
         if left == 0 {
             return self.rest(now + FULL_REST);
         }
-        for _ in 0..BATCH.min(left) {
-            let Some(door) = &mut self.door else { return };
-            door.rest = None;
-            match worker::accept(&door.listener) {
-                Accepted::One(stream) => self.take(stream),
-                Accepted::Gone => {}
-                Accepted::Nobody => {
-                    door.ready = false;
-                    return;
-                }
-                Accepted::NoRoom => {
-                    self.rest(now + ACCEPT_REST);
-                    return self.evict(BATCH);
-                }
-            }
+        let Some(door) = &mut self.door else { return };
+        door.rest = None;
+        let mut newcomers = std::mem::take(&mut self.newcomers);
+        let had_room = newcomers.gather(door, left);
+        newcomers.each(|stream, said| self.take(stream, Some(said)));
+        self.newcomers = newcomers;
+        self.leaving.clear();
+        if !had_room {
+            self.rest(now + ACCEPT_REST);
+            self.evict(BATCH);
         }
     }
 
@@ -261,14 +254,14 @@ impl Plain {
         }
     }
 
-    /// Serves a new connection as far as its bytes reach.
+    /// Serves a new connection as far as its bytes reach; `said` is what was read of it already.
     #[inline]
-    fn take(&mut self, stream: TcpStream) {
+    fn take(&mut self, stream: TcpStream, said: Option<io::Result<&[u8]>>) {
         let mut connection = Connection::default();
-        let wire = Socket { stream: &stream, ended: false, pages: self.settings.pages.as_ref() };
+        let wire = Socket { said: Cell::new(said), ..Socket::new(&stream, self.settings.pages.as_ref()) };
         let progress = caught(|| connection.advance(&wire, &mut self.desk));
         if progress == Progress::Done {
-            return;
+            return self.leaving.push(stream);
         }
         let held = match (self.settings.admit(&stream), &progress) {
             (Ok(held), _) => held,

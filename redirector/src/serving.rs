@@ -109,7 +109,7 @@ impl Registered {
             if waited.is_err() {
                 return;
             }
-            let plain = Socket { stream, ended: false, pages: self.thread.settings.pages.as_ref() };
+            let plain = Socket::new(stream, self.thread.settings.pages.as_ref());
             progress = connection.advance(&Secure { socket: stream, session, plain }, &mut self.thread.desk.borrow_mut());
         }
     }

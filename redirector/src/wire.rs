@@ -3,6 +3,7 @@
 use crate::pages::Pages;
 use common::socket;
 use common::target::Scheme;
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd;
@@ -42,11 +43,22 @@ pub(crate) struct Socket<'a, S> {
     /// since nothing will tell of it again.
     pub(crate) ended: bool,
     pub(crate) pages: Option<&'a Pages>,
+    /// What was read already: it stands for the first read.
+    pub(crate) said: Cell<Option<io::Result<&'a [u8]>>>,
+}
+
+impl<'a, S> Socket<'a, S> {
+    pub(crate) fn new(stream: &'a S, pages: Option<&'a Pages>) -> Self {
+        Self { stream, ended: false, pages, said: Cell::new(None) }
+    }
 }
 
 impl<S: AsFd> Wire for Socket<'_, S> {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        socket::receive(self.stream, buffer)
+        let Some(said) = self.said.take() else { return socket::receive(self.stream, buffer) };
+        let said = said?;
+        buffer[..said.len()].copy_from_slice(said);
+        Ok(said.len())
     }
 
     fn has_more(&self) -> bool {

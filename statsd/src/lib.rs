@@ -7,20 +7,21 @@ pub mod report;
 mod sample;
 pub mod settings;
 pub mod shown;
+mod viewers;
 
 pub use settings::Settings;
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use common::clock::unix_ms;
 use common::listen::Listeners;
 use common::process::{Phase, Shutdown};
 use common::store::Reader;
 use common::web::{self, Page, Router, StatusCode, header};
-use sample::{Latest, Sampler};
+use sample::Sampler;
 use shown::Shown;
 use std::sync::Arc;
 use tokio::task::{JoinHandle, JoinSet};
+use viewers::Viewers;
 
 /// Starts reading the store and gives what answers for the pages. Needs a runtime; ends with `shutdown`.
 pub fn start(reader: Reader, settings: Settings, shutdown: Shutdown) -> Router {
@@ -48,11 +49,16 @@ pub async fn run(listeners: Listeners, reader: Reader, settings: Settings, mut s
 
 fn begin(reader: Reader, settings: Settings, shutdown: Shutdown) -> (Router, JoinHandle<()>) {
     let Settings { cluster, stats_uri, .. } = settings;
-    let latest: Latest = Arc::new(ArcSwap::from_pointee(Shown::new(Sampler::nothing_yet(&cluster))));
-    let sampler = tokio::spawn(Sampler::new(reader, cluster).run(latest.clone(), shutdown));
+    let viewers = Viewers::new(Shown::new(Sampler::nothing_yet(&cluster)));
+    let sampler = tokio::spawn(Sampler::new(reader, cluster).run(viewers.clone(), shutdown));
+    let stats_uri: Arc<str> = stats_uri.into();
     let router: Router = Arc::new(move |ask| {
-        let page = answer(&ask.path, &stats_uri, &latest.load());
-        Box::pin(std::future::ready(page))
+        let (viewers, stats_uri) = (viewers.clone(), stats_uri.clone());
+        Box::pin(async move {
+            // Who only asks whether this process is well is no viewer.
+            let shown = if matches!(&*ask.path, "/healthz" | "/readyz") { viewers.latest() } else { viewers.look().await };
+            answer(&ask.path, &stats_uri, &shown)
+        })
     });
     (router, sampler)
 }

@@ -1,10 +1,11 @@
-//! Keeps the latest report current: reads the store about once a second, however many look at the pages.
+//! Keeps the latest report current: reads the store about once a second while anybody looks at the pages, however
+//! many do, and seldom while nobody does.
 
 use crate::known::Known;
 use crate::rate::Ring;
 use crate::report::{Inputs, Report};
 use crate::shown::Shown;
-use arc_swap::ArcSwap;
+use crate::viewers::Viewers;
 use common::clock::{UnixMs, unix_ms};
 use common::counted::Counted;
 use common::farm::{Name, Override, ServerId};
@@ -13,14 +14,13 @@ use common::health::{Health, State, Views};
 use common::process::{Phase, Shutdown};
 use common::store::{Reader, StoreError};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The latest report with its pages; its generation is 0 until a table was read.
-pub(crate) type Latest = Arc<ArcSwap<Shown>>;
-
-/// From one reading to the next.
+/// From one reading to the next while somebody looks.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// The same while nobody does: rates begin at the last reading.
+const SELDOM: Duration = Duration::from_secs(10);
 
 /// The longest pause while the store does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
@@ -79,8 +79,8 @@ impl Sampler {
         })
     }
 
-    /// Keeps `latest` current until the process drains.
-    pub(crate) async fn run(mut self, latest: Latest, mut shutdown: Shutdown) {
+    /// Keeps what viewers are shown current until the process drains.
+    pub(crate) async fn run(mut self, viewers: Viewers, mut shutdown: Shutdown) {
         let mut outage: Option<Outage> = None;
         loop {
             match self.read().await {
@@ -88,22 +88,28 @@ impl Sampler {
                     if outage.take().is_some() {
                         tracing::info!("the store answers again");
                     }
-                    latest.store(Arc::new(Shown::new(report)));
+                    viewers.show(Shown::new(report));
                 }
                 Err(error) => match &mut outage {
                     Some(outage) => outage.failures += 1,
                     none => {
                         tracing::warn!(%error, "the store does not answer; showing the last good figures");
                         *none = Some(Outage { failures: 1 });
-                        let held = latest.load().report().clone();
-                        latest.store(Arc::new(Shown::new(Report { alarm: Some(outage_alarm(&held, &error)), ..held })));
+                        let held = viewers.latest().report().clone();
+                        viewers.show(Shown::new(Report { alarm: Some(outage_alarm(&held, &error)), ..held }));
                     }
                 },
             }
-            let pause = outage.as_ref().map_or(PERIOD, Outage::pause);
+            let pause = async {
+                match &outage {
+                    Some(outage) => tokio::time::sleep(outage.pause()).await,
+                    None if viewers.look_on(Instant::now()) || self.table.is_none() => tokio::time::sleep(PERIOD).await,
+                    None => viewers.rest(SELDOM).await,
+                }
+            };
             tokio::select! {
                 () = shutdown.reached(Phase::Draining) => return,
-                () = tokio::time::sleep(pause) => {}
+                () = pause => {}
             }
         }
     }
