@@ -14,7 +14,8 @@ use std::path::Path;
 /// Names the path and the step that failed; the old file is then untouched.
 pub fn write(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let json = serde_json::to_vec(value)?;
-    let beside = path.with_added_extension("new");
+    // Processes may share a file: each has a draft of its own.
+    let beside = path.with_added_extension(format!("{}.new", std::process::id()));
     let place = || format!("state file {}", path.display());
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&beside)?;

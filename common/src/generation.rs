@@ -62,6 +62,16 @@ pub enum Alarm {
         /// In the store.
         offered: u64,
     },
+    /// What is set by hand went backwards under the same table.
+    #[error(
+        "what is set by hand in the store is of generation {offered}, older than {held} in memory (restored from a backup, or a lagging replica?); keeping what was set: set it again, or run `rbalancer apply`"
+    )]
+    OlderOverrides {
+        /// In memory.
+        held: u64,
+        /// In the store.
+        offered: u64,
+    },
     /// One generation, two contents.
     #[error("generation {0} in the store has another checksum than the one in memory; keeping the one in memory: run `rbalancer apply`")]
     Checksum(u64),

@@ -59,6 +59,22 @@ pub enum StoreError {
     Content(String),
 }
 
+impl StoreError {
+    /// Whether nobody answered: another question now would only take as long again.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut(_))
+    }
+
+    /// Whether the answer was that the store holds something it should not: that heals by what an operator does.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Content(_) => true,
+            Self::Refused { why, .. } => why.contains("WRONGTYPE"),
+            Self::Unreachable { .. } | Self::TimedOut(_) => false,
+        }
+    }
+}
+
 /// What a redirector says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {

@@ -1,10 +1,12 @@
 //! Counts that a process could not write before it ended: kept beside the state file, written by the next one.
+//! Processes that overlap in a restart share the file: each adds and takes away only what is its own business.
 
 use anyhow::Context;
 use common::clock::{UnixMs, unix_ms};
 use common::store::Announcement;
 use common::tally::Tally;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,16 +42,38 @@ pub fn read(path: &Path) -> (Vec<Carried>, Option<String>) {
     (told, problem)
 }
 
-/// Keeps `carried` in `path`; nothing to keep: no file.
+/// Adds `carried` to what is kept in `path`.
 ///
 /// # Errors
 /// Names the path and the step that failed.
-pub fn write(path: &Path, carried: &[Carried]) -> anyhow::Result<()> {
-    if !carried.is_empty() {
-        return common::durable::write(path, &carried);
+pub fn keep(path: &Path, carried: &Carried) -> anyhow::Result<()> {
+    change(path, |kept| {
+        kept.retain(|held| held.said.id != carried.said.id);
+        kept.push(carried.clone());
+    })
+}
+
+/// Takes away what the process with `id` left in `path`.
+///
+/// # Errors
+/// Names the path and the step that failed.
+pub fn forget(path: &Path, id: &str) -> anyhow::Result<()> {
+    change(path, |kept| kept.retain(|held| held.said.id != id))
+}
+
+/// One change at a time, whoever makes it; nothing left to keep: no file.
+fn change(path: &Path, make: impl FnOnce(&mut Vec<Carried>)) -> anyhow::Result<()> {
+    let place = || format!("state file {}", path.display());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = File::open(directory).with_context(place)?;
+    directory.lock().with_context(place)?;
+    let (mut kept, _) = read(path);
+    make(&mut kept);
+    if !kept.is_empty() {
+        return common::durable::write(path, &kept);
     }
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("state file {}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(place),
         _ => Ok(()),
     }
 }
@@ -58,11 +82,11 @@ pub fn write(path: &Path, carried: &[Carried]) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    fn carried(at: UnixMs) -> Carried {
-        let said = serde_json::from_str(r#"{"id":"r1","host":"","address":"","version":"","generation":0,"overrides":0,"started":0}"#);
+    fn carried(id: &str, at: UnixMs) -> Carried {
+        let said = serde_json::json!({"id": id, "host": "", "address": "", "version": "", "generation": 0, "overrides": 0, "started": 0});
         let mut totals = Tally::default();
         totals.raise("img/a".parse().expect("valid"), 7);
-        Carried { said: said.expect("valid"), totals, at }
+        Carried { said: serde_json::from_value(said).expect("valid"), totals, at }
     }
 
     #[test]
@@ -70,12 +94,28 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = beside(&folder.path().join("state"));
         assert_eq!(read(&path), (Vec::new(), None));
-        let (old, new) = (carried(1), carried(unix_ms()));
-        write(&path, &[old, new.clone()]).expect("written");
+        let (old, new) = (carried("old", 1), carried("new", unix_ms()));
+        common::durable::write(&path, &[&old, &new]).expect("written");
         let (told, problem) = read(&path);
         assert_eq!(told, [new]);
         assert!(problem.expect("old counts are named").contains("7 counts"));
-        write(&path, &[]).expect("removed");
+    }
+
+    #[test]
+    fn processes_that_share_a_file_keep_what_the_others_left() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = beside(&folder.path().join("state"));
+        let all = ["a", "b", "c"].map(|id| carried(id, unix_ms()));
+        std::thread::scope(|threads| {
+            all.iter().for_each(|carried| drop(threads.spawn(|| keep(&path, carried).expect("kept"))));
+        });
+        assert_eq!(read(&path).0.len(), 3);
+        keep(&path, &all[0]).expect("kept");
+        forget(&path, "b").expect("forgotten");
+        let mut left: Vec<String> = read(&path).0.into_iter().map(|carried| carried.said.id).collect();
+        left.sort();
+        assert_eq!(left, ["a", "c"]);
+        ["a", "c"].iter().for_each(|id| forget(&path, id).expect("forgotten"));
         assert!(!path.exists());
     }
 }

@@ -126,8 +126,8 @@ impl Flusher {
         let mut tally = Tally::default();
         self.counters.totals_of(|_, total| total > 0).into_iter().for_each(|(key, total)| tally.raise(key, total));
         self.said.left = true;
-        self.carried.push(Carried { said: self.said.clone(), totals: tally, at: unix_ms() });
-        match self.carried_file.as_deref().map(|path| carried::write(path, &self.carried)) {
+        let mine = Carried { said: self.said.clone(), totals: tally, at: unix_ms() };
+        match self.carried_file.as_deref().map(|path| carried::keep(path, &mine)) {
             None => tracing::error!(unwritten, "the store did not take the last counts; with a state_file they would be kept"),
             Some(Err(error)) => tracing::error!(unwritten, "the store did not take the last counts, and they cannot be kept: {error:#}"),
             Some(Ok(())) => tracing::warn!(unwritten, "the store did not take the last counts: the next start will tell it"),
@@ -141,19 +141,28 @@ impl Flusher {
             self.writer.flush(&earlier.said.id, &totals).await?;
             self.writer.announce(&earlier.said).await?;
             tracing::info!(id = earlier.said.id, "the counts of an earlier process are written");
-            self.carried.pop();
-            if let Some(Err(error)) = self.carried_file.as_deref().map(|path| carried::write(path, &self.carried)) {
+            if let Some(Err(error)) = self.carried_file.as_deref().map(|path| carried::forget(path, &earlier.said.id)) {
                 tracing::warn!("{error:#}");
             }
+            self.carried.pop();
         }
         Ok(())
     }
 
     /// Writes what has changed; with `rotate` also some of what has not, with `announce` that we are here.
     async fn flush(&mut self, rotate: bool, announce: bool) -> Result<(), StoreError> {
-        if !self.carried.is_empty() {
-            self.tell_carried().await?;
+        let carried = self.tell_carried().await;
+        if carried.as_ref().is_err_and(StoreError::is_silence) {
+            self.doubtful = true;
+            return carried;
         }
+        // What is refused of an earlier process holds back none of our own.
+        let own = self.flush_own(rotate, announce).await;
+        self.doubtful |= own.is_err();
+        own.and(carried)
+    }
+
+    async fn flush_own(&mut self, rotate: bool, announce: bool) -> Result<(), StoreError> {
         if self.said_now() || announce {
             let held = self.writer.announce(&self.said).await?;
             let written = self.written.iter().filter(|&&total| total > 0).count();
@@ -218,7 +227,6 @@ impl Flusher {
             (Ok(()), false) => tracing::info!("counts are written again"),
             _ => {}
         }
-        self.doubtful |= outcome.is_err();
         self.reachable = outcome.is_ok();
     }
 }

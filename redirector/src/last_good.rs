@@ -1,11 +1,18 @@
 //! The last good table on disk, so that a redirector can start while the store is away.
+//!
+//! It is written beside serving: a disk that stands still holds up no table. While the store confirms the table, the
+//! file is renewed from time to time, so that its age says how long the store has been away.
 
 use common::clock::{UnixMs, unix_ms};
 use common::farm::{Farms, Name};
 use common::generation::{Stamp, Table};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// From one writing of a table that is still in force to the next.
+const RENEW: Duration = Duration::from_secs(3600);
 
 /// What is written down.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,6 +26,41 @@ impl LastGood {
     /// The table as of now.
     pub fn of(table: &Table) -> Self {
         Self { stamp: table.stamp.clone(), farms: table.farms.clone(), written: unix_ms() }
+    }
+}
+
+/// Writes the file.
+#[derive(Debug)]
+pub struct Keeping {
+    path: PathBuf,
+    writing: Option<JoinHandle<()>>,
+    /// The generation written last, and when.
+    written: Option<(u64, Instant)>,
+}
+
+impl Keeping {
+    /// Keeps the table in `path`; nothing is written yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, writing: None, written: None }
+    }
+
+    /// Writes `table`, which the store confirms, where the file has another one or has not been written for long. One
+    /// writing at a time: what comes meanwhile is written at a later call.
+    pub fn confirm(&mut self, table: &Table, now: Instant) {
+        let is_due = match self.written {
+            Some((generation, at)) => generation != table.stamp.table || now.saturating_duration_since(at) >= RENEW,
+            None => true,
+        };
+        if !is_due || self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return;
+        }
+        self.written = Some((table.stamp.table, now));
+        let (path, kept) = (self.path.clone(), LastGood::of(table));
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = common::durable::write(&path, &kept) {
+                tracing::warn!("{error:#}; a restart without the store would start without a table");
+            }
+        }));
     }
 }
 
@@ -46,25 +88,38 @@ pub fn read(path: &Path, cluster: &Name, max_age: Duration) -> Result<Option<Tab
 mod tests {
     use super::*;
 
+    fn table(cluster: &str, generation: u64) -> Table {
+        let stamp = serde_json::json!({"table": generation, "overrides": 9, "checksum": "x", "cluster": cluster, "schema": 1,
+            "min_reader": 1, "nonce": "", "by": "", "why": ""});
+        Table { stamp: serde_json::from_value(stamp).expect("a stamp"), farms: Farms::default() }
+    }
+
+    #[tokio::test]
+    async fn a_table_is_written_when_it_is_new_and_again_while_the_store_confirms_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("state");
+        let (mut keeping, start) = (Keeping::new(path.clone()), Instant::now());
+        let mut confirm = async |generation, at| {
+            keeping.confirm(&table("prod", generation), at);
+            if let Some(writing) = keeping.writing.take() {
+                writing.await.expect("no panic");
+            }
+            let held = common::durable::read::<LastGood>(&path).expect("a good file").map(|kept| kept.stamp.table);
+            let _ = std::fs::remove_file(&path);
+            held
+        };
+        assert_eq!(confirm(5, start).await, Some(5));
+        assert_eq!(confirm(5, start + RENEW / 2).await, None);
+        assert_eq!(confirm(6, start + RENEW / 2).await, Some(6));
+        assert_eq!(confirm(6, start + RENEW + RENEW / 2).await, Some(6));
+    }
+
     #[test]
     fn only_a_fresh_table_of_our_cluster_is_taken() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("state");
         let name = |text: &str| text.parse::<Name>().expect("valid");
-        let stamp = Stamp {
-            table: 5,
-            overrides: 9,
-            checksum: "x".into(),
-            cluster: name("prod"),
-            schema: 1,
-            min_reader: 1,
-            nonce: String::new(),
-            by: String::new(),
-            why: String::new(),
-            forced: false,
-            farms: None,
-        };
-        let table = Table { stamp, farms: Farms::default() };
+        let table = table("prod", 5);
         let day = Duration::from_secs(86_400);
         assert_eq!(read(&path, &name("prod"), day), Ok(None));
         common::durable::write(&path, &LastGood::of(&table)).expect("written");

@@ -2,13 +2,14 @@
 //! last good state stays in force.
 
 use crate::counters::Counters;
+use crate::last_good::Keeping;
 use crate::override_file::ByFile;
 use crate::routes::Routes;
 use arc_swap::ArcSwap;
 use common::check::CheckKey;
 use common::clock::UnixMs;
 use common::farm::{Name, Override, ServerId};
-use common::generation::{self, Alarm, Step, Table};
+use common::generation::{self, Alarm, Stamp, Step, Table};
 use common::health::Views;
 use common::store::{Reader, StoreError};
 use rand::rngs::SmallRng;
@@ -24,6 +25,9 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// The shortest time from one poll to the next: a burst of hints is one poll.
 const GAP: Duration = Duration::from_millis(25);
+
+/// How long a table that was found damaged is not read again: it is large, and an operator has to replace it.
+const DAMAGED_REST: Duration = Duration::from_secs(10);
 
 /// The shortest time a view stays fresh without its sequence moving.
 const FRESH: Duration = Duration::from_secs(5);
@@ -58,8 +62,10 @@ pub struct Refresher {
     counters: Arc<Counters>,
     routes: Arc<ArcSwap<Routes>>,
     in_use: InUseCell,
-    state_file: Option<PathBuf>,
+    last_good: Option<Keeping>,
     table: Option<Table>,
+    /// A table that was found damaged, and when.
+    damaged: Option<(Stamp, Alarm, Instant)>,
     overrides: HashMap<ServerId, Override>,
     overrides_generation: u64,
     /// The store's time when the overrides were read; none where none of them ends.
@@ -96,8 +102,9 @@ impl Refresher {
             counters,
             routes,
             in_use,
-            state_file,
+            last_good: state_file.map(Keeping::new),
             table: None,
+            damaged: None,
             overrides: HashMap::new(),
             overrides_generation: 0,
             read_at: None,
@@ -138,28 +145,71 @@ impl Refresher {
         }
     }
 
-    /// Takes in what is new in the store, and swaps the routes if anything is.
+    /// Takes in what is new in the store, and swaps the routes if anything is. What cannot be read holds back nothing
+    /// else.
     pub async fn poll(&mut self) -> Result<(), StoreError> {
+        let offered = self.take_offered().await;
+        let health = match &offered {
+            Err(error) if error.is_silence() => Ok(()),
+            _ => self.take_health().await,
+        };
+        if self.stale != Stale::default() {
+            self.rebuild(Instant::now());
+        }
+        match &offered {
+            Ok(alarm) => self.tell(alarm.as_ref().map(ToString::to_string)),
+            Err(error) if error.is_damage() => self.tell(Some(format!("{error}; keeping what was read before: run `rbalancer apply`"))),
+            Err(_) => {}
+        }
+        offered.map(drop).and(health)
+    }
+
+    /// Takes the table and what is set by hand, if there are newer ones; why not, if something is wrong with them.
+    async fn take_offered(&mut self) -> Result<Option<Alarm>, StoreError> {
         let offered = self.reader.stamp().await?;
         let mut alarm = None;
+        let mut is_new = false;
         match generation::step(&self.cluster, self.table.as_ref().map(|table| &table.stamp), offered.as_ref()) {
             Step::Keep => {}
             Step::Alarm(reason) => alarm = Some(reason),
             Step::Fetch => {
                 if let Some(stamp) = &offered {
-                    match self.reader.table(stamp.clone()).await? {
-                        Ok(table) => self.take_table(table),
+                    match self.read_table(stamp).await? {
+                        Ok(table) => {
+                            tracing::info!(generation = table.stamp.table, farms = table.farms.len(), by = table.stamp.by, "new table");
+                            self.hold(table);
+                            is_new = true;
+                        }
                         Err(reason) => alarm = Some(reason),
                     }
                 }
             }
         }
-        if alarm.is_none()
-            && let Some(offered) = &offered
-        {
-            self.take_overrides(offered.overrides).await?;
+        let Some(offered) = offered.filter(|_| alarm.is_none()) else { return Ok(alarm) };
+        if let (Some(last_good), Some(table)) = (&mut self.last_good, &self.table) {
+            last_good.confirm(table, Instant::now());
         }
-        // Health that cannot be read holds back no table: the last known stays.
+        if offered.overrides < self.overrides_generation && !is_new {
+            return Ok(Some(Alarm::OlderOverrides { held: self.overrides_generation, offered: offered.overrides }));
+        }
+        self.take_overrides(offered.overrides).await?;
+        Ok(None)
+    }
+
+    /// Reads the table of `stamp`, unless it was found damaged a moment ago.
+    async fn read_table(&mut self, stamp: &Stamp) -> Result<Result<Table, Alarm>, StoreError> {
+        if let Some((damaged, alarm, at)) = &self.damaged
+            && damaged == stamp
+            && at.elapsed() < DAMAGED_REST
+        {
+            return Ok(Err(alarm.clone()));
+        }
+        let read = self.reader.table(stamp.clone()).await?;
+        self.damaged = read.as_ref().err().map(|alarm| (stamp.clone(), alarm.clone(), Instant::now()));
+        Ok(read)
+    }
+
+    async fn take_health(&mut self) -> Result<(), StoreError> {
         let changes = self.reader.health(&self.views.read_to()).await;
         let now = Instant::now();
         let outcome = changes.map(|changes| {
@@ -169,21 +219,7 @@ impl Refresher {
         let fresh = self.views.fresh(now, self.window);
         self.stale.all |= fresh != self.fresh;
         self.fresh = fresh;
-        if self.stale != Stale::default() {
-            self.rebuild(now);
-        }
-        self.tell(alarm.as_ref());
         outcome
-    }
-
-    fn take_table(&mut self, table: Table) {
-        tracing::info!(generation = table.stamp.table, farms = table.farms.len(), by = table.stamp.by, "new table");
-        if let Some(path) = &self.state_file
-            && let Err(error) = common::durable::write(path, &crate::last_good::LastGood::of(&table))
-        {
-            tracing::warn!("{error:#}; a restart without the store would start without a table");
-        }
-        self.hold(table);
     }
 
     fn hold(&mut self, table: Table) {
@@ -214,7 +250,7 @@ impl Refresher {
             // Ends are in the store's time, and carried on by our own monotonic clock.
             let time = if overrides.values().any(|set| set.until.is_some()) { Some(self.reader.time().await?) } else { None };
             self.read_at = time.map(|time| (time, Instant::now()));
-            self.overrides = overrides;
+            self.overrides = overrides.into_iter().map(|(id, set)| (id, set.at(time.unwrap_or(0)))).collect();
             (self.overrides_generation, self.stale.all) = (offered, true);
         }
         Ok(())
@@ -250,9 +286,9 @@ impl Refresher {
     }
 
     /// Says what is in use, and logs an alarm when it begins or ends.
-    fn tell(&self, alarm: Option<&Alarm>) {
+    fn tell(&self, alarm: Option<String>) {
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        let alarm = alarm.map(ToString::to_string).unwrap_or_default();
+        let alarm = alarm.unwrap_or_default();
         match (in_use.alarm.is_empty(), alarm.is_empty()) {
             (_, false) if in_use.alarm != alarm => tracing::error!("{alarm}"),
             (false, true) => tracing::info!("the store offers a good table again"),

@@ -117,6 +117,20 @@ fn one_that_ends_while_redis_is_away_leaves_its_counts_to_the_next() {
     house.settles_at(before + first.total() + second.total() + after);
 }
 
+#[test]
+fn two_that_end_while_redis_is_away_leave_the_counts_of_both() {
+    let mut house = House::build();
+    let both = [house.redirector(), house.redirector()];
+    let before: u64 = both.iter().map(|redirector| redirects(redirector.address)).sum();
+    house.redis.stop();
+    let given: u64 = both.iter().map(|redirector| asked_through(redirector.address, Duration::from_millis(500), || ()).total()).sum();
+    both.into_iter().for_each(|redirector| assert_eq!(redirector.process.terminate(START).code, Some(0)));
+    house.redis.start();
+    let next = house.redirector();
+    let after = redirects(next.address);
+    house.settles_at(before + given + after);
+}
+
 /// Starts a redirector on a port known before; from its start to its first answer with `status`, and itself.
 fn first_answer(way: &Way, directory: &Path, name: &str, status: u16) -> (Duration, Daemon) {
     let (listen, state) = (format!("127.0.0.1:{}", port::free()), directory.join(name));

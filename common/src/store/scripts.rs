@@ -23,6 +23,11 @@ pub(super) static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
             end
             return {0, in_force, held[3] or ''}
         end
+        -- A store that lost the first slices while the last ones came holds zeros in their place.
+        if redis.call('GETRANGE', KEYS[2], 0, 0) == '\0' then
+            redis.call('DEL', KEYS[2])
+            return redis.error_reply('ERR the store lost a part of the table while it was written: apply it again')
+        end
         local time = redis.call('TIME')
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
         local new = math.max(current + 1, now)
@@ -132,7 +137,8 @@ pub(super) static OVERRIDE: LazyLock<Script> = LazyLock::new(|| {
         if ARGV[2] == '' then
             redis.call('HDEL', KEYS[2], ARGV[1])
         else
-            local set = cjson.decode(redis.call('HGET', KEYS[2], ARGV[1]) or '{}')
+            local readable, set = pcall(cjson.decode, redis.call('HGET', KEYS[2], ARGV[1]) or '{}')
+            if not readable or type(set) ~= 'table' then set = {} end
             local new = cjson.decode(ARGV[2])
             -- An end belongs to the force it came with.
             if new['force'] then set['until'] = nil end

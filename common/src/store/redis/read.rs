@@ -92,7 +92,13 @@ impl Redis {
             call.cmd("HSCAN").arg(self.keys.overrides()).arg(cursor).arg("COUNT").arg(SCAN);
             let ((next, slice),): ((u64, Vec<(String, String)>),) = self.reading.pipeline(&call).await?;
             for (id, json) in slice {
-                overrides.insert(id.parse().map_err(content)?, serde_json::from_str(&json).map_err(content)?);
+                match (id.parse(), serde_json::from_str(&json)) {
+                    (Ok(id), Ok(set)) => drop(overrides.insert(id, set)),
+                    // One that cannot be read is one server as the file has it, not a reason to read none.
+                    _ => tracing::warn!(
+                        "what was set by hand for `{id}` cannot be read and does not count: `rbalancer clear {id}` removes it"
+                    ),
+                }
             }
             cursor = next;
             if cursor == 0 {
