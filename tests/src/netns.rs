@@ -74,6 +74,13 @@ impl Namespace {
         self.ip(&["route", "add", "prohibit", &address.to_string()]);
     }
 
+    /// Sets something of the kernel inside: `name=value`, as sysctl(8) takes it.
+    pub fn sysctl(&self, setting: &str) {
+        let (name, value) = setting.split_once('=').expect("name=value");
+        let write = format!("echo {value} > /proc/sys/{}", name.replace('.', "/"));
+        ip(&["netns", "exec", &self.name, "sh", "-c", &write]);
+    }
+
     /// Starts a program of this workspace inside.
     pub fn start(&self, program: &str, directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
         let mut command = Command::new("ip");
