@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// How long to wait for redirectors to take a change.
 const TAKEN: Duration = Duration::from_secs(3);
 
+/// How long a store that falls silent in the middle of a publication is asked again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A redirector silent for longer is not waited for.
 pub const LIVE_MS: u64 = 5_000;
 
@@ -37,11 +40,17 @@ pub async fn publish(store: &Store, publication: &Publication) -> Result<String,
 
 /// A lost reply is no lost race: the same publication is asked for again under the same nonce.
 async fn send(store: &Store, publication: &Publication) -> Result<Published, anyhow::Error> {
-    let unknown = |error: StoreError| anyhow::anyhow!("{error}; whether the table was taken is unknown, run `rbalancer show`");
-    match store.operator().publish(publication).await {
-        Ok(published) => Ok(published),
-        Err(StoreError::TimedOut(_) | StoreError::Unreachable { .. }) => store.operator().publish(publication).await.map_err(unknown),
-        Err(error) => Err(anyhow::anyhow!("{error}; nothing was changed")),
+    let began = Instant::now();
+    loop {
+        match store.operator().publish(publication).await {
+            Ok(published) => return Ok(published),
+            Err(error) if !error.is_silence() => anyhow::bail!("{error}; nothing was changed"),
+            Err(error) if began.elapsed() > PATIENCE => {
+                anyhow::bail!("{error}; whether the table was taken is unknown, run `rbalancer show`")
+            }
+            // A store that refuses connections says so at once.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
     }
 }
 
