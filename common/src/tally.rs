@@ -1,8 +1,9 @@
 //! Totals of what was answered, per (farm, server) and per refusal.
 
 use crate::farm::{Name, ServerId};
+use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
@@ -71,10 +72,10 @@ impl fmt::Display for CountKey {
     }
 }
 
-/// Totals by what is counted. They only ever grow.
+/// Totals by what is counted, in no order. They only ever grow.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Tally(BTreeMap<CountKey, u64>);
+pub struct Tally(HashMap<CountKey, u64, RandomState>);
 
 impl Tally {
     /// The total of `key`, 0 if it was never counted.
@@ -83,9 +84,11 @@ impl Tally {
     }
 
     /// Sets an absolute total; a smaller one than held is ignored, as in `ZADD … GT`.
-    pub fn raise(&mut self, key: CountKey, total: u64) {
-        let held = self.0.entry(key).or_default();
-        *held = total.max(*held);
+    pub fn raise(&mut self, key: &CountKey, total: u64) {
+        match self.0.get_mut(key) {
+            Some(held) => *held = total.max(*held),
+            None => drop(self.0.insert(key.clone(), total)),
+        }
     }
 
     /// Adds every total of `other`.
@@ -142,8 +145,8 @@ mod tests {
     fn totals_are_absolute_and_never_shrink() {
         let key: CountKey = "img/srv1".parse().expect("valid");
         let mut tally = Tally::default();
-        tally.raise(key.clone(), 5);
-        tally.raise(key.clone(), 3);
+        tally.raise(&key, 5);
+        tally.raise(&key, 3);
         assert_eq!(tally.get(&key), 5);
         let totals = Totals { base: tally.clone(), live: [("a".into(), tally.clone()), ("b".into(), tally)].into() };
         assert_eq!(totals.sum().get(&key), 15);

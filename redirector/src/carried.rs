@@ -85,7 +85,7 @@ mod tests {
     fn carried(id: &str, at: UnixMs) -> Carried {
         let said = serde_json::json!({"id": id, "host": "", "address": "", "version": "", "generation": 0, "overrides": 0, "started": 0});
         let mut totals = Tally::default();
-        totals.raise("img/a".parse().expect("valid"), 7);
+        totals.raise(&"img/a".parse().expect("valid"), 7);
         Carried { said: serde_json::from_value(said).expect("valid"), totals, at }
     }
 

@@ -124,7 +124,7 @@ impl Flusher {
     fn keep(&mut self) {
         let unwritten = self.counters.numbers().iter().sum::<u64>() - self.written.iter().sum::<u64>();
         let mut tally = Tally::default();
-        self.counters.totals_of(|_, total| total > 0).into_iter().for_each(|(key, total)| tally.raise(key, total));
+        self.counters.totals_of(|_, total| total > 0).into_iter().for_each(|(key, total)| tally.raise(&key, total));
         self.said.left = true;
         let mine = Carried { said: self.said.clone(), totals: tally, at: unix_ms() };
         match self.carried_file.as_deref().map(|path| carried::keep(path, &mine)) {

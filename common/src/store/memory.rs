@@ -232,7 +232,7 @@ impl Memory {
     pub(super) fn flush(&self, id: &str, totals: &[(CountKey, u64)]) {
         let mut state = self.state();
         let tally = state.totals.live.entry(id.to_owned()).or_default();
-        totals.iter().for_each(|(key, total)| tally.raise(key.clone(), *total));
+        totals.iter().for_each(|(key, total)| tally.raise(key, *total));
     }
 
     pub(super) fn announce(&self, announcement: &Announcement) -> usize {

@@ -296,6 +296,6 @@ pub(super) fn decode<T: redis::FromRedisValue>(value: Option<Value>) -> Result<T
 /// What this version counts of `raw`: the rest is a newer one's, and not lost on it.
 fn tally(raw: RawTally) -> Tally {
     let mut tally = Tally::default();
-    raw.into_iter().filter_map(|(key, total)| Some((key.parse().ok()?, total))).for_each(|(key, total)| tally.raise(key, total));
+    raw.into_iter().filter_map(|(key, total)| Some((key.parse().ok()?, total))).for_each(|(key, total)| tally.raise(&key, total));
     tally
 }
