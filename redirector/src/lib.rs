@@ -9,6 +9,7 @@ pub mod counters;
 pub mod desk;
 pub mod destination;
 mod door;
+pub mod elsewhere;
 pub mod flush;
 pub mod guests;
 mod h2;
@@ -36,17 +37,17 @@ pub mod worker;
 pub use pages::Pages;
 pub use settings::{DEFAULT_PORT, Settings};
 
-use answer::{RefusalSlots, Stats};
+use answer::RefusalSlots;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use common::clock::unix_ms;
 use common::listen::Listeners;
 use common::process::{Phase, Reload, Shutdown, host_name, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
-use common::target::Scheme;
 use connections::Deadlines;
 use counters::Counters;
 use desk::{Desk, Sources};
+use elsewhere::{Elsewhere, Stats};
 use flush::Flusher;
 use guests::Guests;
 use journal::Journal;
@@ -179,7 +180,7 @@ pub async fn run(
         let rng = SmallRng::from_rng(&mut rand::rng());
         let sources = Sources {
             stats: stats(&settings, pages.is_some()),
-            acme: settings.acme_url.as_ref().map(|url| url.origin(Scheme::Http).into_bytes().into()),
+            acme: settings.acme_url.as_ref().map(Elsewhere::host),
             allow_downgrade: settings.allow_downgrade,
             ..Sources::new(routes.clone(), statics.clone(), counters.shard(shard), refused.clone(), rng)
         };
@@ -277,9 +278,8 @@ async fn follow_override_file(path: PathBuf, set: watch::Sender<ByFile>, mut rel
 
 /// The stats pages: made here, on the host `stats_url` names, or not known.
 fn stats(settings: &Settings, here: bool) -> Option<Stats> {
-    let uri = settings.stats_uri.as_ref()?.as_bytes().into();
-    let url = settings.stats_url.as_ref().map(|url| url.origin(Scheme::Http).into_bytes().into());
-    (here || url.is_some()).then(|| Stats { uri, elsewhere: url.filter(|_| !here) })
+    let (uri, url) = (settings.stats_uri.as_ref()?, settings.stats_url.as_ref());
+    (here || url.is_some()).then(|| Stats::new(uri, url.filter(|_| !here)))
 }
 
 /// Keeps the static files as they are on disk.
