@@ -51,6 +51,7 @@ use elsewhere::{Elsewhere, Stats};
 use flush::Flusher;
 use guests::Guests;
 use journal::Journal;
+use metrics::{Own, Parts};
 use override_file::ByFile;
 use per_address::PerAddress;
 use plain::Plain;
@@ -80,7 +81,6 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 const LEAST_CONNECTIONS: usize = 16;
 
 /// The sockets of a redirector, bound.
-#[derive(Debug)]
 pub struct Doors {
     /// For clients, one a thread.
     pub clients: Listeners,
@@ -88,6 +88,8 @@ pub struct Doors {
     pub secure: Option<(Listeners, Tls)>,
     /// For monitoring.
     pub admin: Option<std::net::TcpListener>,
+    /// Told what of this process monitoring is told, for whoever does it in the redirector's place.
+    pub own: Own,
 }
 
 /// Serves clients until `shutdown`: drains, writes the last counts, returns.
@@ -103,7 +105,7 @@ pub async fn run(
     reload: Reload,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let Doors { clients: listeners, secure, admin } = doors;
+    let Doors { clients: listeners, secure, admin, own } = doors;
     let threads = listeners.sockets.len();
     let counters = Arc::new(Counters::new(if secure.is_some() { 2 * threads } else { threads }));
     let refused = RefusalSlots::new(&counters);
@@ -151,10 +153,10 @@ pub async fn run(
     };
     background.spawn(journal::follow_usr1(journal.as_ref().map(Journal::state)));
     let per_address = settings.maxconn_per_address.map(|most| PerAddress::new(most, settings.trusted_proxies.clone()));
+    own.begin(Parts { tls: tls.clone(), log: journal.as_ref().map(Journal::state), per_address: per_address.clone() });
     if let Some(listener) = admin {
         let listener = tokio::net::TcpListener::from_std(listener).context("admin listener")?;
-        let log = journal.as_ref().map(Journal::state);
-        let router = metrics::router(in_use.clone(), counters.clone(), tls.clone(), log, per_address.clone(), shutdown.clone());
+        let router = metrics::router(in_use.clone(), counters.clone(), own, shutdown.clone());
         background.spawn(common::web::serve(listener, router));
     }
     let said = Announcement {
