@@ -84,6 +84,9 @@ fn an_address_holds_as_many_waiting_connections_as_it_may() {
     // A whole request waits for nothing.
     assert!(ask(up.address, format!("{REQUEST}\r\n").as_bytes()).starts_with("HTTP/1.1 302 "));
     assert_eq!(held.iter().filter(is_open).count(), 3);
+    // More than one turn's worth is answered, and then there is nothing to wait for.
+    let many = "GET /x HTTP/1.1\r\nHost: img.test\r\n\r\n".repeat(400);
+    assert_eq!(ask(up.address, many.as_bytes()).matches("HTTP/1.1 302 ").count(), 400);
     drop(held);
     eventually!(START, {
         let mut stream = half();
