@@ -200,7 +200,11 @@ impl Connection {
                     self.lingered = self.lingered.max(1);
                     return Progress::Linger;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Much was read that amounts to nothing: it counts, and others get their turn.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    self.lingered += scrap.len();
+                    return Progress::Again;
+                }
                 Err(_) => return Progress::Done,
             }
         }

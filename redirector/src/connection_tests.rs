@@ -23,6 +23,8 @@ use std::sync::Arc;
 enum Read {
     Bytes(Vec<u8>),
     Nothing,
+    /// Much that amounts to nothing, as TLS has it.
+    Empty,
     End,
 }
 
@@ -51,6 +53,7 @@ impl Wire for Script {
                 }
                 Ok(count)
             }
+            Some(Read::Empty) => Err(ErrorKind::Interrupted.into()),
             Some(Read::End) => Ok(0),
             Some(Read::Nothing) | None => Err(ErrorKind::WouldBlock.into()),
         }
@@ -142,6 +145,14 @@ fn a_close_over_unread_bytes_is_never_coalesced_and_lingers() {
     let script = script([Read::Bytes(format!("{CLOSE}\r\n").into()), Read::Nothing, Read::Bytes(b"x".into()), Read::End]);
     assert_eq!(drive(&script, &mut desk()), [Progress::Linger, Progress::Done]);
     assert_eq!((statuses(&script), *script.coalesced.borrow(), *script.ended.borrow()), (vec!["302".into()], false, 1));
+}
+
+#[test]
+fn a_flood_of_nothing_after_a_refusal_yields_and_ends() {
+    let script = script([Read::Bytes(b"nonsense\r\n".into())].into_iter().chain((0..200).map(|_| Read::Empty)));
+    let steps = drive(&script, &mut desk());
+    assert!(steps.len() < 80 && steps[1..steps.len() - 1].iter().all(|step| *step == Progress::Again), "{steps:?}");
+    assert_eq!((steps.last(), *script.ended.borrow()), (Some(&Progress::Done), 1));
 }
 
 #[test]
