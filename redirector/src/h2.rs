@@ -1,7 +1,9 @@
 //! One HTTP/2 connection: framing by hyper under tight limits, answers by the same plain function as HTTP/1.
 
 mod bytes;
+mod frames;
 mod message;
+mod patience;
 
 use crate::answer::{Outcome, answer, refuse};
 use crate::connections::Phase;
@@ -22,6 +24,7 @@ use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use patience::{Patient, Signs};
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -53,7 +56,9 @@ const OWN_RESETS: usize = 100;
 pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Session, guest: Option<Box<Guest>>) {
     let peer = common::socket::peer(&stream).ok();
     let mut shutdown = registered.thread.shutdown.clone();
-    let connection = Rc::new(Connection { registered, guest, peer, pages: Cell::new(0), enough: Notify::new() });
+    let signs = Rc::new(Signs::new());
+    let deadlines = registered.thread.settings.deadlines;
+    let connection = Rc::new(Connection { registered, guest, peer, signs: signs.clone(), pages: Cell::new(0), enough: Notify::new() });
     let asked = connection.clone();
     let service = service_fn(move |request| Connection::respond(asked.clone(), request));
     let mut builder = Builder::new(OnThisThread);
@@ -66,15 +71,17 @@ pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Se
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(OWN_RESETS)
         .auto_date_header(false);
-    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(Stream::new(stream, session)), service));
+    let stream = TokioIo::new(Stream::new(stream, session, signs.clone()));
+    let mut serving = std::pin::pin!(builder.serve_connection(stream, service));
+    let mut patient = Patient::new(serving.as_mut(), signs, deadlines.time(Phase::Head), deadlines.time(Phase::Write));
     tokio::select! {
         // How a client ends its connection is its own affair.
-        _ = &mut serving => return,
+        () = &mut patient => return,
         () = shutdown.reached(ProcessPhase::Draining) => {}
         () = connection.enough.notified() => {}
     }
-    serving.as_mut().graceful_shutdown();
-    let _ = serving.await;
+    patient.serving.as_mut().graceful_shutdown();
+    patient.await;
 }
 
 /// What the requests of one connection share.
@@ -83,6 +90,7 @@ struct Connection {
     /// Who is there, where that has to be known.
     guest: Option<Box<Guest>>,
     peer: Option<IpAddr>,
+    signs: Rc<Signs>,
     /// Pages being made.
     pages: Cell<usize>,
     /// Told when no more requests are wanted.
@@ -91,22 +99,26 @@ struct Connection {
 
 /// What became of a request.
 enum Answered {
-    Here(Response<Full<Bytes>>),
+    Here(Response<Bytes>),
     Page { target: String, head_only: bool },
 }
 
 impl Connection {
     async fn respond(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-        let (target, head_only) = match self.answer(&request) {
-            Answered::Here(response) => return Ok(response),
-            Answered::Page { target, head_only } => (target, head_only),
+        let response = match self.answer(&request) {
+            Answered::Here(response) => response,
+            Answered::Page { target, head_only } => self.page(&target, head_only).await,
         };
+        Ok(response.map(|body| Full::new(self.signs.sending(body))))
+    }
+
+    async fn page(&self, target: &str, head_only: bool) -> Response<Bytes> {
         self.pages.set(self.pages.get() + 1);
         self.registered.enter(Phase::Page);
-        let page = self.registered.page(&target).await;
+        let page = self.registered.page(target).await;
         self.pages.set(self.pages.get() - 1);
         self.enter();
-        Ok(message::of_page(page, head_only))
+        message::of_page(page, head_only)
     }
 
     /// The connection is idle from here on, unless a page is being made.

@@ -76,6 +76,22 @@ fn a_trusted_proxy_speaks_for_the_client_of_each_request() {
 }
 
 #[test]
+fn a_head_that_stops_is_left_by_the_deadline_and_one_who_waits_is_not() {
+    let up = SecureUp::start("client_timeout = 1s", "", SERVERS);
+    let mut waiting = Raw::open(up.secure);
+    let begun = [frame(HEADERS, END_STREAM, 1, &get("/x")), frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/x"))[..20].to_vec()];
+    for begun in begun {
+        let mut raw = Raw::open(up.secure);
+        raw.send(&begun);
+        // It fails when nothing comes for 20 s; keepalive_timeout is 65 s.
+        while raw.next_frame().is_some() {}
+    }
+    waiting.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/good")));
+    assert!(waiting.until(HEADERS, 1).is_some());
+    ends_well(up.process);
+}
+
+#[test]
 fn requests_no_one_can_trust_are_refused_one_by_one() {
     let up = SecureUp::start("", "", SERVERS);
     let mut raw = Raw::open(up.secure);

@@ -4,8 +4,7 @@
 use crate::head::{Head, MAX_FIELDS, MAX_TARGET, Method, Refusal};
 use bytes::Bytes;
 use common::web::Page;
-use http_body_util::Full;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use hyper::http::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 
@@ -30,7 +29,8 @@ pub(super) fn head<B>(request: &Request<B>) -> Result<Head<'_>, Refusal> {
         _ => Method::Other,
     };
     let fields = request.headers();
-    if fields.len() > MAX_FIELDS {
+    // Browsers send each cookie in a field of its own (RFC 9113 section 8.2.3): together they are one.
+    if fields.len() > MAX_FIELDS && fields.len() - fields.get_all(COOKIE).iter().count().saturating_sub(1) > MAX_FIELDS {
         return Err(Refusal::HeadTooLarge);
     }
     let target = match method {
@@ -71,18 +71,18 @@ fn once<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>
 }
 
 /// An answer of ours as a response, with `file` as its body if it is sent.
-pub(super) fn of_bytes(answer: &[u8], file: Option<Bytes>) -> Response<Full<Bytes>> {
+pub(super) fn of_bytes(answer: &[u8], file: Option<Bytes>) -> Response<Bytes> {
     // Our own bytes are well-formed; what could not be read would be an error of ours.
     parse(answer, file).unwrap_or_else(|| status(StatusCode::INTERNAL_SERVER_ERROR))
 }
 
-fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Full<Bytes>>> {
+fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Bytes>> {
     let end = memchr::memmem::find(answer, b"\r\n\r\n")?;
     let (head, body) = (&answer[..end], &answer[end + 4..]);
     let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
     let code = StatusCode::from_bytes(lines.next()?.get(9..12)?).ok()?;
     let body = file.filter(|_| code == StatusCode::OK).unwrap_or_else(|| Bytes::copy_from_slice(body));
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = code;
     for line in lines {
         let colon = memchr::memchr(b':', line)?;
@@ -96,15 +96,15 @@ fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Full<Bytes>>> {
 }
 
 /// A page as a response; none is a failure.
-pub(super) fn of_page(page: Option<Page>, head_only: bool) -> Response<Full<Bytes>> {
+pub(super) fn of_page(page: Option<Page>, head_only: bool) -> Response<Bytes> {
     let Some(page) = page else { return status(StatusCode::INTERNAL_SERVER_ERROR) };
     let (mut parts, body) = page.into_parts();
     parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    Response::from_parts(parts, Full::new(if head_only { Bytes::new() } else { body }))
+    Response::from_parts(parts, if head_only { Bytes::new() } else { body })
 }
 
-fn status(code: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+fn status(code: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = code;
     response
 }
@@ -132,6 +132,14 @@ mod tests {
         assert_eq!(asked("/", &[]), Err(Refusal::BadRequest));
         assert_eq!(asked("*", &[("host", "a.org")]), Err(Refusal::BadRequest));
         assert_eq!(asked(&format!("/{}", "x".repeat(MAX_TARGET)), &[("host", "a.org")]), Err(Refusal::TargetTooLong));
+    }
+
+    #[test]
+    fn any_number_of_cookies_is_one_field() {
+        let with = |name: &'static str, count: usize| asked("https://a.org/", &vec![(name, "a=b"); count]).map(drop);
+        assert_eq!((with("cookie", 300), with("x", MAX_FIELDS), with("x", MAX_FIELDS + 1)), (Ok(()), Ok(()), Err(Refusal::HeadTooLarge)));
+        let fields = [vec![("cookie", "a=b"); 300], vec![("x", "y"); MAX_FIELDS]].concat();
+        assert_eq!(asked("https://a.org/", &fields).map(drop), Err(Refusal::HeadTooLarge));
     }
 
     #[test]
