@@ -119,6 +119,11 @@ pub enum Outcome {
 /// Appends the answer to `head` to `out`. `aside_refused`: the peer was found not to be allowed the stats pages.
 #[inline]
 pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bool, out: &mut Vec<u8>) -> Outcome {
+    let mut buffer = [0; MAX_HOST];
+    // What is no host makes no request, whatever is asked (RFC 9112 section 3.2). HTTP/1.0 may name none: then it is the
+    // host of no farm.
+    let host = if head.host.is_empty() && !head.http11 { Some((&[][..], None)) } else { normalize(head.host, &mut buffer) };
+    let Some((host, _)) = host else { return refuse(Refusal::BadRequest, None, view, out) };
     if head.method == Method::Other {
         return refuse(Refusal::Method, Some(head), view, out);
     }
@@ -134,10 +139,6 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
             Some(url) => send_elsewhere(url, rest, head, view, out),
         };
     }
-    let mut buffer = [0; MAX_HOST];
-    // HTTP/1.0 may name no host: then it is the host of no farm.
-    let host = if head.host.is_empty() && !head.http11 { Some((&[][..], None)) } else { normalize(head.host, &mut buffer) };
-    let Some((host, _)) = host else { return refuse(Refusal::BadRequest, None, view, out) };
     let Some(farm) = view.routes.farm(host) else { return other_host(head, view, out) };
     if let Some(acme) = view.acme
         && is_challenge(head.target)
@@ -321,6 +322,8 @@ mod tests {
             ("POST / HTTP/1.1\r\nHost: img.org\r\nTransfer-Encoding: chunked\r\n\r\n", "405", Outcome::Refused, true),
             ("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", "400", Outcome::Refused, true),
             ("GET / HTTP/1.1\r\n\r\n", "400", Outcome::Refused, true),
+            ("POST / HTTP/1.1\r\nHost: a b\r\n\r\n", "400", Outcome::Refused, true),
+            ("GET /stats HTTP/1.1\r\nHost: u@x\r\n\r\n", "400", Outcome::Refused, true),
         ] {
             let (got, text) = ask(request.as_bytes());
             assert_eq!((status(&text), got, text.contains(close)), (expected, outcome, closes), "{request:?} gave {text}");

@@ -1,8 +1,9 @@
 //! Messages of HTTP/2 in the words of HTTP/1: a request as the head that answering knows, an answer's bytes as a
 //! response.
 
-use crate::head::{Head, MAX_FIELDS, MAX_TARGET, Method, Refusal};
+use crate::head::{Head, MAX_FIELDS, MAX_TARGET, Method, Refusal, is_same_authority};
 use bytes::Bytes;
+use common::target::Scheme;
 use common::web::Page;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use hyper::http::HeaderMap;
@@ -47,7 +48,8 @@ pub(super) fn head<B>(request: &Request<B>) -> Result<Head<'_>, Refusal> {
         method,
         target: target.as_bytes(),
         host: host(request)?,
-        if_none_match: once(fields, &IF_NONE_MATCH)?,
+        // A list in several fields: nothing is known to match.
+        if_none_match: once(fields, &IF_NONE_MATCH).unwrap_or(Some(b"")),
         if_modified_since: once(fields, &IF_MODIFIED_SINCE)?,
         ..UNKNOWN
     })
@@ -56,8 +58,9 @@ pub(super) fn head<B>(request: &Request<B>) -> Result<Head<'_>, Refusal> {
 /// The host asked for: `:authority`, Host, or both where they agree.
 fn host<B>(request: &Request<B>) -> Result<&[u8], Refusal> {
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let scheme = if request.uri().scheme_str() == Some("http") { Scheme::Http } else { Scheme::Https };
     match (authority, once(request.headers(), &HOST)?) {
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => Err(Refusal::BadRequest),
+        (Some(authority), Some(host)) if !is_same_authority(authority, host, scheme) => Err(Refusal::BadRequest),
         (None, None) => Err(Refusal::BadRequest),
         (authority, host) => Ok(authority.or(host).unwrap_or_default()),
     }
@@ -127,7 +130,10 @@ mod tests {
         assert_eq!(asked("https://a.org/x?y", &[]), good);
         assert_eq!(asked("https://a.org/x?y", &[("host", "A.org")]), good);
         assert_eq!(asked("/x?y", &[("host", "a.org")]), good);
+        assert_eq!(asked("https://a.org/x?y", &[("host", "a.org:443")]), good);
+        assert_eq!(asked("https://a.org/", &[("host", "a.org:80")]), Err(Refusal::BadRequest));
         assert_eq!(asked("https://a.org/", &[("host", "b.org")]), Err(Refusal::BadRequest));
+        assert!(asked("https://a.org/", &[("if-none-match", "\"a\""), ("if-none-match", "\"b\"")]).is_ok());
         assert_eq!(asked("https://a.org/", &[("host", "a.org"), ("host", "a.org")]), Err(Refusal::BadRequest));
         assert_eq!(asked("/", &[]), Err(Refusal::BadRequest));
         assert_eq!(asked("*", &[("host", "a.org")]), Err(Refusal::BadRequest));
