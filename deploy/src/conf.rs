@@ -289,7 +289,8 @@ impl<'a> Reading<'a> {
             let servers = farm.servers.iter().map(|server| (server.name.as_str(), "domain", &server.target));
             let fallback = farm.fallback.iter().map(|target| (farm.name.as_str(), "fallback", target));
             let acme = self.redirector.acme_url.iter().map(|target| ("global", "acme_url", target));
-            for (section, key, target) in servers.chain(fallback).chain(acme) {
+            let stats = self.redirector.stats_url.iter().map(|target| ("global", "stats_url", target));
+            for (section, key, target) in servers.chain(fallback).chain(acme).chain(stats) {
                 if own.contains(target.host()) && self.is_ours(target) {
                     let found = self.document.section(section).or(self.document.section("global"));
                     let line = found.and_then(|section| section.get(key)).map(|entry| entry.line);

@@ -63,6 +63,13 @@ fn a_circle_is_found() {
     let circle = |domain: &str| load(&format!("[farms]\nlist=a\n[a]\nlist=s\ndomain=a.org\n[s]\ndomain={domain}\n"));
     assert!(circle("http://A.org:9998").expect_err("a circle").starts_with("f:7: domain: http://a.org:9998 is a farm's own domain"));
     assert!(circle("http://a.org:81").is_ok());
+    for key in ["acme_url", "stats_url"] {
+        let elsewhere =
+            |url: &str| load(&format!("[global]\n{key}={url}\n[farms]\nlist=a\n[a]\nlist=s\ndomain=a.org\n[s]\ndomain=b.org\n"));
+        let found = elsewhere("http://a.org:9998/stats").expect_err("a circle");
+        assert!(found.starts_with(&format!("f:2: {key}: http://a.org:9998/stats is a farm's own domain")), "{found}");
+        assert!(elsewhere("http://a.org:9999/stats").is_ok());
+    }
 }
 
 proptest! {

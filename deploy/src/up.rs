@@ -8,6 +8,7 @@ use common::socket::Sharing;
 use common::store::{Memory, Operator, Publication, Published, Reader, Snapshot, Store};
 use common::web::Router;
 use common::{durable, settings::Problems};
+use redirector::metrics::Own;
 use redirector::tls::{Tls, TlsSettings};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -63,9 +64,10 @@ pub async fn run(
     let router = statsd::start(store.reader(), statsd, shutdown.clone());
     let mut roles = tokio::task::JoinSet::new();
     roles.spawn(healthd::run(store.reader(), store.prober(), None, healthd, None, shutdown.clone()));
+    let own = Own::default();
     if let Some(admin) = doors.admin {
         let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
-        tokio::spawn(common::web::serve(listener, with_certificates(router.clone(), doors.secure.as_ref().map(|(_, tls)| tls.clone()))));
+        tokio::spawn(common::web::serve(listener, with(own.clone(), router.clone())));
     }
     let pages = conf.redirector.stats_uri.as_ref().map(|_| redirector::Pages {
         router,
@@ -74,7 +76,7 @@ pub async fn run(
     });
     // Totals and health are kept here; the redirector has no need of a file of its own.
     let settings = redirector::Settings { state_file: None, ..conf.redirector.clone() };
-    let doors = redirector::Doors { clients: doors.clients, secure: doors.secure, admin: None };
+    let doors = redirector::Doors { clients: doors.clients, secure: doors.secure, admin: None, own };
     let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, reload.clone(), shutdown.clone());
 
     let chores = chores(store, memory.clone(), state_file.clone(), reread, reload);
@@ -97,10 +99,10 @@ pub async fn run(
     outcome
 }
 
-/// The pages of statsd, with the certificates of this process among its metrics.
-fn with_certificates(router: Router, tls: Option<Tls>) -> Router {
+/// The pages of statsd, with what the redirector of this process tells of it among its metrics.
+fn with(own: Own, router: Router) -> Router {
     Arc::new(move |ask| {
-        let (is_metrics, page, tls) = (ask.path == "/metrics", router.as_ref()(ask), tls.clone());
+        let (is_metrics, page, own) = (ask.path == "/metrics", router.as_ref()(ask), own.clone());
         Box::pin(async move {
             let page = page.await;
             if !is_metrics {
@@ -109,7 +111,7 @@ fn with_certificates(router: Router, tls: Option<Tls>) -> Router {
             page.map(|body| {
                 let text = String::from_utf8_lossy(&body);
                 let families = text.strip_suffix("# EOF\n").unwrap_or(&text);
-                format!("{families}{}# EOF\n", redirector::metrics::expiries(tls.as_ref())).into()
+                format!("{families}{}# EOF\n", own.families()).into()
             })
         })
     })

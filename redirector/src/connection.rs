@@ -6,7 +6,7 @@
 
 use crate::answer::{Outcome, View, answer, refuse};
 use crate::desk::{Desk, READ};
-use crate::guests::{Guest, Guests};
+use crate::guests::{Asker, Guest, Guests};
 use crate::head::{Head, Method, Parsed, Refusal, parse};
 use crate::proxied::Proxied;
 use crate::wire::Wire;
@@ -200,7 +200,11 @@ impl Connection {
                     self.lingered = self.lingered.max(1);
                     return Progress::Linger;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Much was read that amounts to nothing: it counts, and others get their turn.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    self.lingered += scrap.len();
+                    return Progress::Again;
+                }
                 Err(_) => return Progress::Done,
             }
         }
@@ -215,7 +219,7 @@ impl Connection {
         let (mut at, mut more, mut page) = (0, false, None);
         if let Some(guests) = guests.as_ref() {
             let guest = self.guest.get_or_insert_with(|| Box::new(guests.meet(wire.peer())));
-            match guest.introduce(&input[..filled]) {
+            match guests.introduce(guest, &input[..filled]) {
                 Proxied::Absent => {}
                 Proxied::Client(_, length) => at = length,
                 Proxied::Partial => {
@@ -278,7 +282,7 @@ impl Connection {
             (view.scheme, view.chosen) = (asker.scheme.unwrap_or_else(|| wire.scheme()), None);
         }
         let mut outcome = answer(head, view, false, output);
-        if matches!(outcome, Outcome::Aside { .. }) && !wire.may_see_stats(asker.map(|asker| asker.client)) {
+        if matches!(outcome, Outcome::Aside { .. }) && !may_see_stats(wire, asker) {
             outcome = answer(head, view, true, output);
         }
         if let (Some(guests), Some(asker)) = (guests, asker)
@@ -320,6 +324,13 @@ impl Connection {
             *output = Vec::new();
         }
         true
+    }
+}
+
+fn may_see_stats(wire: &impl Wire, asker: Option<Asker>) -> bool {
+    match asker {
+        None => wire.may_see_stats(None),
+        Some(asker) => asker.client.is_some_and(|client| wire.may_see_stats(Some(client))),
     }
 }
 

@@ -1,9 +1,10 @@
 //! The connection against a scripted socket: every split of the bytes, pipelining, closes, short writes.
 
 use super::*;
-use crate::answer::{RefusalSlots, Stats};
+use crate::answer::RefusalSlots;
 use crate::counters::Counters;
 use crate::desk::Sources;
+use crate::elsewhere::{Elsewhere, Stats};
 use crate::routes::Routes;
 use crate::statics::Statics;
 use arc_swap::{ArcSwap, Cache};
@@ -22,6 +23,8 @@ use std::sync::Arc;
 enum Read {
     Bytes(Vec<u8>),
     Nothing,
+    /// Much that amounts to nothing, as TLS has it.
+    Empty,
     End,
 }
 
@@ -50,6 +53,7 @@ impl Wire for Script {
                 }
                 Ok(count)
             }
+            Some(Read::Empty) => Err(ErrorKind::Interrupted.into()),
             Some(Read::End) => Ok(0),
             Some(Read::Nothing) | None => Err(ErrorKind::WouldBlock.into()),
         }
@@ -72,6 +76,9 @@ impl Wire for Script {
     fn end(&self) {
         *self.ended.borrow_mut() += 1;
     }
+    fn peer(&self) -> Option<IpAddr> {
+        Some(std::net::Ipv4Addr::LOCALHOST.into())
+    }
     fn may_see_stats(&self, _client: Option<IpAddr>) -> bool {
         true
     }
@@ -85,7 +92,7 @@ fn desk() -> Desk {
     let mut rng = SmallRng::seed_from_u64(1);
     let routes = Routes::build(&farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng);
     let (routes, refused) = (Arc::new(ArcSwap::from_pointee(routes)), RefusalSlots::new(&counters));
-    let stats = Some(Stats { uri: (*b"/stats").into(), elsewhere: None });
+    let stats = Some(Stats::new("/stats", None));
     Desk::new(Sources { stats, ..Sources::new(routes, Arc::default(), counters.shard(0), refused, rng) }, None)
 }
 
@@ -138,6 +145,14 @@ fn a_close_over_unread_bytes_is_never_coalesced_and_lingers() {
     let script = script([Read::Bytes(format!("{CLOSE}\r\n").into()), Read::Nothing, Read::Bytes(b"x".into()), Read::End]);
     assert_eq!(drive(&script, &mut desk()), [Progress::Linger, Progress::Done]);
     assert_eq!((statuses(&script), *script.coalesced.borrow(), *script.ended.borrow()), (vec!["302".into()], false, 1));
+}
+
+#[test]
+fn a_flood_of_nothing_after_a_refusal_yields_and_ends() {
+    let script = script([Read::Bytes(b"nonsense\r\n".into())].into_iter().chain((0..200).map(|_| Read::Empty)));
+    let steps = drive(&script, &mut desk());
+    assert!(steps.len() < 80 && steps[1..steps.len() - 1].iter().all(|step| *step == Progress::Again), "{steps:?}");
+    assert_eq!((steps.last(), *script.ended.borrow()), (Some(&Progress::Done), 1));
 }
 
 #[test]
@@ -223,4 +238,36 @@ proptest! {
         prop_assert_eq!(statuses(&script), expected);
         prop_assert_eq!(steps.last(), Some(&Progress::Done));
     }
+}
+
+/// A desk that sends those who ask for stats and challenges to other hosts, and believes its proxies.
+fn far_desk() -> Desk {
+    let url = |text: &str| text.parse().expect("a target");
+    let mut desk = desk();
+    desk.sources.stats = Some(Stats::new("/stats", Some(&url("stats.org:9999"))));
+    desk.sources.acme = Some(Elsewhere::host(&url("http://acme.org:8080")));
+    let trusted: Arc<[common::settings::Network]> = ["127.0.0.0/8".parse().expect("a network")].into();
+    desk.guests = Guests::new(&trusted, None, &Arc::new(Counters::new(1))).map(Box::new);
+    desk
+}
+
+/// Whatever a client or a proxy says.
+#[test]
+fn a_location_never_leaves_the_configured_origins() {
+    let desk = RefCell::new(far_desk());
+    proptest!(ProptestConfig::with_cases(20_000), |(
+        before in "(|PROXY TCP4 6.6.6.6 1.1.1.1 1 2\r\n|PROXY UNKNOWN http://evil.org\r\n)",
+        start in "(|/stats|/.well-known/acme-challenge/)",
+        target in "(/|//|\\\\|http://|img.org|evil.org|@|:|\\.|\\?|%0d%0a|\r|\n|\t| |[a-z]|\u{e9}){0,12}",
+        fields in "(Host: img.org\r\n|Host: evil.org\r\n|X-Forwarded-(Host|For|Proto): (evil.org|https|6.6.6.6)\r\n|Location: x\r\n|Connection: close\r\n){0,4}",
+    )| {
+        let script = script([Read::Bytes(format!("{before}GET {start}{target} HTTP/1.1\r\n{fields}\r\n").into()), Read::End]);
+        drive(&script, &mut desk.borrow_mut());
+        let text = String::from_utf8_lossy(&script.sent.borrow()).into_owned();
+        for line in text.split("\r\n").filter(|line| line.to_ascii_lowercase().starts_with("location:")) {
+            let configured = ["http://a.org/", "https://a.org/", "http://stats.org:9999/", "https://stats.org:9999/", "http://acme.org:8080/"];
+            prop_assert!(configured.iter().any(|url| line.strip_prefix("Location: ").is_some_and(|to| to.starts_with(url))), "{}", line);
+            prop_assert_eq!(text.matches("Location: ").count(), 1);
+        }
+    });
 }

@@ -37,15 +37,19 @@ const LINGER: Duration = Duration::from_secs(2);
 const PAGE: Duration = Duration::from_secs(30);
 
 impl Deadlines {
-    fn ticks(&self, phase: Phase) -> u32 {
-        let time = match phase {
+    /// How long `phase` may last.
+    pub fn time(&self, phase: Phase) -> Duration {
+        match phase {
             Phase::Idle => self.idle,
             Phase::Head | Phase::Handshake => self.head,
             Phase::Write => WRITE,
             Phase::Linger => LINGER,
             Phase::Page => PAGE,
-        };
-        u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX)
+        }
+    }
+
+    fn ticks(&self, phase: Phase) -> u32 {
+        u32::try_from(self.time(phase).as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the connections of one thread share: what answers are made from, and the buffers lent to each for its turn.
 
-use crate::answer::{RefusalSlots, Stats, View};
+use crate::answer::{RefusalSlots, View};
 use crate::counters::Shard;
+use crate::elsewhere::{Elsewhere, Stats};
 use crate::guests::Guests;
 use crate::head::MAX_HEAD;
 use crate::routes::Routes;
@@ -42,7 +43,7 @@ pub struct Sources {
     /// The stats pages, where this process knows of any.
     pub stats: Option<Stats>,
     /// Where challenges of certificate authorities are answered.
-    pub acme: Option<Box<[u8]>>,
+    pub acme: Option<Elsewhere>,
     /// Whether https may be redirected to http.
     pub allow_downgrade: bool,
     /// This thread's counters.
@@ -95,7 +96,7 @@ impl Sources {
             routes: self.routes.load(),
             statics: self.statics.load(),
             stats: self.stats.as_ref(),
-            acme: self.acme.as_deref(),
+            acme: self.acme.as_ref(),
             allow_downgrade: self.allow_downgrade,
             scheme,
             date: &self.date,

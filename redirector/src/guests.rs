@@ -5,12 +5,12 @@ use crate::access_log::Entry;
 use crate::counters::{Counters, Slot};
 use crate::head::{Head, Method};
 use crate::journal::Lines;
-use crate::proxied::{self, Proxied};
+use crate::proxied::{self, Forwarded, Proxied};
 use common::clock::unix_ms;
 use common::settings::Network;
 use common::tally::CountKey;
 use common::target::Scheme;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The longest part of a request that was not understood which is logged.
@@ -29,8 +29,9 @@ pub struct Guests {
 /// The peer of one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guest {
-    client: IpAddr,
-    /// Whether the peer is a trusted proxy.
+    /// None: not known.
+    client: Option<IpAddr>,
+    /// Whether the client, as far as it is known, is a trusted proxy.
     trusted: bool,
     /// Whether the beginning of the connection was looked at for a header of the PROXY protocol.
     introduced: bool,
@@ -39,8 +40,8 @@ pub struct Guest {
 /// Who asked for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker {
-    /// The client.
-    pub client: IpAddr,
+    /// The client; none: it may be anybody.
+    pub client: Option<IpAddr>,
     /// How the client's request came to the proxy, if that is known.
     pub scheme: Option<Scheme>,
 }
@@ -54,8 +55,26 @@ impl Guests {
 
     /// The guest at `peer`; one whose address is not known is nobody's proxy.
     pub fn meet(&self, peer: Option<IpAddr>) -> Guest {
-        let trusted = peer.is_some_and(|peer| self.trusted.iter().any(|network| network.contains(peer)));
-        Guest { client: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), trusted, introduced: !trusted }
+        let trusted = peer.is_some_and(|peer| self.trusts(peer));
+        Guest { client: peer, trusted, introduced: !trusted }
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    /// What the first bytes of a connection say of its client, if the peer may introduce one and has not yet. From
+    /// then on the client speaks: it is believed only where it is a trusted proxy itself.
+    pub fn introduce(&self, guest: &mut Guest, bytes: &[u8]) -> Proxied {
+        if guest.introduced {
+            return Proxied::Absent;
+        }
+        let said = proxied::parse(bytes);
+        guest.introduced = said != Proxied::Partial;
+        if let Proxied::Client(Some(client), _) = said {
+            (guest.client, guest.trusted) = (Some(client), self.trusts(client));
+        }
+        said
     }
 
     /// Who asked, by `raw`, the head as it came.
@@ -63,9 +82,20 @@ impl Guests {
         if !guest.trusted {
             return Asker { client: guest.client, scheme: None };
         }
-        let client = field(raw, b"x-forwarded-for").and_then(|value| proxied::forwarded_for(value, &self.trusted));
-        let scheme = field(raw, b"x-forwarded-proto").and_then(proxied::forwarded_proto);
-        Asker { client: client.unwrap_or(guest.client), scheme }
+        self.forwarded(guest, fields(raw, b"x-forwarded-for"), field(raw, b"x-forwarded-proto"))
+    }
+
+    /// Who asked, by the fields of the request, the last of X-Forwarded-For first.
+    pub fn forwarded<'a>(&self, guest: &Guest, clients: impl Iterator<Item = &'a [u8]>, scheme: Option<&[u8]>) -> Asker {
+        if !guest.trusted {
+            return Asker { client: guest.client, scheme: None };
+        }
+        let client = match proxied::forwarded_for(clients, &self.trusted) {
+            Forwarded::Absent => guest.client,
+            Forwarded::Client(client) => Some(client),
+            Forwarded::Unknown => None,
+        };
+        Asker { client, scheme: scheme.and_then(proxied::forwarded_proto) }
     }
 
     /// Whether requests are logged.
@@ -137,37 +167,24 @@ pub struct Request<'a> {
 }
 
 impl Guest {
-    /// The client, as far as it is known.
-    pub fn client(&self) -> IpAddr {
-        self.client
-    }
-
     /// Whether nothing is to come that tells of it.
     pub fn is_introduced(&self) -> bool {
         self.introduced
     }
-
-    /// Whether the peer may still introduce its client, and what its first bytes say of that.
-    pub fn introduce(&mut self, bytes: &[u8]) -> Proxied {
-        if self.introduced {
-            return Proxied::Absent;
-        }
-        let said = proxied::parse(bytes);
-        self.introduced = said != Proxied::Partial;
-        if let Proxied::Client(Some(client), _) = said {
-            self.client = client;
-        }
-        said
-    }
 }
 
 /// The value of the last field `name` (in small letters) in a head that is known to be well formed.
-fn field<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty());
-    let value = |line: &'a [u8]| {
-        (line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name)).then(|| &line[name.len() + 1..])
-    };
-    lines.filter_map(value).last().map(<[u8]>::trim_ascii)
+fn field<'a>(head: &'a [u8], name: &'static [u8]) -> Option<&'a [u8]> {
+    fields(head, name).next()
+}
+
+/// The values of all fields `name`, the last one first.
+fn fields<'a>(head: &'a [u8], name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let end = memchr::memmem::find(head, b"\r\n\r\n").unwrap_or(head.len());
+    head[..end].rsplit(|&byte| byte == b'\n').filter_map(move |line| {
+        let named = line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name);
+        named.then(|| line[name.len() + 1..].trim_ascii())
+    })
 }
 
 fn name<'a>(names: &'a mut Vec<(String, String)>, counters: &Counters, slot: Slot) -> (&'a str, &'a str) {
@@ -198,27 +215,38 @@ mod tests {
         text.parse().expect("an address")
     }
 
-    const RAW: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-FORWARDED-FOR:  5.5.5.5, 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\r\n\
+    const RAW: &[u8] = b"\r\nGET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-FORWARDED-FOR:  5.5.5.5, 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\r\n\
         X-Forwarded-For: 7.7.7.7\r\n";
+
+    fn known(text: &str) -> Option<IpAddr> {
+        Some(address(text))
+    }
 
     #[test]
     fn a_trusted_proxy_is_believed_and_nobody_else() {
         let guests = guests("10.0.0.0/8");
-        let proxy = guests.meet(Some(address("10.1.1.1")));
-        assert_eq!(guests.asker(&proxy, RAW), Asker { client: address("192.0.2.7"), scheme: Some(Scheme::Https) });
-        let mut stranger = guests.meet(Some(address("8.8.8.8")));
-        assert_eq!(guests.asker(&stranger, RAW), Asker { client: address("8.8.8.8"), scheme: None });
-        assert_eq!(stranger.introduce(b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"), Proxied::Absent);
+        let proxy = guests.meet(known("10.1.1.1"));
+        assert_eq!(guests.asker(&proxy, RAW), Asker { client: known("192.0.2.7"), scheme: Some(Scheme::Https) });
+        let two = b"GET / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 10.2.2.2\r\n\r\n";
+        assert_eq!(guests.asker(&proxy, two).client, known("192.0.2.7"));
+        // What cannot be read names nobody, and not the proxy.
+        assert_eq!(guests.asker(&proxy, b"GET / HTTP/1.1\r\nX-Forwarded-For: \xff\r\n\r\n").client, None);
+        let mut stranger = guests.meet(known("8.8.8.8"));
+        assert_eq!(guests.asker(&stranger, RAW), Asker { client: known("8.8.8.8"), scheme: None });
+        assert_eq!(guests.introduce(&mut stranger, b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"), Proxied::Absent);
         assert!(!guests.meet(None).trusted);
     }
 
     #[test]
-    fn a_proxy_introduces_its_client_once() {
-        let guests = guests("::/0");
-        let mut proxy = guests.meet(Some(address("2001:db8::1")));
-        assert_eq!(proxy.introduce(b"PROXY TCP4 192.0.2.7 "), Proxied::Partial);
-        assert_eq!(proxy.introduce(b"PROXY TCP4 192.0.2.7 1.2.3.4 1 2\r\nGET"), Proxied::Client(Some(address("192.0.2.7")), 34));
-        assert_eq!(proxy.introduce(b"PROXY TCP4 6.6.6.6 1.2.3.4 1 2\r\n"), Proxied::Absent);
-        assert_eq!(guests.asker(&proxy, b"GET / HTTP/1.1\r\n\r\n").client, address("192.0.2.7"));
+    fn a_proxy_introduces_its_client_once_and_the_client_speaks_for_nobody() {
+        let guests = guests("10.0.0.0/8");
+        let mut proxy = guests.meet(known("10.1.1.1"));
+        assert_eq!(guests.introduce(&mut proxy, b"PROXY TCP4 192.0.2.7 "), Proxied::Partial);
+        assert_eq!(guests.introduce(&mut proxy, b"PROXY TCP4 192.0.2.7 1.2.3.4 1 2\r\nGET"), Proxied::Client(known("192.0.2.7"), 34));
+        assert_eq!(guests.introduce(&mut proxy, b"PROXY TCP4 6.6.6.6 1.2.3.4 1 2\r\n"), Proxied::Absent);
+        assert_eq!(guests.asker(&proxy, b"GET / HTTP/1.1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n").client, known("192.0.2.7"));
+        let mut chain = guests.meet(known("10.1.1.1"));
+        guests.introduce(&mut chain, b"PROXY TCP4 10.2.2.2 1.2.3.4 1 2\r\n");
+        assert_eq!(guests.asker(&chain, b"GET / HTTP/1.1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n").client, known("6.6.6.6"));
     }
 }

@@ -1,7 +1,9 @@
 //! One HTTP/2 connection: framing by hyper under tight limits, answers by the same plain function as HTTP/1.
 
 mod bytes;
+mod frames;
 mod message;
+mod patience;
 
 use crate::answer::{Outcome, answer, refuse};
 use crate::connections::Phase;
@@ -11,20 +13,21 @@ use crate::guests::{self, Asker, Guest, Guests};
 use crate::head::{Head, Method};
 use crate::serving::Registered;
 use crate::tls::session::Session;
-use crate::wire::{Socket, Wire};
 use ::bytes::Bytes;
 use bytes::Stream;
 use common::process::Phase as ProcessPhase;
 use common::target::Scheme;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use patience::{Patient, Signs};
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -51,13 +54,11 @@ const OWN_RESETS: usize = 100;
 
 /// Serves the connection to its end; a drain, and a farm that wants no connection kept, say GOAWAY.
 pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Session, guest: Option<Box<Guest>>) {
-    let (sees_stats, peer) = {
-        let wire = Socket::new(&stream, registered.thread.settings.pages.as_ref());
-        let client = guest.map(|guest| guest.client()).or_else(|| wire.peer());
-        (wire.may_see_stats(client), client)
-    };
+    let peer = common::socket::peer(&stream).ok();
     let mut shutdown = registered.thread.shutdown.clone();
-    let connection = Rc::new(Connection { registered, sees_stats, peer, pages: Cell::new(0), enough: Notify::new() });
+    let signs = Rc::new(Signs::new());
+    let deadlines = registered.thread.settings.deadlines;
+    let connection = Rc::new(Connection { registered, guest, peer, signs: signs.clone(), pages: Cell::new(0), enough: Notify::new() });
     let asked = connection.clone();
     let service = service_fn(move |request| Connection::respond(asked.clone(), request));
     let mut builder = Builder::new(OnThisThread);
@@ -70,22 +71,26 @@ pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Se
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(OWN_RESETS)
         .auto_date_header(false);
-    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(Stream::new(stream, session)), service));
+    let stream = TokioIo::new(Stream::new(stream, session, signs.clone()));
+    let mut serving = std::pin::pin!(builder.serve_connection(stream, service));
+    let mut patient = Patient::new(serving.as_mut(), signs, deadlines.time(Phase::Head), deadlines.time(Phase::Write));
     tokio::select! {
         // How a client ends its connection is its own affair.
-        _ = &mut serving => return,
+        () = &mut patient => return,
         () = shutdown.reached(ProcessPhase::Draining) => {}
         () = connection.enough.notified() => {}
     }
-    serving.as_mut().graceful_shutdown();
-    let _ = serving.await;
+    patient.serving.as_mut().graceful_shutdown();
+    patient.await;
 }
 
 /// What the requests of one connection share.
 struct Connection {
     registered: Registered,
-    sees_stats: bool,
+    /// Who is there, where that has to be known.
+    guest: Option<Box<Guest>>,
     peer: Option<IpAddr>,
+    signs: Rc<Signs>,
     /// Pages being made.
     pages: Cell<usize>,
     /// Told when no more requests are wanted.
@@ -94,22 +99,26 @@ struct Connection {
 
 /// What became of a request.
 enum Answered {
-    Here(Response<Full<Bytes>>),
+    Here(Response<Bytes>),
     Page { target: String, head_only: bool },
 }
 
 impl Connection {
     async fn respond(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-        let (target, head_only) = match self.answer(&request) {
-            Answered::Here(response) => return Ok(response),
-            Answered::Page { target, head_only } => (target, head_only),
+        let response = match self.answer(&request) {
+            Answered::Here(response) => response,
+            Answered::Page { target, head_only } => self.page(&target, head_only).await,
         };
+        Ok(response.map(|body| Full::new(self.signs.sending(body))))
+    }
+
+    async fn page(&self, target: &str, head_only: bool) -> Response<Bytes> {
         self.pages.set(self.pages.get() + 1);
         self.registered.enter(Phase::Page);
-        let page = self.registered.page(&target).await;
+        let page = self.registered.page(target).await;
         self.pages.set(self.pages.get() - 1);
         self.enter();
-        Ok(message::of_page(page, head_only))
+        message::of_page(page, head_only)
     }
 
     /// The connection is idle from here on, unless a page is being made.
@@ -117,18 +126,31 @@ impl Connection {
         self.registered.enter(if self.pages.get() == 0 { Phase::Idle } else { Phase::Page });
     }
 
+    /// Who asks.
+    fn asker(&self, guests: Option<&Guests>, request: &Request<Incoming>) -> Asker {
+        let Some((guests, guest)) = guests.zip(self.guest.as_ref()) else { return Asker { client: self.peer, scheme: None } };
+        let values = |name| request.headers().get_all(name).iter().rev().map(HeaderValue::as_bytes);
+        guests.forwarded(guest, values("x-forwarded-for"), values("x-forwarded-proto").next())
+    }
+
+    fn may_see_stats(&self, asker: Asker) -> bool {
+        let pages = self.registered.thread.settings.pages.as_ref();
+        pages.zip(asker.client).is_some_and(|(pages, client)| pages.allow(client))
+    }
+
     fn answer(&self, request: &Request<Incoming>) -> Answered {
         self.enter();
         let desk = &mut *self.registered.thread.desk.borrow_mut();
         let Desk { sources, guests, output, .. } = desk;
-        let mut view = sources.view(Scheme::Https);
+        let asker = self.asker(guests.as_deref(), request);
+        let mut view = sources.view(asker.scheme.unwrap_or(Scheme::Https));
         let statics = view.statics;
         output.clear();
         let head = match message::head(request) {
             Ok(head) => head,
             Err(refusal) => {
                 refuse(refusal, Some(&message::UNKNOWN), &view, output);
-                log(guests.as_deref_mut(), self.peer, request, None, output);
+                log(guests.as_deref_mut(), asker, request, None, output);
                 return Answered::Here(message::of_bytes(output, None));
             }
         };
@@ -136,11 +158,11 @@ impl Connection {
         let file = statics.get(head.target).filter(|_| head.method == Method::Get);
         let asked = Head { method: if file.is_some() { Method::Head } else { head.method }, ..head };
         let mut outcome = answer(&asked, &mut view, false, output);
-        if matches!(outcome, Outcome::Aside { .. }) && !self.sees_stats {
+        if matches!(outcome, Outcome::Aside { .. }) && !self.may_see_stats(asker) {
             outcome = answer(&asked, &mut view, true, output);
         }
         if !matches!(outcome, Outcome::Aside { .. }) {
-            log(guests.as_deref_mut(), self.peer, request, view.chosen, output);
+            log(guests.as_deref_mut(), asker, request, view.chosen, output);
         }
         match outcome {
             Outcome::Open => {}
@@ -154,12 +176,10 @@ impl Connection {
     }
 }
 
-/// Logs a request, where requests are logged. Of the client only what came before the handshake is known: proxies
-/// that add fields speak HTTP/1 to us.
-fn log(guests: Option<&mut Guests>, peer: Option<IpAddr>, request: &Request<Incoming>, chosen: Option<Slot>, answer: &[u8]) {
+/// Logs a request, where requests are logged.
+fn log(guests: Option<&mut Guests>, asker: Asker, request: &Request<Incoming>, chosen: Option<Slot>, answer: &[u8]) {
     let Some(guests) = guests.filter(|guests| guests.logs()) else { return };
     let field = |name| request.headers().get(name).map_or(b"".as_slice(), |value| value.as_bytes());
-    let asker = Asker { client: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), scheme: None };
     let asked = guests::Request {
         method: request.method().as_str().as_bytes(),
         target: request.uri().path_and_query().map_or(b"".as_slice(), |target| target.as_str().as_bytes()),

@@ -4,6 +4,7 @@
 //! no white space before a colon, no two framings, no target but origin-form and an absolute-form that names the Host.
 
 use crate::scan;
+use common::target::Scheme;
 use memchr::memchr;
 
 /// The longest head, from the first byte of the request line to the empty line.
@@ -64,7 +65,7 @@ pub struct Head<'a> {
     pub keep_alive: bool,
     /// Whether a body follows.
     pub body: bool,
-    /// If-None-Match, if sent.
+    /// If-None-Match, if sent; empty if sent more than once.
     pub if_none_match: Option<&'a [u8]>,
     /// If-Modified-Since, if sent.
     pub if_modified_since: Option<&'a [u8]>,
@@ -250,7 +251,11 @@ fn field<'a>(name: &[u8], value: &'a [u8], fields: &mut Fields<'a>) -> Result<()
             }
             Ok(())
         }
-        13 if name.eq_ignore_ascii_case(b"if-none-match") => once(&mut fields.if_none_match, value),
+        13 if name.eq_ignore_ascii_case(b"if-none-match") => {
+            // A list may come in several fields, though nobody sends it so: then nothing is known to match.
+            fields.if_none_match = Some(if fields.if_none_match.is_some() { b"" } else { value });
+            Ok(())
+        }
         14 if name.eq_ignore_ascii_case(b"content-length") => once(&mut fields.length, value),
         17 if name.eq_ignore_ascii_case(b"if-modified-since") => once(&mut fields.if_modified_since, value),
         17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
@@ -308,10 +313,11 @@ fn origin_form<'a>(target: &'a [u8], host: &[u8]) -> Result<&'a [u8], Refusal> {
     }
     let after =
         |scheme: &[u8]| target.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme)).map(|_| &target[scheme.len()..]);
-    let rest = after(b"http://").or_else(|| after(b"https://")).ok_or(Refusal::BadRequest)?;
+    let http = after(b"http://").map(|rest| (rest, Scheme::Http));
+    let (rest, scheme) = http.or_else(|| Some((after(b"https://")?, Scheme::Https))).ok_or(Refusal::BadRequest)?;
     let end = rest.iter().position(|&byte| byte == b'/' || byte == b'?').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    if authority.is_empty() || !authority.eq_ignore_ascii_case(host) {
+    if authority.is_empty() || !is_same_authority(authority, host, scheme) {
         return Err(Refusal::BadRequest);
     }
     match path.first() {
@@ -319,6 +325,16 @@ fn origin_form<'a>(target: &'a [u8], host: &[u8]) -> Result<&'a [u8], Refusal> {
         Some(b'/') => Ok(path),
         Some(_) => Err(Refusal::BadRequest),
     }
+}
+
+/// Whether two authorities are one: the port that is meant where none is written may be written.
+pub(crate) fn is_same_authority(one: &[u8], other: &[u8], scheme: Scheme) -> bool {
+    let port: &[u8] = match scheme {
+        Scheme::Http => b":80",
+        Scheme::Https => b":443",
+    };
+    let [one, other] = [one, other].map(|authority| authority.strip_suffix(port).unwrap_or(authority));
+    one.eq_ignore_ascii_case(other)
 }
 
 fn trim(mut value: &[u8]) -> &[u8] {

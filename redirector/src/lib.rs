@@ -9,6 +9,7 @@ pub mod counters;
 pub mod desk;
 pub mod destination;
 mod door;
+pub mod elsewhere;
 pub mod flush;
 pub mod guests;
 mod h2;
@@ -36,20 +37,21 @@ pub mod worker;
 pub use pages::Pages;
 pub use settings::{DEFAULT_PORT, Settings};
 
-use answer::{RefusalSlots, Stats};
+use answer::RefusalSlots;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use common::clock::unix_ms;
 use common::listen::Listeners;
 use common::process::{Phase, Reload, Shutdown, host_name, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
-use common::target::Scheme;
 use connections::Deadlines;
 use counters::Counters;
 use desk::{Desk, Sources};
+use elsewhere::{Elsewhere, Stats};
 use flush::Flusher;
 use guests::Guests;
 use journal::Journal;
+use metrics::{Own, Parts};
 use override_file::ByFile;
 use per_address::PerAddress;
 use plain::Plain;
@@ -79,7 +81,6 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 const LEAST_CONNECTIONS: usize = 16;
 
 /// The sockets of a redirector, bound.
-#[derive(Debug)]
 pub struct Doors {
     /// For clients, one a thread.
     pub clients: Listeners,
@@ -87,6 +88,8 @@ pub struct Doors {
     pub secure: Option<(Listeners, Tls)>,
     /// For monitoring.
     pub admin: Option<std::net::TcpListener>,
+    /// Told what of this process monitoring is told, for whoever does it in the redirector's place.
+    pub own: Own,
 }
 
 /// Serves clients until `shutdown`: drains, writes the last counts, returns.
@@ -102,7 +105,7 @@ pub async fn run(
     reload: Reload,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let Doors { clients: listeners, secure, admin } = doors;
+    let Doors { clients: listeners, secure, admin, own } = doors;
     let threads = listeners.sockets.len();
     let counters = Arc::new(Counters::new(if secure.is_some() { 2 * threads } else { threads }));
     let refused = RefusalSlots::new(&counters);
@@ -150,10 +153,10 @@ pub async fn run(
     };
     background.spawn(journal::follow_usr1(journal.as_ref().map(Journal::state)));
     let per_address = settings.maxconn_per_address.map(|most| PerAddress::new(most, settings.trusted_proxies.clone()));
+    own.begin(Parts { tls: tls.clone(), log: journal.as_ref().map(Journal::state), per_address: per_address.clone() });
     if let Some(listener) = admin {
         let listener = tokio::net::TcpListener::from_std(listener).context("admin listener")?;
-        let log = journal.as_ref().map(Journal::state);
-        let router = metrics::router(in_use.clone(), counters.clone(), tls.clone(), log, per_address.clone(), shutdown.clone());
+        let router = metrics::router(in_use.clone(), counters.clone(), own, shutdown.clone());
         background.spawn(common::web::serve(listener, router));
     }
     let said = Announcement {
@@ -179,7 +182,7 @@ pub async fn run(
         let rng = SmallRng::from_rng(&mut rand::rng());
         let sources = Sources {
             stats: stats(&settings, pages.is_some()),
-            acme: settings.acme_url.as_ref().map(|url| url.origin(Scheme::Http).into_bytes().into()),
+            acme: settings.acme_url.as_ref().map(Elsewhere::host),
             allow_downgrade: settings.allow_downgrade,
             ..Sources::new(routes.clone(), statics.clone(), counters.shard(shard), refused.clone(), rng)
         };
@@ -277,9 +280,8 @@ async fn follow_override_file(path: PathBuf, set: watch::Sender<ByFile>, mut rel
 
 /// The stats pages: made here, on the host `stats_url` names, or not known.
 fn stats(settings: &Settings, here: bool) -> Option<Stats> {
-    let uri = settings.stats_uri.as_ref()?.as_bytes().into();
-    let url = settings.stats_url.as_ref().map(|url| url.origin(Scheme::Http).into_bytes().into());
-    (here || url.is_some()).then(|| Stats { uri, elsewhere: url.filter(|_| !here) })
+    let (uri, url) = (settings.stats_uri.as_ref()?, settings.stats_url.as_ref());
+    (here || url.is_some()).then(|| Stats::new(uri, url.filter(|_| !here)))
 }
 
 /// Keeps the static files as they are on disk.

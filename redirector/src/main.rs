@@ -6,6 +6,7 @@ use common::listen::{ListenAddress, Passed};
 use common::process::{CommonArgs, Failure, background, finish, on_signals, start_logging};
 use common::socket::Sharing;
 use common::store::{Redis, Store};
+use redirector::metrics::Own;
 use redirector::tls::TlsSettings;
 use redirector::{Doors, Settings};
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ fn run(args: Args) -> Result<(), Failure> {
     runtime.block_on(async {
         let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::dedicated(&redis));
-        let doors = Doors { clients: listeners, secure, admin };
+        let doors = Doors { clients: listeners, secure, admin, own: Own::default() };
         redirector::run(doors, store.reader(), store.replica(), settings, None, reload, shutdown).await.map_err(Failure::Runtime)
     })
 }

@@ -10,25 +10,40 @@ use common::process::{Phase, Shutdown};
 use common::tally::CountKey;
 use common::web::{Ask, OPENMETRICS, Page, Router, StatusCode, page, text};
 use std::fmt::Write;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
+
+/// What of the process itself is told beside its counts.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub(crate) tls: Option<Tls>,
+    pub(crate) log: Option<Arc<State>>,
+    pub(crate) per_address: Option<Arc<PerAddress>>,
+}
+
+/// What a redirector tells of its process: nothing before it runs.
+#[derive(Clone, Default)]
+pub struct Own(Arc<OnceLock<Parts>>);
+
+impl Own {
+    /// It runs, with these parts.
+    pub(crate) fn begin(&self, parts: Parts) {
+        // A redirector runs once.
+        let _ = self.0.set(parts);
+    }
+
+    /// As families of OpenMetrics.
+    pub fn families(&self) -> String {
+        let Some(Parts { tls, log, per_address }) = self.0.get() else { return String::new() };
+        let expiries = tls.as_ref().map(|tls| render_expiries(&tls.chosen.now().expiries)).unwrap_or_default();
+        expiries + &log.as_deref().map(dropped).unwrap_or_default() + &per_address.as_deref().map(refused).unwrap_or_default()
+    }
+}
 
 /// `/healthz`, `/readyz` and `/metrics`.
-pub fn router(
-    in_use: InUseCell,
-    counters: Arc<Counters>,
-    tls: Option<Tls>,
-    log: Option<Arc<State>>,
-    per_address: Option<Arc<PerAddress>>,
-    shutdown: Shutdown,
-) -> Router {
+pub(crate) fn router(in_use: InUseCell, counters: Arc<Counters>, own: Own, shutdown: Shutdown) -> Router {
     Arc::new(move |ask| {
         let state = in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let more = || {
-            expiries(tls.as_ref())
-                + &log.as_deref().map(dropped).unwrap_or_default()
-                + &per_address.as_deref().map(refused).unwrap_or_default()
-        };
-        let answer = answer(&ask, &state, shutdown.phase(), &counters, more);
+        let answer = answer(&ask, &state, shutdown.phase(), &counters, || own.families());
         Box::pin(std::future::ready(answer))
     })
 }
@@ -57,11 +72,7 @@ fn refused(per_address: &PerAddress) -> String {
     format!("# TYPE {name} counter\n# HELP {name} {help}\n{name}_total {}\n", per_address.refused())
 }
 
-/// The certificates in use as metrics; nothing without TLS.
-pub fn expiries(tls: Option<&Tls>) -> String {
-    tls.map(|tls| render_expiries(&tls.chosen.now().expiries)).unwrap_or_default()
-}
-
+/// The certificates in use.
 fn render_expiries(expiries: &[Expiry]) -> String {
     let escaped = |expiry: &Expiry| expiry.file.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let line = |expiry: &Expiry| format!("rbalancer_tls_certificate_expiry_seconds{{file=\"{}\"}} {}\n", escaped(expiry), expiry.at);
@@ -72,7 +83,7 @@ fn render_expiries(expiries: &[Expiry]) -> String {
     )
 }
 
-fn render(state: &InUse, totals: &[(CountKey, u64)], expiries: &str) -> String {
+fn render(state: &InUse, totals: &[(CountKey, u64)], more: &str) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail. Farm and server names hold nothing that a label would have to escape.
     let mut family = |name: &str, kind: &str, help: &str, lines: String| {
@@ -98,7 +109,7 @@ fn render(state: &InUse, totals: &[(CountKey, u64)], expiries: &str) -> String {
     );
     let alarm = u8::from(!state.alarm.is_empty());
     family("alarm", "gauge", "Whether the state offered by the store cannot be used.", format!("rbalancer_redirector_alarm {alarm}\n"));
-    out + expiries + "# EOF\n"
+    out + more + "# EOF\n"
 }
 
 fn labels(key: &CountKey) -> String {

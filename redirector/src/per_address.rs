@@ -40,12 +40,16 @@ impl PerAddress {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             let count = held.entry(address).or_default();
             if *count >= self.most {
-                self.refused.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
             *count += 1;
         }
         Some(Held { of: self.clone(), address })
+    }
+
+    /// A connection was refused.
+    pub fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Connections refused so far.
@@ -91,6 +95,7 @@ mod tests {
         let same = [all.take(ip("2001:db8::1")), all.take(ip("2001:db8::2"))];
         assert!(all.take(ip("2001:db8::3")).is_none() && all.take(ip("2001:db8:0:1::3")).is_some() && same.len() == 2);
         assert!([(); 9].map(|()| all.take(ip("10.1.1.1"))).iter().all(Option::is_some));
-        assert_eq!((all.refused(), all.held.lock().expect("no panic").len()), (2, 1));
+        all.refuse();
+        assert_eq!((all.refused(), all.held.lock().expect("no panic").len()), (1, 1));
     }
 }

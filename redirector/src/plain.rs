@@ -67,8 +67,10 @@ struct Waiting {
     queued: bool,
     /// Whether room to write is watched too.
     writes: bool,
+    /// Whether it was answered though its address is full: before it waits for more it needs a share.
+    owes: bool,
     /// Its share of what its address may hold.
-    _held: Option<Held>,
+    held: Option<Held>,
 }
 
 impl Waiting {
@@ -76,7 +78,26 @@ impl Waiting {
     #[inline]
     fn advance(&mut self, settings: &Settings, desk: &mut Desk) -> Progress {
         let wire = Socket { ended: self.ended, ..Socket::new(&self.stream, settings.pages.as_ref()) };
-        caught(|| self.connection.advance(&wire, desk))
+        let progress = caught(|| self.connection.advance(&wire, desk));
+        if self.owes { self.pay(progress, settings) } else { progress }
+    }
+
+    /// Takes the share that is owed, or has the connection closed.
+    #[cold]
+    fn pay(&mut self, progress: Progress, settings: &Settings) -> Progress {
+        if !matches!(progress, Progress::Idle | Progress::Head) {
+            return progress;
+        }
+        match settings.admit(&self.stream) {
+            Ok(held) => {
+                (self.held, self.owes) = (held, false);
+                progress
+            }
+            Err(Full) => {
+                settings.turn_away();
+                Progress::Done
+            }
+        }
     }
 }
 
@@ -263,14 +284,14 @@ impl Plain {
         if progress == Progress::Done {
             return self.leaving.push(stream);
         }
-        let held = match (self.settings.admit(&stream), &progress) {
-            (Ok(held), _) => held,
+        let (held, owes) = match (self.settings.admit(&stream), &progress) {
+            (Ok(held), _) => (held, false),
+            (Err(Full), Progress::Idle | Progress::Head) => return self.settings.turn_away(),
             // What is answered already is sent to its end.
-            (Err(Full), Progress::Idle | Progress::Head) => return,
-            (Err(Full), _) => None,
+            (Err(Full), _) => (None, true),
         };
         let descriptor = stream.as_raw_fd();
-        let place = self.connections.insert(Waiting { stream, connection, ended: false, queued: false, writes: false, _held: held });
+        let place = self.connections.insert(Waiting { stream, connection, ended: false, queued: false, writes: false, owes, held });
         match self.poll.registry().register(&mut SourceFd(&descriptor), Token(place.index()), Interest::READABLE) {
             Ok(()) => self.settle(place, progress, true),
             Err(_) => drop(self.connections.remove(place)),

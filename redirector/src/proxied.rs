@@ -84,21 +84,42 @@ fn v2(bytes: &[u8]) -> Proxied {
     client.map_or(Proxied::Bad, |client| Proxied::Client(Some(client), 16 + length))
 }
 
-/// The client that X-Forwarded-For names: the last address in it that is no trusted proxy's. What stands before it
-/// anybody may have written.
-pub fn forwarded_for(value: &[u8], trusted: &[Network]) -> Option<IpAddr> {
-    let value = std::str::from_utf8(value).ok()?;
-    let mut client = None;
-    for word in value.rsplit(',').map(str::trim) {
-        // Some proxies add a port, and brackets around IPv6.
-        let address = word.parse::<IpAddr>().ok().or_else(|| word.parse::<std::net::SocketAddr>().ok().map(|both| both.ip()));
-        let address = address.or_else(|| word.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?.to_canonical();
-        client = Some(address);
-        if !trusted.iter().any(|network| network.contains(address)) {
-            break;
+/// What X-Forwarded-For says of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// Nothing: there is no such field.
+    Absent,
+    /// Its address.
+    Client(IpAddr),
+    /// Nothing that can be read: it may be anybody.
+    Unknown,
+}
+
+/// The client that X-Forwarded-For names, by the values of all such fields, the last one first: the last address that
+/// is no trusted proxy's. What stands before it anybody may have written.
+pub fn forwarded_for<'a>(values: impl Iterator<Item = &'a [u8]>, trusted: &[Network]) -> Forwarded {
+    let mut client = Forwarded::Absent;
+    for value in values {
+        if client == Forwarded::Absent {
+            client = Forwarded::Unknown;
+        }
+        // Empty elements of a list are none (RFC 9110 section 5.6.1).
+        for word in value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|word| !word.is_empty()) {
+            let Some(address) = forwarded_address(word) else { return Forwarded::Unknown };
+            client = Forwarded::Client(address);
+            if !trusted.iter().any(|network| network.contains(address)) {
+                return client;
+            }
         }
     }
     client
+}
+
+/// An address; some proxies add a port, and brackets around IPv6.
+fn forwarded_address(word: &[u8]) -> Option<IpAddr> {
+    let word = std::str::from_utf8(word).ok()?;
+    let address = word.parse::<IpAddr>().ok().or_else(|| word.parse::<std::net::SocketAddr>().ok().map(|both| both.ip()));
+    Some(address.or_else(|| word.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?.to_canonical())
 }
 
 /// The scheme that X-Forwarded-Proto names: the last, which the nearest proxy wrote.
@@ -174,18 +195,26 @@ mod tests {
     #[test]
     fn only_what_trusted_proxies_wrote_is_believed() {
         let trusted: Vec<Network> = ["10.0.0.0/8", "::1"].iter().map(|text| text.parse().expect("a network")).collect();
-        for (value, expected) in [
-            ("192.0.2.7", Some("192.0.2.7")),
-            ("6.6.6.6, 192.0.2.7", Some("192.0.2.7")),
-            ("6.6.6.6, 192.0.2.7 ,10.1.1.1,10.2.2.2", Some("192.0.2.7")),
-            ("10.3.3.3, 10.1.1.1", Some("10.3.3.3")),
-            ("[2001:db8::1]:80, ::1", Some("2001:db8::1")),
-            ("192.0.2.7:1234", Some("192.0.2.7")),
-            ("6.6.6.6, unknown", None),
-            ("", None),
+        for (values, expected) in [
+            (&[&b"192.0.2.7"[..]][..], Some("192.0.2.7")),
+            (&[b"6.6.6.6, 192.0.2.7"], Some("192.0.2.7")),
+            (&[b"6.6.6.6, 192.0.2.7 ,10.1.1.1,10.2.2.2"], Some("192.0.2.7")),
+            (&[b"10.3.3.3, 10.1.1.1"], Some("10.3.3.3")),
+            (&[b"[2001:db8::1]:80, ::1"], Some("2001:db8::1")),
+            (&[b"192.0.2.7:1234"], Some("192.0.2.7")),
+            (&[b"\xff, 192.0.2.7,"], Some("192.0.2.7")),
+            (&[b"6.6.6.6, unknown"], None),
+            (&[b"6.6.6.6, \xff, 10.1.1.1"], None),
+            (&[b""], None),
+            // Several fields are one list; the last one comes first here.
+            (&[b"10.1.1.1", b"6.6.6.6, 192.0.2.7"], Some("192.0.2.7")),
+            (&[b"", b"192.0.2.7"], Some("192.0.2.7")),
+            (&[b"10.1.1.1", b"nonsense"], None),
         ] {
-            assert_eq!(forwarded_for(value.as_bytes(), &trusted), expected.and_then(client), "{value}");
+            let expected = expected.and_then(client).map_or(Forwarded::Unknown, Forwarded::Client);
+            assert_eq!(forwarded_for(values.iter().copied(), &trusted), expected, "{values:?}");
         }
+        assert_eq!(forwarded_for(std::iter::empty(), &trusted), Forwarded::Absent);
         assert_eq!(forwarded_proto(b"http, HTTPS"), Some(Scheme::Https));
         assert_eq!((forwarded_proto(b"https,http"), forwarded_proto(b"ftp")), (Some(Scheme::Http), None));
     }
@@ -197,7 +226,7 @@ mod tests {
             if let Proxied::Client(_, length) = parse(&bytes) {
                 prop_assert!(length <= bytes.len());
             }
-            forwarded_for(&rest, &[]);
+            forwarded_for([&rest[..], &rest].into_iter(), &[]);
         }
     }
 }

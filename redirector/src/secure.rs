@@ -121,7 +121,7 @@ impl Thread {
 
     /// Begins a new connection.
     fn take(self: &Rc<Self>, stream: TcpStream) {
-        let Ok(held) = self.settings.admit(&stream) else { return };
+        let Ok(held) = self.settings.admit(&stream) else { return self.settings.turn_away() };
         let place = self.connections.borrow_mut().insert(None);
         // Before its task's first turn: only the idle make room for others.
         self.connections.borrow_mut().enter(place, Phase::Handshake, true);

@@ -52,7 +52,7 @@ impl Registered {
     async fn meet(&self, stream: &tokio::net::TcpStream) -> io::Result<Option<Box<Guest>>> {
         let met = self.thread.desk.borrow().guests.as_ref().map(|guests| guests.meet(socket::peer(stream).ok()));
         let Some(mut guest) = met.map(Box::new) else { return Ok(None) };
-        let mut start = Vec::new();
+        let (mut start, mut ended) = (Vec::new(), false);
         while !guest.is_introduced() {
             start.resize(proxied::LONGEST, 0);
             // Before the look, not after it: what arrives in between must not be forgotten.
@@ -62,8 +62,15 @@ impl Registered {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
                 outcome => outcome.unwrap_or(0),
             };
-            match guest.introduce(&start[..there]) {
-                Proxied::Partial => drop(stream.ready(Interest::READABLE).await?),
+            let said =
+                self.thread.desk.borrow().guests.as_ref().map_or(Proxied::Absent, |guests| guests.introduce(&mut guest, &start[..there]));
+            match said {
+                // The end is no byte to look at, and is reported again and again.
+                Proxied::Partial if ended => return Err(ErrorKind::UnexpectedEof.into()),
+                Proxied::Partial => {
+                    ended = stream.ready(Interest::READABLE).await?.is_read_closed();
+                    tokio::task::yield_now().await;
+                }
                 Proxied::Absent => {}
                 Proxied::Client(_, length) => drop(socket::receive(stream, &mut start[..length])?),
                 Proxied::Bad => return Err(ErrorKind::InvalidData.into()),

@@ -50,6 +50,11 @@ impl Settings {
         let Some(all) = &self.per_address else { return Ok(None) };
         socket::peer(stream).ok().and_then(|peer| all.take(peer)).map(Some).ok_or(Full)
     }
+
+    /// Counts a connection that is closed because its address is full.
+    pub(crate) fn turn_away(&self) {
+        self.per_address.iter().for_each(|all| all.refuse());
+    }
 }
 
 /// An address holds as many connections as it may.

@@ -50,11 +50,14 @@ pub async fn run(listeners: Listeners, reader: Reader, settings: Settings, mut s
 fn begin(reader: Reader, settings: Settings, shutdown: Shutdown) -> (Router, JoinHandle<()>) {
     let Settings { cluster, stats_uri, .. } = settings;
     let viewers = Viewers::new(Shown::new(Sampler::nothing_yet(&cluster)));
-    let sampler = tokio::spawn(Sampler::new(reader, cluster).run(viewers.clone(), shutdown));
+    let sampler = tokio::spawn(Sampler::new(reader, cluster).run(viewers.clone(), shutdown.clone()));
     let stats_uri: Arc<str> = stats_uri.into();
     let router: Router = Arc::new(move |ask| {
-        let (viewers, stats_uri) = (viewers.clone(), stats_uri.clone());
+        let (viewers, stats_uri, phase) = (viewers.clone(), stats_uri.clone(), shutdown.phase());
         Box::pin(async move {
+            if &*ask.path == "/readyz" && phase != Phase::Running {
+                return web::text(StatusCode::SERVICE_UNAVAILABLE, "ending\n");
+            }
             // Who only asks whether this process is well is no viewer.
             let shown = if matches!(&*ask.path, "/healthz" | "/readyz") { viewers.latest() } else { viewers.look().await };
             answer(&ask.path, &stats_uri, &shown)

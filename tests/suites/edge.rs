@@ -46,6 +46,22 @@ fn only_a_trusted_proxy_speaks_for_its_clients() {
     assert!(stats("", "X-Forwarded-For: 192.0.2.7\r\n").starts_with("HTTP/1.1 200 "));
     assert!(stats("", "X-Forwarded-For: 192.0.2.7, 6.6.6.6\r\n").starts_with("HTTP/1.1 403 "));
     assert!(stats("PROXY TCP4 6.6.6.6 192.0.2.1 5 80\r\n", "").starts_with("HTTP/1.1 403 "));
+    // A client that was introduced is no proxy.
+    assert!(stats("PROXY TCP4 6.6.6.6 192.0.2.1 5 80\r\n", "X-Forwarded-For: 192.0.2.7\r\n").starts_with("HTTP/1.1 403 "));
+    // Several fields are one list, whatever stands before the request.
+    assert!(stats("\r\n", "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 6.6.6.6\r\n").starts_with("HTTP/1.1 403 "));
+    assert!(stats("\r\n", "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 127.0.0.9\r\n").starts_with("HTTP/1.1 200 "));
+
+    // Who cannot be read is not taken for the proxy.
+    let local = Up::start(&format!("[global]\ntrusted_proxies = 127.0.0.0/8\nstats_allow = 127.0.0.0/8\n{FARM}"));
+    let stats = |fields: &[u8]| {
+        let request = b"GET /stats.json HTTP/1.1\r\nHost: x.test\r\nConnection: close\r\n";
+        ask(local.address, &[request, fields, b"\r\n"].concat())
+    };
+    assert!(stats(b"").starts_with("HTTP/1.1 200 "));
+    for nobody in [&b"6.6.6.6, \xff"[..], b"unknown", b"", b"x, 127.0.0.2"] {
+        assert!(stats(&[b"X-Forwarded-For: ", nobody, b"\r\n"].concat()).starts_with("HTTP/1.1 403 "), "{nobody:?}");
+    }
 
     let wary = Up::start(&format!("[global]\nstats_allow = 192.0.2.0/24\n{FARM}"));
     assert!(ask(wary.address, format!("PROXY TCP4 192.0.2.7 192.0.2.1 5 80\r\n{REQUEST}\r\n").as_bytes()).starts_with("HTTP/1.1 400 "));
@@ -69,6 +85,9 @@ fn an_address_holds_as_many_waiting_connections_as_it_may() {
     // A whole request waits for nothing.
     assert!(ask(up.address, format!("{REQUEST}\r\n").as_bytes()).starts_with("HTTP/1.1 302 "));
     assert_eq!(held.iter().filter(is_open).count(), 3);
+    // More than one turn's worth is answered, and then there is nothing to wait for.
+    let many = "GET /x HTTP/1.1\r\nHost: img.test\r\n\r\n".repeat(400);
+    assert_eq!(ask(up.address, many.as_bytes()).matches("HTTP/1.1 302 ").count(), 400);
     drop(held);
     eventually!(START, {
         let mut stream = half();
@@ -92,6 +111,8 @@ fn requests_are_logged_as_log_readers_know_them_and_the_file_can_be_moved() {
     assert!(line.starts_with("192.0.2.0 - - ["), "{line}");
     let rest = "\"GET /x?q=1 HTTP/1.1\" 302 0 \"http://r.test/\" \"a\\x22b\" \"img.test\" \"img\" \"a\" \"http://a.test/x?q=1\"\n";
     assert!(line.ends_with(rest), "{line}");
+    ask(up.address, format!("{REQUEST}X-Forwarded-For: nobody\r\n\r\n").as_bytes());
+    eventually!(START, text().lines().nth(1).is_some_and(|line| line.starts_with("- - - [")));
     std::fs::rename(&log, &moved).expect("moved");
     up.process.signal(Signal::USR1);
     // What is not understood is logged as well.

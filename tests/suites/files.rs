@@ -60,6 +60,8 @@ fn a_client_that_has_it_is_told_so() {
     {
         assert_eq!(ask(&up, "GET", &[(name, value)]).status, 200, "{name}: {value}");
     }
+    assert_eq!(ask(&up, "GET", &[("If-None-Match", etag.as_str()), ("If-None-Match", "\"other\"")]).status, 200);
+    assert_eq!(up.get("u@x", "/favicon.ico").status, 400, "for every host, and that is none");
 }
 
 #[test]

@@ -59,6 +59,39 @@ fn answers_are_those_of_http_1() {
 }
 
 #[test]
+fn a_trusted_proxy_speaks_for_the_client_of_each_request() {
+    let up = SecureUp::start("trusted_proxies = 127.0.0.0/8\nstats_allow = 192.0.2.0/24", "", SERVERS);
+    let url = |path: &str| format!("https://img.test:{}{path}", up.secure.port());
+    let status = |fields: &[&str]| {
+        let fields: Vec<&str> = fields.iter().flat_map(|field| ["-H", field]).collect();
+        curl(&up, &[&fields[..], &[&url("/stats.json")]].concat()).lines().next().unwrap_or_default().trim_end().to_owned()
+    };
+    assert_eq!(status(&["X-Forwarded-For: 192.0.2.7"]), "HTTP/2 200");
+    assert_eq!(status(&["X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 192.0.2.7"]), "HTTP/2 200");
+    for nobody in [&[][..], &["X-Forwarded-For: 192.0.2.7, 6.6.6.6"], &["X-Forwarded-For: 192.0.2.7", "X-Forwarded-For: x"]] {
+        assert_eq!(status(nobody), "HTTP/2 302", "{nobody:?}");
+    }
+    let answer = curl(&up, &["-H", "X-Forwarded-Proto: http", &url("/x")]);
+    assert!(answer.contains("location: http://a.test/x\r\n"), "{answer}");
+}
+
+#[test]
+fn a_head_that_stops_is_left_by_the_deadline_and_one_who_waits_is_not() {
+    let up = SecureUp::start("client_timeout = 1s", "", SERVERS);
+    let mut waiting = Raw::open(up.secure);
+    let begun = [frame(HEADERS, END_STREAM, 1, &get("/x")), frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/x"))[..20].to_vec()];
+    for begun in begun {
+        let mut raw = Raw::open(up.secure);
+        raw.send(&begun);
+        // It fails when nothing comes for 20 s; keepalive_timeout is 65 s.
+        while raw.next_frame().is_some() {}
+    }
+    waiting.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/good")));
+    assert!(waiting.until(HEADERS, 1).is_some());
+    ends_well(up.process);
+}
+
+#[test]
 fn requests_no_one_can_trust_are_refused_one_by_one() {
     let up = SecureUp::start("", "", SERVERS);
     let mut raw = Raw::open(up.secure);

@@ -88,6 +88,22 @@ fn a_proxy_names_its_client_before_the_handshake() {
 }
 
 #[test]
+fn half_an_introduction_and_the_end_hold_nobody_up() {
+    let up = SecureUp::start("trusted_proxies = 127.0.0.0/8\nthreads = 1\nclient_timeout = 60s", "", ANY_SCHEME);
+    for half in [&b"P"[..], b"PROXY TCP4 1", b"\r\n\r\n\0"] {
+        let mut stream = TcpStream::connect(up.secure).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        stream.write_all(half).expect("sent");
+        stream.shutdown(std::net::Shutdown::Write).expect("ended");
+        // At once, not by the deadline: nothing more can come. What was not read resets the connection.
+        let ended = stream.read(&mut [0; 1]);
+        assert!(!ended.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "{half:?}: {ended:?}");
+        assert!(ask(up.secure, "/").starts_with("HTTP/1.1 302"), "after {half:?}");
+    }
+    ends_well(up.process);
+}
+
+#[test]
 fn a_connection_is_kept_and_requests_sent_at_once_are_answered_in_order() {
     let up = SecureUp::start("", "", ANY_SCHEME);
     let mut connection = Secured::open(up.secure, "img.test", http1()).expect("a handshake");

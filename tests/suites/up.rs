@@ -5,6 +5,7 @@ use tests::client::{self, Connection};
 use tests::origin::Origin;
 use tests::traffic::{Received, load};
 use tests::up::Up;
+use tests::{START, eventually};
 
 /// As operators of the first rbalancer wrote it: indented, inline comments, blanks everywhere.
 const CANONICAL: &str = include_str!("../../deploy/src/canonical.conf");
@@ -166,4 +167,24 @@ fn two_hundred_farms_are_kept_apart() {
         assert_eq!(up.get(&format!("f{n}.test"), "/x").location(), format!("http://s{n}.test:81/base/x"));
         assert_eq!(up.get(&format!("www.f{n}.test"), "/").location(), format!("http://s{n}.test:81/base/"));
     }
+}
+
+#[test]
+fn monitoring_is_told_of_the_end_and_of_what_is_lost() {
+    let up = Up::start(
+        "[global]\nadmin_bind = 127.0.0.1:0\naccess_log = access.log\nmaxconn_per_address = 9\n[farms]\nlist = img\n[img]\nlist = a\n\
+         domain = img.test\n[a]\ndomain = a.test\ncheck = off\n",
+    );
+    let line = up.process.wait_for_line("admin pages on ", START);
+    let admin: std::net::SocketAddr = line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address");
+    eventually!(START, client::get(admin, "localhost", "/readyz").status == 200);
+    let text = client::get(admin, "localhost", "/metrics").text();
+    for name in ["rbalancer_access_log_dropped_lines_total 0\n", "rbalancer_redirector_refused_connections_total 0\n"] {
+        assert!(text.contains(name), "{name} in {text}");
+    }
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    // Drains for two seconds at the least.
+    up.process.signal(rustix::process::Signal::TERM);
+    eventually!(START, client::get(admin, "localhost", "/readyz").status == 503);
+    assert_eq!(up.process.wait(START).code, Some(0));
 }

@@ -1,9 +1,11 @@
 //! A TLS session as the stream of bytes hyper wants.
 
+use super::patience::Signs;
 use crate::tls::session::Session;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -15,17 +17,20 @@ const TURN: u8 = 8;
 pub(super) struct Stream {
     stream: TcpStream,
     session: Session,
+    signs: Rc<Signs>,
     reads: u8,
 }
 
 impl Stream {
-    pub(super) fn new(stream: TcpStream, session: Session) -> Self {
-        Self { stream, session, reads: 0 }
+    pub(super) fn new(stream: TcpStream, session: Session, signs: Rc<Signs>) -> Self {
+        Self { stream, session, signs, reads: 0 }
     }
 
     fn poll_sent(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            match self.stream.try_io(Interest::WRITABLE, || self.session.flush(&self.stream)) {
+            let sent = self.stream.try_io(Interest::WRITABLE, || self.session.flush(&self.stream));
+            self.signs.went(self.session.take_sent(), sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+            match sent {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(self.stream.poll_write_ready(context))?,
                 other => return Poll::Ready(other),
             }
@@ -47,6 +52,7 @@ impl AsyncRead for Stream {
                 Ok(count) => {
                     this.reads += 1;
                     buffer.advance(count);
+                    this.signs.came(&buffer.filled()[buffer.filled().len() - count..]);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => this.reads += 1,

@@ -1,11 +1,11 @@
 //! Messages of HTTP/2 in the words of HTTP/1: a request as the head that answering knows, an answer's bytes as a
 //! response.
 
-use crate::head::{Head, MAX_FIELDS, MAX_TARGET, Method, Refusal};
+use crate::head::{Head, MAX_FIELDS, MAX_TARGET, Method, Refusal, is_same_authority};
 use bytes::Bytes;
+use common::target::Scheme;
 use common::web::Page;
-use http_body_util::Full;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use hyper::http::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 
@@ -30,7 +30,8 @@ pub(super) fn head<B>(request: &Request<B>) -> Result<Head<'_>, Refusal> {
         _ => Method::Other,
     };
     let fields = request.headers();
-    if fields.len() > MAX_FIELDS {
+    // Browsers send each cookie in a field of its own (RFC 9113 section 8.2.3): together they are one.
+    if fields.len() > MAX_FIELDS && fields.len() - fields.get_all(COOKIE).iter().count().saturating_sub(1) > MAX_FIELDS {
         return Err(Refusal::HeadTooLarge);
     }
     let target = match method {
@@ -47,7 +48,8 @@ pub(super) fn head<B>(request: &Request<B>) -> Result<Head<'_>, Refusal> {
         method,
         target: target.as_bytes(),
         host: host(request)?,
-        if_none_match: once(fields, &IF_NONE_MATCH)?,
+        // A list in several fields: nothing is known to match.
+        if_none_match: once(fields, &IF_NONE_MATCH).unwrap_or(Some(b"")),
         if_modified_since: once(fields, &IF_MODIFIED_SINCE)?,
         ..UNKNOWN
     })
@@ -56,8 +58,9 @@ pub(super) fn head<B>(request: &Request<B>) -> Result<Head<'_>, Refusal> {
 /// The host asked for: `:authority`, Host, or both where they agree.
 fn host<B>(request: &Request<B>) -> Result<&[u8], Refusal> {
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let scheme = if request.uri().scheme_str() == Some("http") { Scheme::Http } else { Scheme::Https };
     match (authority, once(request.headers(), &HOST)?) {
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => Err(Refusal::BadRequest),
+        (Some(authority), Some(host)) if !is_same_authority(authority, host, scheme) => Err(Refusal::BadRequest),
         (None, None) => Err(Refusal::BadRequest),
         (authority, host) => Ok(authority.or(host).unwrap_or_default()),
     }
@@ -71,18 +74,18 @@ fn once<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>
 }
 
 /// An answer of ours as a response, with `file` as its body if it is sent.
-pub(super) fn of_bytes(answer: &[u8], file: Option<Bytes>) -> Response<Full<Bytes>> {
+pub(super) fn of_bytes(answer: &[u8], file: Option<Bytes>) -> Response<Bytes> {
     // Our own bytes are well-formed; what could not be read would be an error of ours.
     parse(answer, file).unwrap_or_else(|| status(StatusCode::INTERNAL_SERVER_ERROR))
 }
 
-fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Full<Bytes>>> {
+fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Bytes>> {
     let end = memchr::memmem::find(answer, b"\r\n\r\n")?;
     let (head, body) = (&answer[..end], &answer[end + 4..]);
     let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
     let code = StatusCode::from_bytes(lines.next()?.get(9..12)?).ok()?;
     let body = file.filter(|_| code == StatusCode::OK).unwrap_or_else(|| Bytes::copy_from_slice(body));
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = code;
     for line in lines {
         let colon = memchr::memchr(b':', line)?;
@@ -96,15 +99,15 @@ fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Full<Bytes>>> {
 }
 
 /// A page as a response; none is a failure.
-pub(super) fn of_page(page: Option<Page>, head_only: bool) -> Response<Full<Bytes>> {
+pub(super) fn of_page(page: Option<Page>, head_only: bool) -> Response<Bytes> {
     let Some(page) = page else { return status(StatusCode::INTERNAL_SERVER_ERROR) };
     let (mut parts, body) = page.into_parts();
     parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    Response::from_parts(parts, Full::new(if head_only { Bytes::new() } else { body }))
+    Response::from_parts(parts, if head_only { Bytes::new() } else { body })
 }
 
-fn status(code: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+fn status(code: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = code;
     response
 }
@@ -127,11 +130,22 @@ mod tests {
         assert_eq!(asked("https://a.org/x?y", &[]), good);
         assert_eq!(asked("https://a.org/x?y", &[("host", "A.org")]), good);
         assert_eq!(asked("/x?y", &[("host", "a.org")]), good);
+        assert_eq!(asked("https://a.org/x?y", &[("host", "a.org:443")]), good);
+        assert_eq!(asked("https://a.org/", &[("host", "a.org:80")]), Err(Refusal::BadRequest));
         assert_eq!(asked("https://a.org/", &[("host", "b.org")]), Err(Refusal::BadRequest));
+        assert!(asked("https://a.org/", &[("if-none-match", "\"a\""), ("if-none-match", "\"b\"")]).is_ok());
         assert_eq!(asked("https://a.org/", &[("host", "a.org"), ("host", "a.org")]), Err(Refusal::BadRequest));
         assert_eq!(asked("/", &[]), Err(Refusal::BadRequest));
         assert_eq!(asked("*", &[("host", "a.org")]), Err(Refusal::BadRequest));
         assert_eq!(asked(&format!("/{}", "x".repeat(MAX_TARGET)), &[("host", "a.org")]), Err(Refusal::TargetTooLong));
+    }
+
+    #[test]
+    fn any_number_of_cookies_is_one_field() {
+        let with = |name: &'static str, count: usize| asked("https://a.org/", &vec![(name, "a=b"); count]).map(drop);
+        assert_eq!((with("cookie", 300), with("x", MAX_FIELDS), with("x", MAX_FIELDS + 1)), (Ok(()), Ok(()), Err(Refusal::HeadTooLarge)));
+        let fields = [vec![("cookie", "a=b"); 300], vec![("x", "y"); MAX_FIELDS]].concat();
+        assert_eq!(asked("https://a.org/", &fields).map(drop), Err(Refusal::HeadTooLarge));
     }
 
     #[test]

@@ -26,16 +26,25 @@ pub struct Expiry {
     pub at: i64,
 }
 
-/// The certificates of one reading. Never empty.
+/// A pair that was read and found good.
+#[derive(Debug)]
+struct Loaded {
+    key: Arc<CertifiedKey>,
+    /// Names in lower case, `*.` included.
+    names: Vec<String>,
+    expiry: Expiry,
+    /// What the files held, to see that they changed; what the key is cannot be told from it.
+    checksum: String,
+}
+
+/// The certificates in use, one for each pair. Never empty.
 #[derive(Debug)]
 pub struct Certificates {
-    keys: Vec<Arc<CertifiedKey>>,
-    /// Names in lower case, `*.` included, and the first certificate that holds each.
+    loaded: Vec<Arc<Loaded>>,
+    /// Each name, and the first certificate that holds it.
     by_name: HashMap<String, usize>,
     /// When each ends.
     pub expiries: Vec<Expiry>,
-    /// What the files held, to see that they changed.
-    pub checksum: String,
 }
 
 /// What is wrong, by file.
@@ -47,49 +56,46 @@ impl Certificates {
     /// # Errors
     /// Names every file that is no good.
     pub fn read(pairs: &[Pair]) -> Result<Self, PairProblems> {
-        Self::of(pairs, &Contents::read(pairs)?)
-    }
-
-    /// Makes certificates of what has been read.
-    ///
-    /// # Errors
-    /// Names every file that is no good.
-    pub fn of(pairs: &[Pair], contents: &Contents) -> Result<Self, PairProblems> {
-        let mut made = Self { keys: Vec::new(), by_name: HashMap::new(), expiries: Vec::new(), checksum: contents.checksum() };
-        let mut problems = Vec::new();
-        for (pair, (certificate, key)) in pairs.iter().zip(&contents.0) {
-            if let Err(problem) = made.add(pair, certificate, key) {
-                problems.push(problem);
+        let (mut loaded, mut problems) = (Vec::new(), Vec::new());
+        for pair in pairs {
+            match Contents::read(pair).and_then(|contents| contents.load(pair)) {
+                Ok(good) => loaded.push(Arc::new(good)),
+                Err(bad) => problems.extend(bad),
             }
         }
-        if problems.is_empty() { Ok(made) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self::of(loaded)) } else { Err(problems) }
     }
 
-    fn add(&mut self, pair: &Pair, certificate: &[u8], key: &[u8]) -> Result<(), (PathBuf, String)> {
-        let of_certificate = |message: String| (pair.certificate.clone(), message);
-        let of_key = |message: String| (pair.key.clone(), message);
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
-            .collect::<Result<_, _>>()
-            .map_err(|error| of_certificate(format!("is no PEM file of certificates: {error}")))?;
-        let Some(own) = chain.first().cloned() else {
-            return Err(of_certificate("holds no certificate: it must hold the server's own, then its chain, in PEM".into()));
+    /// Reads the same pairs again: new certificates, if any pair has changed, and what is wrong with others, which
+    /// keep theirs.
+    pub fn again(&self, pairs: &[Pair]) -> (Option<Self>, PairProblems) {
+        let (mut changed, mut problems) = (false, Vec::new());
+        let mut renew = |(pair, old): (&Pair, &Arc<Loaded>)| match Contents::read(pair) {
+            Ok(contents) if contents.checksum() == old.checksum => old.clone(),
+            read => match read.and_then(|contents| contents.load(pair)) {
+                Ok(new) => {
+                    changed = true;
+                    Arc::new(new)
+                }
+                Err(bad) => {
+                    problems.extend(bad);
+                    old.clone()
+                }
+            },
         };
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| of_key(format!("holds no private key in PEM (PKCS #8, RSA or EC, without a password): {error}")))?;
-        let provider = ring::default_provider();
-        let loaded = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                of_key(format!("is not the key of {}: name the key it was made with", pair.certificate.display()))
+        let loaded = pairs.iter().zip(&self.loaded).map(&mut renew).collect();
+        (changed.then(|| Self::of(loaded)), problems)
+    }
+
+    fn of(loaded: Vec<Arc<Loaded>>) -> Self {
+        let mut by_name = HashMap::new();
+        for (index, pair) in loaded.iter().enumerate() {
+            for name in &pair.names {
+                by_name.entry(name.clone()).or_insert(index);
             }
-            error => of_key(format!("cannot be used: {error}; use an RSA, ECDSA or Ed25519 key")),
-        })?;
-        let (names, at) = parse(&own).map_err(of_certificate)?;
-        for name in names {
-            self.by_name.entry(name).or_insert(self.keys.len());
         }
-        self.expiries.push(Expiry { file: pair.certificate.clone(), at });
-        self.keys.push(Arc::new(loaded));
-        Ok(())
+        let expiries = loaded.iter().map(|pair| pair.expiry.clone()).collect();
+        Self { loaded, by_name, expiries }
     }
 
     /// The certificate for the host a client names: its own, else one for every name beside it, else the first.
@@ -100,40 +106,52 @@ impl Certificates {
             let beside = || self.by_name.get(&format!("*.{}", host.split_once('.')?.1));
             self.by_name.get(host).or_else(beside)
         });
-        self.keys.get(found.copied().unwrap_or(0)).cloned()
+        self.loaded.get(found.copied().unwrap_or(0)).map(|pair| pair.key.clone())
     }
 }
 
-/// What the files held, pair by pair: the certificate's, then the key's.
-#[derive(Debug)]
-pub struct Contents(Vec<(Vec<u8>, Vec<u8>)>);
+/// What the files of a pair held.
+struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
 
 impl Contents {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// Names every file that cannot be read.
-    pub fn read(pairs: &[Pair]) -> Result<Self, PairProblems> {
-        let (mut contents, mut problems) = (Vec::new(), Vec::new());
-        for pair in pairs {
-            match (read(&pair.certificate), read(&pair.key)) {
-                (Ok(certificate), Ok(key)) => contents.push((certificate, key)),
-                (certificate, key) => {
-                    problems.extend(
-                        [(&pair.certificate, certificate.err()), (&pair.key, key.err())]
-                            .into_iter()
-                            .filter_map(|(file, error)| error.map(|error| (file.clone(), format!("cannot be read: {error}")))),
-                    );
-                }
-            }
+    fn read(pair: &Pair) -> Result<Self, PairProblems> {
+        match (read(&pair.certificate), read(&pair.key)) {
+            (Ok(certificate), Ok(key)) => Ok(Self { certificate, key }),
+            (certificate, key) => Err([(&pair.certificate, certificate.err()), (&pair.key, key.err())]
+                .into_iter()
+                .filter_map(|(file, error)| error.map(|error| (file.clone(), format!("cannot be read: {error}"))))
+                .collect()),
         }
-        if problems.is_empty() { Ok(Self(contents)) } else { Err(problems) }
     }
 
-    /// Equal for equal contents; what the keys are cannot be told from it.
-    pub fn checksum(&self) -> String {
-        let sums: String = self.0.iter().map(|(certificate, key)| checksum(certificate) + &checksum(key)).collect();
-        checksum(sums.as_bytes())
+    fn checksum(&self) -> String {
+        checksum(&self.certificate) + &checksum(&self.key)
+    }
+
+    /// A pair that may be used, if it is good.
+    fn load(&self, pair: &Pair) -> Result<Loaded, PairProblems> {
+        let of_certificate = |message: String| vec![(pair.certificate.clone(), message)];
+        let of_key = |message: String| vec![(pair.key.clone(), message)];
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.certificate)
+            .collect::<Result<_, _>>()
+            .map_err(|error| of_certificate(format!("is no PEM file of certificates: {error}")))?;
+        let Some(own) = chain.first().cloned() else {
+            return Err(of_certificate("holds no certificate: it must hold the server's own, then its chain, in PEM".into()));
+        };
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|error| of_key(format!("holds no private key in PEM (PKCS #8, RSA or EC, without a password): {error}")))?;
+        let provider = ring::default_provider();
+        let key = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                of_key(format!("is not the key of {}: name the key it was made with", pair.certificate.display()))
+            }
+            error => of_key(format!("cannot be used: {error}; use an RSA, ECDSA or Ed25519 key")),
+        })?;
+        let (names, at) = parse(&own).map_err(of_certificate)?;
+        Ok(Loaded { key: Arc::new(key), names, expiry: Expiry { file: pair.certificate.clone(), at }, checksum: self.checksum() })
     }
 }
 
@@ -213,7 +231,7 @@ mod tests {
         let certificates = Certificates::read(&made.pairs).expect("good");
         let index = |host: Option<&str>| {
             let key = certificates.choose(host).expect("one is always chosen");
-            certificates.keys.iter().position(|held| Arc::ptr_eq(held, &key))
+            certificates.loaded.iter().position(|held| Arc::ptr_eq(&held.key, &key))
         };
         for (host, expected) in
             [(None, 0), (Some("other.org"), 0), (Some("A.org"), 1), (Some("y.b.org"), 1), (Some("x.b.org"), 2), (Some("z.y.b.org"), 0)]
@@ -221,6 +239,29 @@ mod tests {
             assert_eq!(index(host), Some(expected), "{host:?}");
         }
         assert_eq!(certificates.expiries.len(), 3);
+    }
+
+    #[test]
+    fn a_pair_that_is_no_good_keeps_its_certificate_and_the_others_renew() {
+        let [made, new] = [(); 2].map(|()| made(&[&["a.org"], &["b.org"]]));
+        let old = Certificates::read(&made.pairs).expect("good");
+        assert!(matches!(old.again(&made.pairs), (None, problems) if problems.is_empty()));
+        let copy = |from: &Path, to: &Path| {
+            fs::copy(from, to).expect("copied");
+        };
+        let shown = |certificates: &Certificates, host| certificates.choose(Some(host)).map(|key| key.cert.clone());
+        // Of the first the certificate alone, of the second both files.
+        copy(&new.pairs[0].certificate, &made.pairs[0].certificate);
+        copy(&new.pairs[1].certificate, &made.pairs[1].certificate);
+        copy(&new.pairs[1].key, &made.pairs[1].key);
+        let (half, problems) = old.again(&made.pairs);
+        let half = half.expect("the second is new");
+        assert!(problems.len() == 1 && problems[0].0 == made.pairs[0].key, "{problems:?}");
+        assert_eq!((shown(&half, "a.org") == shown(&old, "a.org"), shown(&half, "b.org") == shown(&old, "b.org")), (true, false));
+        assert!(matches!(half.again(&made.pairs), (None, problems) if problems.len() == 1));
+        copy(&new.pairs[0].key, &made.pairs[0].key);
+        let (whole, problems) = half.again(&made.pairs);
+        assert!(problems.is_empty() && shown(&whole.expect("the first is new"), "a.org") != shown(&old, "a.org"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Session {
     ended: Cell<bool>,
     /// Whether the last call to receive ended with more to read.
     more: Cell<bool>,
+    /// Bytes the kernel took since anybody asked.
+    sent: Cell<usize>,
 }
 
 /// What a handshake waits for.
@@ -57,9 +59,13 @@ impl Session {
                 Step::Read => drop(stream.ready(Interest::READABLE).await?),
                 Step::Write => drop(stream.ready(Interest::WRITABLE).await?),
                 Step::Again => {}
-                Step::Done => return Ok(Self { inner: RefCell::new(inner), ended: Cell::new(false), more: Cell::new(false) }),
+                Step::Done => return Ok(Self::new(inner)),
             }
         }
+    }
+
+    fn new(inner: ServerConnection) -> Self {
+        Self { inner: RefCell::new(inner), ended: Cell::default(), more: Cell::default(), sent: Cell::default() }
     }
 
     /// Whether the client chose HTTP/2.
@@ -119,13 +125,13 @@ impl Session {
     /// `WouldBlock` while earlier bytes are held.
     pub fn send(&self, socket: &impl AsFd, bytes: &[u8], last: bool) -> io::Result<usize> {
         let mut inner = self.inner.borrow_mut();
-        flush(&mut inner, socket, false)?;
+        self.push(&mut inner, socket, false)?;
         let count = inner.writer().write(bytes)?;
         let last = last && count == bytes.len();
         if last {
             inner.send_close_notify();
         }
-        match flush(&mut inner, socket, last) {
+        match self.push(&mut inner, socket, last) {
             Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
             _ => Ok(count),
         }
@@ -136,7 +142,16 @@ impl Session {
     /// # Errors
     /// `WouldBlock` where the kernel has no room for it.
     pub fn flush(&self, socket: &impl AsFd) -> io::Result<()> {
-        flush(&mut self.inner.borrow_mut(), socket, false)
+        self.push(&mut self.inner.borrow_mut(), socket, false)
+    }
+
+    /// Bytes the kernel took since the last call.
+    pub fn take_sent(&self) -> usize {
+        self.sent.take()
+    }
+
+    fn push(&self, inner: &mut ServerConnection, socket: &impl AsFd, last: bool) -> io::Result<()> {
+        flush_counted(inner, socket, last, |count| self.sent.set(self.sent.get() + count))
     }
 
     /// Says that nothing more comes, as far as there is room for it.
@@ -183,10 +198,14 @@ fn process(inner: &mut ServerConnection, socket: &impl AsFd) -> io::Result<()> {
 }
 
 fn flush(inner: &mut ServerConnection, socket: &impl AsFd, last: bool) -> io::Result<()> {
+    flush_counted(inner, socket, last, |_| {})
+}
+
+fn flush_counted(inner: &mut ServerConnection, socket: &impl AsFd, last: bool, sent: impl Fn(usize)) -> io::Result<()> {
     while inner.wants_write() {
         match inner.write_tls(&mut Outgoing { socket, last }) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            other => drop(other?),
+            other => sent(other?),
         }
     }
     Ok(())
