@@ -18,7 +18,7 @@ pub use self::answer::{Answer, Copies};
 pub use self::dial::RedisSettings;
 pub use self::edition::Edition;
 pub use self::hints::Hints;
-pub use self::keeper::{Base, Folded, Keeper, RawTally, Remains};
+pub use self::keeper::{Base, FOLDED_KEPT_MS, Folded, Keeper, RawTally, Remains};
 pub use self::memory::{Memory, Snapshot};
 pub use self::redis::Redis;
 
