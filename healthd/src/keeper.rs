@@ -6,6 +6,7 @@
 //! everything themselves; what is gone has only the keeper. So it remembers the base and, which belongs to it, what was
 //! folded of whom, by any keeper: the one without the other counts twice in a store that has lost either.
 
+use crate::silent::Silent;
 use common::clock::UnixMs;
 use common::store::{Base, FOLDED_KEPT_MS, Folded, Keeper as Store, RawTally, Reader, Remains, Replica, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ pub struct Keeper {
     /// What is in the base of whom: of all that are listed, and of those folded lately.
     folds: BTreeMap<String, Fold>,
     gone: BTreeMap<String, Gone>,
+    probers: Silent,
     calm_from: Option<Instant>,
     reachable: bool,
 }
@@ -53,7 +55,16 @@ struct Fold {
 impl Keeper {
     /// A keeper that remembers nothing yet.
     pub fn new(reader: Reader, store: Store) -> Self {
-        Self { reader, store, base: Base::default(), folds: BTreeMap::new(), gone: BTreeMap::new(), calm_from: None, reachable: true }
+        Self {
+            reader,
+            store,
+            base: Base::default(),
+            folds: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            probers: Silent::default(),
+            calm_from: None,
+            reachable: true,
+        }
     }
 
     /// Keeps for ever.
@@ -89,6 +100,16 @@ impl Keeper {
         let calm = self.calm_from.is_none_or(|calm_from| Instant::now() >= calm_from);
         for replica in silent.iter().filter(|replica| calm && (replica.said.left || replica.silent_ms >= FOLDED_MS)) {
             self.fold(&replica.said.id, &listed).await?;
+        }
+        self.forget_probers().await
+    }
+
+    /// Forgets probers that are silent for good.
+    async fn forget_probers(&mut self) -> Result<(), StoreError> {
+        for (id, sequence) in self.probers.look(self.store.probers().await?, Instant::now()) {
+            if self.store.forget_prober(&id, sequence).await? {
+                tracing::info!(id, "a healthd that was silent for a day is forgotten");
+            }
         }
         Ok(())
     }

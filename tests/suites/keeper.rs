@@ -212,3 +212,21 @@ async fn a_base_read_during_folds_holds_all_of_those_it_counts() {
     }
     assert_eq!(folding.await.expect("no panic"), Ok(Folded::Whole));
 }
+
+#[tokio::test]
+async fn a_prober_is_forgotten_only_while_it_stands_still() {
+    let server = RedisServer::forgetful();
+    let (store, keeper) = store(&server);
+    let finding = serde_json::from_value(serde_json::json!({"state": "up", "checked": "ok", "since": 1, "why": "", "last_check": 1}));
+    let changed = vec![(common::check::CheckKey("c".into()), finding.expect("a finding"))];
+    for (id, sequence) in [("old", 7), ("new", 8)] {
+        let report = common::store::HealthReport { id: id.into(), sequence, changed: changed.clone(), ..Default::default() };
+        store.prober().report(&report).await.expect("an answer");
+    }
+    assert_eq!(keeper.forget_prober("old", 6).await, Ok(false));
+    assert_eq!(keeper.probers().await, Ok([("new".to_owned(), 8), ("old".to_owned(), 7)].into()));
+    assert_eq!(keeper.forget_prober("old", 7).await, Ok(true));
+    assert_eq!(keeper.probers().await, Ok([("new".to_owned(), 8)].into()));
+    assert_eq!(store.prober().own_view("old").await, Ok(Default::default()));
+    assert_eq!(server.keys(), 3, "the other one's view stays");
+}

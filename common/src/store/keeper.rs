@@ -91,6 +91,16 @@ impl Keeper {
         self.0.forget_folded(ids).await
     }
 
+    /// The sequence of every prober known.
+    pub async fn probers(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.0.probers().await
+    }
+
+    /// Forgets a prober and its view if its sequence still is `sequence`; whether it was.
+    pub async fn forget_prober(&self, id: &str, sequence: u64) -> Result<bool, StoreError> {
+        self.0.forget_prober(id, sequence).await
+    }
+
     /// When each listed redirector spoke last, by the store's clock; none for those of `ids` that are not listed.
     pub async fn spoke(&self, ids: &[String]) -> Result<Vec<Option<u64>>, StoreError> {
         self.0.spoke(ids).await

@@ -125,6 +125,20 @@ pub(super) static NOTE_FOLDED: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Forgets a prober whose sequence still stands where it did. KEYS: probers, its findings, their index. ARGV: id,
+/// sequence. A key that expires at once is deleted.
+pub(super) static FORGET_PROBER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local sequence = redis.call('ZSCORE', KEYS[1], ARGV[1])
+        if not sequence or tonumber(sequence) ~= tonumber(ARGV[2]) then return 0 end
+        redis.call('ZREM', KEYS[1], ARGV[1])
+        for key = 2, 3 do redis.call('EXPIRE', KEYS[key], 0) end
+        return 1
+        ",
+    )
+});
+
 /// Lists a redirector again that a store has lost. KEYS: replicas. ARGV: id.
 pub(super) static RELIST: LazyLock<Script> = LazyLock::new(|| {
     Script::new(

@@ -108,6 +108,16 @@ impl Redis {
         Ok(())
     }
 
+    pub(in crate::store) async fn probers(&self) -> Result<RawTally, StoreError> {
+        self.raw_tally(&self.keys.probers()).await
+    }
+
+    pub(in crate::store) async fn forget_prober(&self, id: &str, sequence: u64) -> Result<bool, StoreError> {
+        let mut call = scripts::FORGET_PROBER.prepare_invoke();
+        call.key(self.keys.probers()).key(self.keys.health(id)).key(self.keys.health_at(id)).arg(id).arg(sequence);
+        self.writing.script(&call).await
+    }
+
     async fn of_each<T: redis::FromRedisValue>(&self, ids: &[String], ask: impl Fn(&mut Pipeline, &str)) -> Result<Vec<T>, StoreError> {
         let mut answers = Vec::with_capacity(ids.len());
         for slice in ids.chunks(SLICE) {
