@@ -82,8 +82,10 @@ pub struct ViewChanges {
 #[derive(Debug, Clone)]
 struct View {
     sequence: u64,
-    /// When, by the reader's clock, the sequence last moved.
+    /// When, by the reader's clock, the sequence last moved on, or was first seen.
     moved: Instant,
+    /// Whether it was seen to move on: a view that was only seen may be of any age.
+    proven: bool,
     /// The highest change index read.
     read_to: u64,
     findings: HashMap<CheckKey, Finding>,
@@ -94,6 +96,9 @@ impl View {
         now.saturating_duration_since(self.moved) <= window
     }
 }
+
+/// A view is forgotten that the store holds no more while it holds others, if it has stood still for so long.
+const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 /// All views a reader follows, kept current by [`Views::take`].
 #[derive(Debug, Clone, Default)]
@@ -110,19 +115,24 @@ impl Views {
     /// Takes in what the store answered at `now`; the checks whose findings are new.
     pub fn take(&mut self, changes: ViewChanges, now: Instant) -> Vec<CheckKey> {
         for (id, &sequence) in &changes.sequences {
-            let unknown = || Arc::new(View { sequence, moved: now, read_to: 0, findings: HashMap::new() });
+            let unknown = || Arc::new(View { sequence, moved: now, proven: false, read_to: 0, findings: HashMap::new() });
             let view = self.views.entry(id.clone()).or_insert_with(unknown);
-            // A prober's sequence is compared by inequality: one that starts anew is as alive as one that goes on.
+            // One that falls is read anew, whether the prober begins anew or the store has gone back to an older copy.
+            // In such a copy the dead seem to move too: only what moves on is at work.
             if view.sequence != sequence {
                 let view = Arc::make_mut(view);
                 if sequence < view.sequence {
                     view.read_to = 0;
+                } else {
+                    (view.moved, view.proven) = (now, true);
                 }
                 view.sequence = sequence;
-                view.moved = now;
             }
         }
         // A view gone from an emptied store is kept: it goes stale by itself, and the last good state stays.
+        if !changes.sequences.is_empty() {
+            self.views.retain(|id, view| changes.sequences.contains_key(id) || view.is_fresh(now, FORGOTTEN));
+        }
         let mut new = Vec::new();
         for (id, (read_to, findings)) in changes.changed {
             if let Some(view) = self.views.get_mut(&id).map(Arc::make_mut) {
@@ -141,25 +151,42 @@ impl Views {
         }
     }
 
-    /// The probers whose view is fresh at `now`.
-    pub fn fresh(&self, now: Instant, window: Duration) -> Vec<String> {
-        let fresh = self.views.iter().filter(|(_, view)| view.is_fresh(now, window));
-        fresh.map(|(id, _)| id.clone()).collect()
+    /// Whether every prober was seen at work; one that is alone is taken at its word.
+    pub fn is_settled(&self) -> bool {
+        self.views.len() < 2 || self.views.values().all(|view| view.proven)
     }
 
-    /// Merges the views that are fresh at `now` (their sequence moved within `window`); with none fresh, the last
-    /// state of all stays.
+    /// The views that count at `now`, and whether they are fresh: their sequence moved within `window`. With none
+    /// fresh those count that were when the last of them moved, so that the last state stays and older ones do not come
+    /// back. As long as none was seen to move at all, as after a start, every view that was seen counts.
+    fn voters(&self, now: Instant, window: Duration) -> (Vec<(&String, &Arc<View>)>, bool) {
+        let last = self.views.values().filter(|view| view.proven).map(|view| view.moved).max();
+        let fresh = |at: Instant| self.views.iter().filter(move |(_, view)| view.proven == last.is_some() && view.is_fresh(at, window));
+        let voters: Vec<_> = fresh(now).collect();
+        match (voters.is_empty(), last) {
+            (false, _) => (voters, true),
+            (true, Some(last)) => (fresh(last).collect(), false),
+            (true, None) => (self.views.iter().collect(), false),
+        }
+    }
+
+    /// The probers whose view is fresh at `now`.
+    pub fn fresh(&self, now: Instant, window: Duration) -> Vec<String> {
+        let (voters, fresh) = self.voters(now, window);
+        voters.into_iter().filter(|_| fresh).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Merges the views that count at `now`: the fresh ones, or the last state where none is.
     pub fn merge(&self, now: Instant, window: Duration) -> Health {
-        let fresh = self.views.values().any(|view| view.is_fresh(now, window));
-        let voters = self.views.values().filter(|view| !fresh || view.is_fresh(now, window));
-        Health { voters: voters.cloned().collect(), fresh }
+        let (voters, fresh) = self.voters(now, window);
+        Health { voters: voters.into_iter().map(|(_, view)| view.clone()).collect(), fresh }
     }
 
     /// The checks about which the probers that are fresh at `now` disagree, one saying up and another down, with what
     /// each of them says.
     pub fn disagreements(&self, now: Instant, window: Duration) -> Vec<(CheckKey, Vec<(String, State)>)> {
-        let fresh: Vec<_> = self.views.iter().filter(|(_, view)| view.is_fresh(now, window)).collect();
-        let state = |view: &View, key: &CheckKey| view.findings.get(key).map(|finding| finding.state);
+        let (fresh, _) = self.voters(now, window);
+        let state = |view: &Arc<View>, key: &CheckKey| view.findings.get(key).map(|finding| finding.state);
         let some_up = |key: &&CheckKey| fresh.iter().any(|(_, view)| state(view, key) == Some(State::Up));
         let down = fresh.iter().flat_map(|(_, view)| &view.findings).filter(|(_, finding)| finding.state == State::Down);
         let disputed: BTreeSet<&CheckKey> = down.map(|(key, _)| key).filter(some_up).collect();
@@ -208,118 +235,5 @@ impl Health {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const WINDOW: Duration = Duration::from_secs(5);
-
-    fn key() -> CheckKey {
-        CheckKey("HEAD http://a/".into())
-    }
-
-    fn finding(state: State) -> Finding {
-        Finding { state, checked: Checked::Ok, since: 1, why: String::new(), last_check: 1 }
-    }
-
-    fn changes(id: &str, sequence: u64, state: State) -> ViewChanges {
-        ViewChanges {
-            sequences: [(id.to_owned(), sequence)].into(),
-            changed: [(id.to_owned(), (sequence, [(key(), finding(state))].into()))].into(),
-        }
-    }
-
-    #[test]
-    fn a_server_is_out_only_if_nobody_reaches_it() {
-        let now = Instant::now();
-        let mut views = Views::default();
-        views.take(changes("a", 1, State::Down), now);
-        assert_eq!(views.merge(now, WINDOW).state(&key()), State::Down);
-        views.take(changes("b", 1, State::Abstain), now);
-        assert_eq!(views.merge(now, WINDOW).state(&key()), State::Down);
-        views.take(changes("b", 2, State::Up), now);
-        assert_eq!(views.merge(now, WINDOW).state(&key()), State::Up);
-    }
-
-    fn with(id: &str, state: State, checked: Checked) -> ViewChanges {
-        let mut changes = changes(id, 1, state);
-        changes.changed.values_mut().flat_map(|(_, findings)| findings.values_mut()).for_each(|finding| finding.checked = checked);
-        changes
-    }
-
-    #[test]
-    fn up_without_a_success_of_late_yields_to_down_and_to_nothing_else() {
-        let now = Instant::now();
-        for checked in [Checked::Failing, Checked::Lapsed, Checked::Never] {
-            let mut views = Views::default();
-            views.take(with("a", State::Up, checked), now);
-            assert_eq!(views.merge(now, WINDOW).state(&key()), State::Up);
-            views.take(changes("b", 1, State::Suspect), now);
-            assert_eq!(views.merge(now, WINDOW).state(&key()), State::Up);
-            views.take(changes("c", 1, State::Down), now);
-            assert_eq!(views.merge(now, WINDOW).state(&key()), State::Down);
-        }
-    }
-
-    #[test]
-    fn probers_that_disagree_are_named() {
-        let now = Instant::now();
-        let mut views = Views::default();
-        views.take(changes("a", 1, State::Up), now);
-        views.take(changes("b", 1, State::Suspect), now);
-        assert!(views.disagreements(now, WINDOW).is_empty());
-        views.take(changes("b", 2, State::Down), now);
-        let said = vec![("a".to_owned(), State::Up), ("b".to_owned(), State::Down)];
-        assert_eq!(views.disagreements(now, WINDOW), [(key(), said)]);
-        let later = now + WINDOW + Duration::from_secs(1);
-        views.take(changes("b", 3, State::Down), later);
-        assert!(views.disagreements(later, WINDOW).is_empty(), "a stale view disagrees with nobody");
-    }
-
-    #[test]
-    fn a_word_of_a_later_version_vouches_for_nothing() {
-        let json = r#"{"state":"up","checked":"something new","since":1,"why":"","last_check":1}"#;
-        let finding: Finding = serde_json::from_str(json).expect("is read");
-        assert!(!finding.vouches());
-        assert_eq!(serde_json::to_value(Checked::Lapsed).expect("a word"), "lapsed");
-    }
-
-    #[test]
-    fn a_stale_view_has_no_vote_while_another_is_fresh() {
-        let start = Instant::now();
-        let mut views = Views::default();
-        views.take(changes("a", 1, State::Up), start);
-        let later = start + Duration::from_secs(10);
-        views.take(changes("b", 7, State::Down), later);
-        assert_eq!(views.merge(later, WINDOW).state(&key()), State::Down);
-    }
-
-    #[test]
-    fn with_every_prober_gone_the_last_state_stays() {
-        let start = Instant::now();
-        let mut views = Views::default();
-        views.take(changes("a", 1, State::Down), start);
-        views.take(ViewChanges::default(), start + Duration::from_secs(1));
-        let health = views.merge(start + Duration::from_secs(3600), WINDOW);
-        assert_eq!((health.state(&key()), health.is_fresh()), (State::Down, false));
-    }
-
-    fn any_checked() -> impl Strategy<Value = Checked> {
-        prop_oneof![Just(Checked::Ok), Just(Checked::Failing), Just(Checked::Never), Just(Checked::Lapsed)]
-    }
-
-    fn any_state() -> impl Strategy<Value = State> {
-        prop_oneof![Just(State::Up), Just(State::Down), Just(State::Suspect), Just(State::Abstain)]
-    }
-
-    proptest! {
-        #[test]
-        fn merging_does_not_depend_on_order(states in proptest::collection::vec((any_state(), any_checked(), 0u64..4, "[ab]?"), 3)) {
-            let all: Vec<Finding> = states.into_iter()
-                .map(|(state, checked, since, why)| Finding { state, checked, since, why, last_check: 0 }).collect();
-            let [a, b, c] = [&all[0], &all[1], &all[2]];
-            prop_assert_eq!(stronger(stronger(a, b), c), stronger(a, stronger(b, c)));
-            prop_assert_eq!(stronger(a, b), stronger(b, a));
-        }
-    }
-}
+#[path = "health_tests.rs"]
+mod tests;

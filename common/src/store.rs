@@ -18,7 +18,7 @@ pub use self::answer::{Answer, Copies};
 pub use self::dial::RedisSettings;
 pub use self::edition::Edition;
 pub use self::hints::Hints;
-pub use self::keeper::{Base, Folded, Keeper, RawTally, Remains};
+pub use self::keeper::{Base, FOLDED_KEPT_MS, Folded, Keeper, RawTally, Remains};
 pub use self::memory::{Memory, Snapshot};
 pub use self::redis::Redis;
 
@@ -196,6 +196,16 @@ pub struct HealthReport {
     pub events: Vec<Event>,
 }
 
+/// What the store held of a prober when it took a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reported {
+    /// The sequence before the report, none if it knew of no such prober: another than the one told last means that
+    /// the store lost data.
+    pub before: Option<u64>,
+    /// The number of findings after it.
+    pub held: usize,
+}
+
 /// A prober's own view as an earlier run left it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OwnView {
@@ -342,9 +352,8 @@ impl Prober {
     verbs! {
         /// What an earlier run under the same id left.
         own_view(id: &str) -> OwnView;
-        /// Writes findings and the heartbeat in one step; the number of findings the store then holds of this
-        /// prober, which is less than it made after the store lost data.
-        report(report: &HealthReport) -> usize;
+        /// Writes findings and the heartbeat in one step; what the store held of this prober tells whether it lost any.
+        report(report: &HealthReport) -> Reported;
     }
 }
 

@@ -5,7 +5,7 @@ mod cluster;
 mod rights;
 mod server;
 
-use crate::present::Present;
+use crate::present::{Present, patience};
 use common::health::ViewChanges;
 use common::store::{Answer, Operator, Redis, RedisSettings, Replica, Store, StoreError};
 use std::collections::BTreeMap;
@@ -165,7 +165,7 @@ async fn ask_rights(operator: &Operator, prefix: &str) -> Vec<Line> {
 async fn ask_cluster(store: &Store) -> Result<Vec<Line>, StoreError> {
     let reader = store.reader();
     let before: ViewChanges = reader.health(&BTreeMap::new()).await?;
-    let patience = cluster::patience(&Present::read(&reader).await?.farms());
+    let patience = patience(&Present::read(&reader).await?.farms());
     tokio::time::sleep(patience).await;
     let after = reader.health(&BTreeMap::new()).await?;
     let replicas: Vec<Replica> = reader.replicas().await?;

@@ -5,8 +5,36 @@ use common::farm::{Farms, Override, ServerId};
 use common::generation::{Alarm, Stamp, Table};
 use common::health::{Health, Views};
 use common::store::{Reader, StoreError};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+/// The least time a prober is given to show that it is at work.
+const SHORTEST: Duration = Duration::from_secs(2);
+
+/// From one look at the probers to the next.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Whoever was seen at work while one command ran is fresh.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// How long a prober at work needs to show that it is: its sequence moves with conclusive probes.
+pub(crate) fn patience(farms: &Farms) -> Duration {
+    let checks = farms.servers().filter_map(|(_, server)| server.check.as_ref());
+    let soonest = checks.map(|check| check.inter).min().unwrap_or_default();
+    (2 * soonest).clamp(SHORTEST, Duration::from_secs(12))
+}
+
+/// What probers say. Of several each is given time to show that it is at work: a view of one that is gone has no vote.
+async fn look(reader: &Reader, patience: Duration) -> Result<Views, StoreError> {
+    let (began, mut views) = (Instant::now(), Views::default());
+    loop {
+        views.take(reader.health(&views.read_to()).await?, Instant::now());
+        if views.is_settled() || began.elapsed() >= patience {
+            return Ok(views);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
 
 /// The state of the cluster as one command sees it.
 #[derive(Debug)]
@@ -38,9 +66,9 @@ impl Present {
         };
         let (set, now) = (reader.overrides().await?, reader.time().await?);
         let overrides = set.iter().map(|(id, value)| (id.clone(), value.at(now))).collect();
-        let (mut views, read) = (Views::default(), Instant::now());
-        views.take(reader.health(&BTreeMap::new()).await?, read);
-        Ok(Self { table, stamp, set, overrides, health: views.merge(read, Duration::ZERO), now })
+        let patience = table.iter().flatten().next().map_or(SHORTEST, |table| patience(&table.farms));
+        let views = look(reader, patience).await?;
+        Ok(Self { table, stamp, set, overrides, health: views.merge(Instant::now(), WINDOW), now })
     }
 
     /// The table in force, for what makes no sense without one.
@@ -66,5 +94,38 @@ impl Present {
     /// The farms in force; none where there is no good table.
     pub fn farms(&self) -> Farms {
         self.table().map(|table| table.farms.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::check::CheckKey;
+    use common::health::{Checked, Finding, State};
+    use common::store::{HealthReport, Memory, Store};
+
+    #[tokio::test]
+    async fn a_view_of_a_prober_that_is_gone_has_no_vote() {
+        let (store, key) = (Store::Memory(Memory::default()), CheckKey("c".into()));
+        let tell = async |id: &str, sequence, state| {
+            let finding = Finding { state, checked: Checked::Ok, since: 1, why: String::new(), last_check: 1 };
+            let report = HealthReport { id: id.into(), sequence, changed: vec![(key.clone(), finding)], ..HealthReport::default() };
+            store.prober().report(&report).await.expect("memory");
+        };
+        tell("gone", 1, State::Up).await;
+        let alone = Present::read(&store.reader()).await.expect("memory");
+        assert_eq!(alone.health.state(&key), State::Up);
+        tell("at work", 1, State::Down).await;
+        let reader = store.reader();
+        let working = async {
+            for sequence in 2.. {
+                tell("at work", sequence, State::Down).await;
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        };
+        tokio::select! {
+            present = Present::read(&reader) => assert_eq!(present.expect("memory").health.state(&key), State::Down),
+            () = working => {}
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod probe;
 pub mod queue;
 pub mod schedule;
 pub mod settings;
+pub mod silent;
 pub mod table;
 pub mod watched;
 

@@ -7,7 +7,7 @@ use crate::table::Checks;
 use crate::watched::{At, WatchList};
 use common::check::CheckKey;
 use common::clock::unix_ms;
-use common::store::{HealthReport, OwnView, Prober, StoreError};
+use common::store::{HealthReport, OwnView, Prober, Reported, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub struct Done {
 }
 
 type Outcome = (CheckKey, Row, Instant, Evidence);
-type Told = (HealthReport, Result<usize, StoreError>);
+type Told = (HealthReport, Result<Reported, StoreError>);
 
 /// What the schedule waits for.
 enum Turn {
@@ -230,13 +230,16 @@ impl Schedule {
         if let Some(report) = self.list.report(&self.id, now) {
             let store = self.store.clone();
             self.telling.spawn(async move {
-                let held = store.report(&report).await;
-                (report, held)
+                let outcome = store.report(&report).await;
+                (report, outcome)
             });
         }
     }
 
     fn told(&mut self, (report, outcome): Told) {
+        if outcome.is_err() {
+            self.list.not_told();
+        }
         match (outcome, self.away) {
             (Err(error), None) => {
                 tracing::warn!("{error}; probing goes on, findings are told later");
@@ -245,12 +248,9 @@ impl Schedule {
             // Whether it was carried out all the same is not known; that we are the only one is to be looked at anew.
             (Err(_), Some(since)) if since.elapsed() > AWAY => self.claim = self.unclaimed,
             (Err(_), Some(_)) => {}
-            (Ok(held), away) => {
-                if away.is_some() {
-                    tracing::info!("findings are told again");
-                }
+            (Ok(reported), _) => {
                 self.away = None;
-                self.list.told(report, held);
+                self.list.told(report, reported);
             }
         }
     }

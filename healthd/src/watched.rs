@@ -9,7 +9,7 @@ use crate::table::{Checks, Seat};
 use common::check::{Check, CheckKey};
 use common::clock::{UnixMs, unix_ms};
 use common::health::{Checked, Finding, State};
-use common::store::{Event, HealthReport, OwnView};
+use common::store::{Event, HealthReport, OwnView, Reported};
 use rand::Rng;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -79,6 +79,10 @@ pub struct WatchList {
     removed: Vec<CheckKey>,
     events: Vec<Event>,
     sequence: u64,
+    /// The sequence this run told last; none before its first report.
+    told: Option<u64>,
+    /// Whether a report failed since: what the store holds is not known.
+    unsure: bool,
     /// Whether a state has turned since the last report.
     turned: bool,
     /// Whether any probe since the last report was conclusive.
@@ -299,8 +303,17 @@ impl WatchList {
         Some(report)
     }
 
-    /// The store has taken `report` and holds `held` findings of ours. Fewer than it was told of: it lost some.
-    pub fn told(&mut self, report: HealthReport, held: usize) {
+    /// The store has not taken a report, as far as is known.
+    pub fn not_told(&mut self) {
+        self.unsure = true;
+    }
+
+    /// The store has taken `report`. All is told again where it may have lost some: it held another sequence than it
+    /// was told last, as one that came back with an older copy does, or holds fewer findings than it was told of.
+    pub fn told(&mut self, report: HealthReport, reported: Reported) {
+        let Reported { before, held } = reported;
+        let gone_back = self.told.is_some() && self.told != before;
+        self.told = Some(report.sequence);
         for (key, finding) in report.changed.into_iter().chain(report.touched) {
             if let Some(watched) = self.checks.get_mut(&key) {
                 watched.published = Some(finding);
@@ -309,10 +322,19 @@ impl WatchList {
         self.removed.retain(|key| !report.removed.contains(key));
         self.events.drain(..report.events.len().min(self.events.len()));
         let told = self.checks.values().filter(|watched| watched.published.is_some()).count();
-        if held < told {
+        if std::mem::take(&mut self.unsure) {
+            tracing::info!("telling all findings again");
+        } else if gone_back || held < told {
             tracing::warn!(held, told, "the store lost findings; telling all again");
-            self.checks.values_mut().for_each(|watched| watched.published = None);
+        } else {
+            return;
         }
+        self.tell_all();
+    }
+
+    fn tell_all(&mut self) {
+        self.turned = true;
+        self.checks.values_mut().for_each(|watched| watched.published = None);
     }
 
     /// Whether a state waits to be told that readers must hear of at once.

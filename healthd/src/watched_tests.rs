@@ -65,7 +65,8 @@ impl Simulation {
             }
             self.told.extend(self.list.report("h", self.now).into_iter().flat_map(|report| {
                 let said: Vec<String> = report.events.iter().map(|event| event.what.clone()).collect();
-                self.list.told(report, usize::MAX);
+                let before = self.list.told;
+                self.list.told(report, Reported { before, held: usize::MAX });
                 said
             }));
             self.now += Duration::from_millis(5);
@@ -182,4 +183,44 @@ fn a_view_whose_probes_say_nothing_goes_stale_and_vouches_for_nobody() {
     assert_eq!(sim.list.sequence, sequence, "nothing conclusive, no heartbeat");
     sim.run(3.0, |_| good());
     assert!(vouching(&sim) == 3 && sim.list.sequence > sequence && sim.start < sim.now);
+}
+
+/// How many findings the next report has as changed, and the sequence it is answered with.
+fn told_with(list: &mut WatchList, now: Instant, before: Option<u64>) -> usize {
+    let report = list.report("h", now).expect("something to tell");
+    let changed = report.changed.len();
+    list.told(report, Reported { before, held: 3 });
+    changed
+}
+
+#[test]
+fn a_store_that_may_have_lost_findings_is_told_them_all_again() {
+    let mut sim = Simulation::start(3, 1);
+    let answered = |list: &mut WatchList, now| {
+        for (key, _, _) in list.take_due(now, &mut Room::new(512, 512)) {
+            list.take(&key, &good(), now, At { now, unix: 1, by: "h" }, &mut SmallRng::seed_from_u64(1));
+        }
+    };
+    let mut next = || {
+        sim.now += Duration::from_secs(2);
+        answered(&mut sim.list, sim.now);
+        sim.now
+    };
+    let times: Vec<Instant> = (0..8).map(|_| next()).collect();
+    let list = &mut sim.list;
+    assert_eq!(told_with(list, times[0], Some(77)), 3, "whatever an earlier run left");
+    assert!(list.report("h", times[1]).is_none() && !list.is_urgent());
+    let beat = |list: &mut WatchList| list.conclusive = true;
+    beat(list);
+    assert_eq!(told_with(list, times[2], Some(1)), 0);
+    beat(list);
+    assert_eq!((told_with(list, times[3], Some(1)), list.is_urgent()), (0, true), "it came back with what it held before");
+    assert_eq!(told_with(list, times[4], Some(3)), 3);
+    // A report whose reply was lost may have been carried out before the store came back with an older copy.
+    beat(list);
+    list.report("h", times[5]).expect("something to tell");
+    list.not_told();
+    beat(list);
+    assert_eq!((told_with(list, times[6], Some(4)), list.is_urgent()), (0, true));
+    assert_eq!((told_with(list, times[7], Some(6)), list.is_urgent()), (3, false));
 }

@@ -5,7 +5,7 @@ use common::counted::Counted;
 use common::farm::{Farms, Force, Intent, Override, ServerId, Weight};
 use common::generation;
 use common::health::{Checked, Finding, State, Views};
-use common::store::{Announcement, Answer, Event, HealthReport, Memory, Publication, Published, Redis, Store, StoreError};
+use common::store::{Announcement, Answer, Event, HealthReport, Memory, Publication, Published, Redis, Reported, Store, StoreError};
 use common::tally::CountKey;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -260,7 +260,7 @@ async fn health_is_told_once_and_whole_to_newcomers(store: Store) {
     let (prober, reader, mut views) = (store.prober(), store.reader(), Views::default());
     let many: Vec<_> = (0..2500).map(|n| (check(&format!("c{n}")), finding(State::Up, "HTTP 200"))).collect();
     let first = HealthReport { id: "p".into(), sequence: 1, changed: many.clone(), ..HealthReport::default() };
-    assert_eq!(prober.report(&first).await, Ok(2500));
+    assert_eq!(prober.report(&first).await, Ok(Reported { before: None, held: 2500 }));
     let changes = reader.health(&views.read_to()).await.expect("an answer");
     assert_eq!((changes.sequences["p"], changes.changed["p"].1.len()), (1, 2500));
     views.take(changes, Instant::now());
@@ -268,12 +268,12 @@ async fn health_is_told_once_and_whole_to_newcomers(store: Store) {
     let down = (check("c7"), finding(State::Down, "connection refused"));
     let touched = vec![(check("c8"), finding(State::Up, "HTTP 204"))];
     let second = HealthReport { id: "p".into(), sequence: 2, changed: vec![down.clone()], touched, ..HealthReport::default() };
-    assert_eq!(prober.report(&second).await, Ok(2500));
+    assert_eq!(prober.report(&second).await, Ok(Reported { before: Some(1), held: 2500 }));
     let changes = reader.health(&views.read_to()).await.expect("an answer");
     assert_eq!(changes.changed["p"], (2, [down].into()));
     views.take(changes, Instant::now());
     let third = HealthReport { id: "p".into(), sequence: 3, removed: vec![check("c9")], ..HealthReport::default() };
-    assert_eq!(prober.report(&third).await, Ok(2499));
+    assert_eq!(prober.report(&third).await, Ok(Reported { before: Some(2), held: 2499 }));
     let changes = reader.health(&views.read_to()).await.expect("an answer");
     assert_eq!((changes.sequences["p"], changes.changed.get("p")), (3, None));
     // Another prober's view and a newcomer's reading: everything, as it is now.
@@ -289,7 +289,7 @@ async fn a_prober_finds_its_own_view_again(store: Store) {
     let report = HealthReport { id: "p".into(), sequence: 41, changed: changed.clone(), ..HealthReport::default() };
     store.prober().report(&report).await.expect("an answer");
     let idle = HealthReport { id: "p".into(), sequence: 42, ..HealthReport::default() };
-    assert_eq!(store.prober().report(&idle).await, Ok(2));
+    assert_eq!(store.prober().report(&idle).await, Ok(Reported { before: Some(41), held: 2 }));
     let own = store.prober().own_view("p").await.expect("an answer");
     assert_eq!((own.sequence, own.findings), (42, changed.into_iter().collect()));
     assert_eq!(store.prober().own_view("other").await.expect("an answer"), Default::default());

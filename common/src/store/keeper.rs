@@ -1,7 +1,11 @@
 //! The verbs that keep what gone redirectors counted, and what they are about: a base that each is folded into once.
 
 use super::{Redis, StoreError};
+use crate::clock::UnixMs;
 use std::collections::BTreeMap;
+
+/// How long what was folded of a redirector is kept.
+pub const FOLDED_KEPT_MS: u64 = 8 * 86_400_000;
 
 /// Totals as the store holds them, whatever they count: what a newer version counts is kept as well.
 pub type RawTally = BTreeMap<String, u64>;
@@ -55,6 +59,46 @@ impl Keeper {
     /// How many folds the base has seen, and how many totals it holds: while both stay, it does.
     pub async fn base_size(&self) -> Result<(u64, usize), StoreError> {
         self.0.base_size().await
+    }
+
+    /// How many folds the base has seen.
+    pub async fn folds(&self) -> Result<u64, StoreError> {
+        self.0.folds().await
+    }
+
+    /// Of whom something was folded lately, and when last by the store's clock.
+    pub async fn folded_index(&self) -> Result<BTreeMap<String, UnixMs>, StoreError> {
+        self.0.folded_index().await
+    }
+
+    /// What of one redirector is in the base.
+    pub async fn folded(&self, id: &str) -> Result<RawTally, StoreError> {
+        self.0.folded(id).await
+    }
+
+    /// How many totals of each of `ids` are in the base.
+    pub async fn folded_held(&self, ids: &[String]) -> Result<Vec<usize>, StoreError> {
+        self.0.folded_held(ids).await
+    }
+
+    /// Tells a store that lost it what of one redirector is in the base, and when it was folded.
+    pub async fn tell_folded(&self, id: &str, totals: &RawTally, at: UnixMs) -> Result<(), StoreError> {
+        self.0.tell_folded(id, totals, at).await
+    }
+
+    /// Takes `ids` off the index: what was folded of them is not kept any more.
+    pub async fn forget_folded(&self, ids: &[String]) -> Result<(), StoreError> {
+        self.0.forget_folded(ids).await
+    }
+
+    /// The sequence of every prober known.
+    pub async fn probers(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.0.probers().await
+    }
+
+    /// Forgets a prober and its view if its sequence still is `sequence`; whether it was.
+    pub async fn forget_prober(&self, id: &str, sequence: u64) -> Result<bool, StoreError> {
+        self.0.forget_prober(id, sequence).await
     }
 
     /// When each listed redirector spoke last, by the store's clock; none for those of `ids` that are not listed.

@@ -81,6 +81,12 @@ impl Keys {
         self.key(&format!("folded:{id}"))
     }
 
+    /// Sorted set: redirector → when something of it was folded last, in the store's time. Written by the keeper. No
+    /// redirector is called so.
+    pub(super) fn folded_index(&self) -> String {
+        self.key("folded:index")
+    }
+
     /// Stream: what happened. Written by healthd and the command line.
     pub(super) fn events(&self) -> String {
         self.key("events")

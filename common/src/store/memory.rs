@@ -1,6 +1,8 @@
 //! The store in this process: what `rbalancer up` runs on. The same verbs with the same meaning as on Redis.
 
-use super::{Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, OwnView, Publication, Published, Replica, TABLES_KEPT};
+use super::{
+    Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, OwnView, Publication, Published, Replica, Reported, TABLES_KEPT,
+};
 use crate::check::CheckKey;
 use crate::clock::{UnixMs, unix_ms};
 use crate::counted::Counted;
@@ -207,9 +209,10 @@ impl Memory {
         self.published.send_modify(|count| *count += 1);
     }
 
-    pub(super) fn report(&self, report: &HealthReport) -> usize {
+    pub(super) fn report(&self, report: &HealthReport) -> Reported {
         let mut state = self.state();
         report.events.iter().for_each(|event| state.remember(event.clone()));
+        let before = state.views.get(&report.id).map(|view| view.sequence);
         let view = state.views.entry(report.id.clone()).or_default();
         view.sequence = report.sequence;
         for (check, finding) in &report.changed {
@@ -221,12 +224,12 @@ impl Memory {
             }
         }
         report.removed.iter().for_each(|check| drop(view.findings.remove(check)));
-        let held = view.findings.len();
+        let reported = Reported { before, held: view.findings.len() };
         drop(state);
         if !report.changed.is_empty() {
             self.published.send_modify(|count| *count += 1);
         }
-        held
+        reported
     }
 
     pub(super) fn flush(&self, id: &str, totals: &[(CountKey, u64)]) {

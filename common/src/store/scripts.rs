@@ -79,7 +79,7 @@ pub(super) static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Folds some of a gone redirector's totals into the base, each by what was not folded of it before: run twice, it
-/// adds nothing. KEYS: base, count, folded, replicas. ARGV: id, the folds the base must have seen, when the
+/// adds nothing. KEYS: base, count, folded, replicas, index of the folded. ARGV: id, the folds the base must have seen, when the
 /// redirector spoke last, members. Returns 1; 0 if it has spoken since; -1 if the base has lost folds.
 pub(super) static FOLD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
@@ -97,6 +97,8 @@ pub(super) static FOLD: LazyLock<Script> = LazyLock::new(|| {
             end
         end
         redis.call('ZINCRBY', KEYS[1], 1, '@folds')
+        local time = redis.call('TIME')
+        redis.call('ZADD', KEYS[5], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
         return 1
         ",
     )
@@ -111,6 +113,32 @@ pub(super) static RETIRE: LazyLock<Script> = LazyLock::new(|| {
         if not spoke or tonumber(spoke) ~= tonumber(ARGV[2]) then return 0 end
         redis.call('ZREM', KEYS[1], ARGV[1])
         for key = 2, 4 do redis.call('EXPIRE', KEYS[key], ARGV[3]) end
+        return 1
+        ",
+    )
+});
+
+/// Notes again that something of a redirector was folded, and lets that expire where it is not listed: one that is may
+/// speak again any time. KEYS: replicas, folded, index of the folded. ARGV: id, when it was folded, seconds to keep.
+pub(super) static NOTE_FOLDED: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        redis.call('ZADD', KEYS[3], 'GT', ARGV[2], ARGV[1])
+        if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then redis.call('EXPIRE', KEYS[2], ARGV[3]) end
+        return 1
+        ",
+    )
+});
+
+/// Forgets a prober whose sequence still stands where it did. KEYS: probers, its findings, their index. ARGV: id,
+/// sequence. A key that expires at once is deleted.
+pub(super) static FORGET_PROBER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local sequence = redis.call('ZSCORE', KEYS[1], ARGV[1])
+        if not sequence or tonumber(sequence) ~= tonumber(ARGV[2]) then return 0 end
+        redis.call('ZREM', KEYS[1], ARGV[1])
+        for key = 2, 3 do redis.call('EXPIRE', KEYS[key], 0) end
         return 1
         ",
     )

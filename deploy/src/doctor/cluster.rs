@@ -4,10 +4,9 @@ use super::Line;
 use crate::moment::{span, utc};
 use crate::present::Present;
 use crate::publish::LIVE_MS;
-use common::farm::{Farms, Intent, ServerId};
+use common::farm::{Intent, ServerId};
 use common::health::{Checked, Finding, State, ViewChanges};
 use common::store::Replica;
-use std::time::Duration;
 
 /// Names in one line; more are counted.
 const NAMES: usize = 5;
@@ -18,13 +17,6 @@ pub(super) struct Seen<'a> {
     pub(super) before: &'a ViewChanges,
     pub(super) after: &'a ViewChanges,
     pub(super) replicas: &'a [Replica],
-}
-
-/// How long a prober at work needs to show that it is: its sequence moves with conclusive probes.
-pub(super) fn patience(farms: &Farms) -> Duration {
-    let checks = farms.servers().filter_map(|(_, server)| server.check.as_ref());
-    let soonest = checks.map(|check| check.inter).min().unwrap_or_default();
-    (2 * soonest).clamp(Duration::from_secs(2), Duration::from_secs(12))
 }
 
 /// Everything.

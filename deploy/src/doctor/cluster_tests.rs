@@ -3,12 +3,14 @@
 use super::*;
 use crate::conf::{Flags, parse};
 use crate::doctor::Level;
-use common::farm::{Force, Override};
+use crate::present::patience;
+use common::farm::{Farms, Force, Override};
 use common::generation::{Alarm, SCHEMA, Stamp, Table};
 use common::health::Health;
 use common::ini::Document;
 use common::store::Announcement;
 use std::collections::HashMap;
+use std::time::Duration;
 
 const CONF: &str = "[farms]\nlist = img\n[img]\ndomain = img.org\nlist = a, b\n[a]\ndomain = http://a.org\n[b]\ndomain = http://b.org\n";
 

@@ -2,7 +2,8 @@
 //! a lost answer, add nothing twice.
 
 use super::{Redis, SCAN, SLICE};
-use crate::store::{Base, Folded, RawTally, Remains, StoreError, scripts};
+use crate::clock::UnixMs;
+use crate::store::{Base, FOLDED_KEPT_MS, Folded, RawTally, Remains, StoreError, scripts};
 use redis::{Pipeline, pipe};
 
 /// The member of the base that counts its folds. No counter's key begins so.
@@ -13,13 +14,19 @@ const FOLD_SLICE: usize = 500;
 
 /// How long what was folded of a redirector is kept after it: a write that was under way, or a process that was
 /// stopped and goes on, finds it and counts nothing twice.
-const KEPT_SECONDS: u32 = 8 * 86_400;
+const KEPT_SECONDS: u64 = FOLDED_KEPT_MS / 1000;
 
 impl Redis {
     pub(in crate::store) async fn base(&self) -> Result<Base, StoreError> {
-        let mut totals = self.raw_tally(&self.keys.count("base")).await?;
-        let folds = totals.remove(FOLDS).unwrap_or(0);
-        Ok(Base { folds, totals })
+        // A fold between two slices would leave a part of it out.
+        loop {
+            let folds = self.folds().await?;
+            let mut totals = self.raw_tally(&self.keys.count("base")).await?;
+            totals.remove(FOLDS);
+            if self.folds().await? == folds {
+                return Ok(Base { folds, totals });
+            }
+        }
     }
 
     pub(in crate::store) async fn base_size(&self) -> Result<(u64, usize), StoreError> {
@@ -30,7 +37,7 @@ impl Redis {
     }
 
     /// How many folds the base has seen.
-    pub(super) async fn folds(&self) -> Result<u64, StoreError> {
+    pub(in crate::store) async fn folds(&self) -> Result<u64, StoreError> {
         let mut call = pipe();
         call.cmd("ZSCORE").arg(self.keys.count("base")).arg(FOLDS);
         let (folds,): (Option<f64>,) = self.reading.pipeline(&call).await?;
@@ -72,6 +79,45 @@ impl Redis {
         self.of_each(ids, |call, id| _ = call.cmd("ZCARD").arg(self.keys.count(id))).await
     }
 
+    pub(in crate::store) async fn folded_index(&self) -> Result<RawTally, StoreError> {
+        self.raw_tally(&self.keys.folded_index()).await
+    }
+
+    pub(in crate::store) async fn folded(&self, id: &str) -> Result<RawTally, StoreError> {
+        self.raw_tally(&self.keys.folded(id)).await
+    }
+
+    pub(in crate::store) async fn folded_held(&self, ids: &[String]) -> Result<Vec<usize>, StoreError> {
+        self.of_each(ids, |call, id| _ = call.cmd("ZCARD").arg(self.keys.folded(id))).await
+    }
+
+    pub(in crate::store) async fn tell_folded(&self, id: &str, totals: &RawTally, at: UnixMs) -> Result<(), StoreError> {
+        self.raise(&self.keys.folded(id), totals).await?;
+        let mut call = scripts::NOTE_FOLDED.prepare_invoke();
+        call.key(self.keys.replicas()).key(self.keys.folded(id)).key(self.keys.folded_index());
+        call.arg(id).arg(at).arg(KEPT_SECONDS);
+        self.writing.script::<()>(&call).await
+    }
+
+    pub(in crate::store) async fn forget_folded(&self, ids: &[String]) -> Result<(), StoreError> {
+        for slice in ids.chunks(SLICE) {
+            let mut call = pipe();
+            call.cmd("ZREM").arg(self.keys.folded_index()).arg(slice).ignore();
+            self.writing.pipeline::<()>(&call).await?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::store) async fn probers(&self) -> Result<RawTally, StoreError> {
+        self.raw_tally(&self.keys.probers()).await
+    }
+
+    pub(in crate::store) async fn forget_prober(&self, id: &str, sequence: u64) -> Result<bool, StoreError> {
+        let mut call = scripts::FORGET_PROBER.prepare_invoke();
+        call.key(self.keys.probers()).key(self.keys.health(id)).key(self.keys.health_at(id)).arg(id).arg(sequence);
+        self.writing.script(&call).await
+    }
+
     async fn of_each<T: redis::FromRedisValue>(&self, ids: &[String], ask: impl Fn(&mut Pipeline, &str)) -> Result<Vec<T>, StoreError> {
         let mut answers = Vec::with_capacity(ids.len());
         for slice in ids.chunks(SLICE) {
@@ -88,6 +134,7 @@ impl Redis {
         for slice in members.chunks(FOLD_SLICE) {
             let mut call = scripts::FOLD.prepare_invoke();
             call.key(self.keys.count("base")).key(self.keys.count(id)).key(self.keys.folded(id)).key(self.keys.replicas());
+            call.key(self.keys.folded_index());
             call.arg(id).arg(folds).arg(spoke);
             slice.iter().for_each(|member| {
                 call.arg(*member);

@@ -4,7 +4,9 @@ use super::{Redis, SLICE, TEXT_SLICE, content};
 use crate::clock::unix_ms;
 use crate::farm::{Override, ServerId};
 use crate::generation::SCHEMA;
-use crate::store::{Announcement, EVENTS_KEPT, Edition, Event, HealthReport, Publication, Published, StoreError, TABLES_KEPT, scripts};
+use crate::store::{
+    Announcement, EVENTS_KEPT, Edition, Event, HealthReport, Publication, Published, Reported, StoreError, TABLES_KEPT, scripts,
+};
 use crate::tally::CountKey;
 use redis::{Value, pipe};
 
@@ -50,11 +52,12 @@ impl Redis {
         self.writing.script::<Value>(&call).await.map(drop)
     }
 
-    pub(in crate::store) async fn report(&self, report: &HealthReport) -> Result<usize, StoreError> {
+    pub(in crate::store) async fn report(&self, report: &HealthReport) -> Result<Reported, StoreError> {
         let (view, index) = (self.keys.health(&report.id), self.keys.health_at(&report.id));
         let mut call = pipe();
         // One transaction: a reader that sees the sequence sees everything it stands for.
         call.atomic();
+        call.cmd("ZSCORE").arg(self.keys.probers()).arg(&report.id);
         let findings: Vec<_> = report.changed.iter().chain(&report.touched).collect();
         for slice in findings.chunks(SLICE) {
             call.cmd("HSET").arg(&view);
@@ -83,8 +86,8 @@ impl Redis {
             call.cmd("PUBLISH").arg(self.keys.hint()).arg("").ignore();
         }
         call.cmd("ZCARD").arg(&index);
-        let (held,): (usize,) = self.writing.pipeline(&call).await?;
-        Ok(held)
+        let (before, held): (Option<f64>, usize) = self.writing.pipeline(&call).await?;
+        Ok(Reported { before: before.map(|before| before as u64), held })
     }
 
     pub(in crate::store) async fn flush(&self, id: &str, totals: &[(CountKey, u64)]) -> Result<(), StoreError> {
