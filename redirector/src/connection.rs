@@ -6,7 +6,7 @@
 
 use crate::answer::{Outcome, View, answer, refuse};
 use crate::desk::{Desk, READ};
-use crate::guests::{Asker, Guest, Guests};
+use crate::guests::{Asked, Asker, Guest, Guests};
 use crate::head::{Head, Method, Parsed, Refusal, parse};
 use crate::proxied::Proxied;
 use crate::wire::Wire;
@@ -35,6 +35,8 @@ pub struct PageAsk {
     pub head_only: bool,
     /// Whether the connection may stay open after it.
     pub keep_alive: bool,
+    /// What is logged of it once it is made, where requests are logged.
+    pub asked: Option<Box<Asked>>,
 }
 
 /// What a connection waits for.
@@ -217,9 +219,9 @@ impl Connection {
         let mut view = sources.view(wire.scheme());
         output.clear();
         let (mut at, mut more, mut page) = (0, false, None);
-        if let Some(guests) = guests.as_ref() {
-            let guest = self.guest.get_or_insert_with(|| Box::new(guests.meet(wire.peer())));
-            match guests.introduce(guest, &input[..filled]) {
+        if let Some(known) = guests.as_ref() {
+            let guest = self.guest.get_or_insert_with(|| Box::new(known.meet(wire.peer())));
+            match known.introduce(guest, &input[..filled]) {
                 Proxied::Absent => {}
                 Proxied::Client(_, length) => at = length,
                 Proxied::Partial => {
@@ -227,8 +229,8 @@ impl Connection {
                     return None;
                 }
                 Proxied::Bad => {
-                    refuse(Refusal::BadRequest, None, &view, output);
-                    (self.after, at) = (After::Linger, filled);
+                    self.refuse(Refusal::BadRequest, &input[..filled], &view, guests.as_deref_mut(), output);
+                    at = filled;
                 }
             }
         }
@@ -250,7 +252,7 @@ impl Connection {
                 // Nothing is left to read, as far as anybody knows: the answer and the FIN may leave together.
                 Outcome::Close if drained && at == filled => (self.after, more) = (After::Close, true),
                 Outcome::Close | Outcome::Refused => self.after = After::Linger,
-                Outcome::Aside { keep_alive } => page = Some(page_ask(&head, keep_alive)),
+                Outcome::Aside { keep_alive } => page = Some(page_ask(&head, keep_alive, self.asked(raw, guests.as_deref()))),
             }
         }
         if at == filled || self.after != After::Open {
@@ -294,6 +296,12 @@ impl Connection {
         outcome
     }
 
+    /// A request for a page, to be logged when that is made.
+    fn asked(&self, raw: &[u8], guests: Option<&Guests>) -> Option<Box<Asked>> {
+        let (guests, guest) = guests.filter(|guests| guests.logs()).zip(self.guest.as_ref())?;
+        Some(Box::new(Asked { asker: guests.asker(guest, raw), raw: raw.into() }))
+    }
+
     /// Refuses what is no request; nothing behind it can be told apart.
     fn refuse(&mut self, refusal: Refusal, raw: &[u8], view: &View<'_, SmallRng>, guests: Option<&mut Guests>, output: &mut Vec<u8>) {
         let answered = output.len();
@@ -334,11 +342,12 @@ fn may_see_stats(wire: &impl Wire, asker: Option<Asker>) -> bool {
     }
 }
 
-fn page_ask(head: &Head<'_>, keep_alive: bool) -> PageAsk {
+fn page_ask(head: &Head<'_>, keep_alive: bool, asked: Option<Box<Asked>>) -> PageAsk {
     PageAsk {
         target: String::from_utf8_lossy(head.target).into_owned(),
         head_only: head.method == Method::Head,
         keep_alive: keep_alive && head.http11,
+        asked,
     }
 }
 
