@@ -378,6 +378,7 @@ impl Plain {
         self.phase = self.shutdown.phase();
         self.desk.tick(SystemTime::now());
         self.settings.room.left(self.connections.len());
+        self.evict(self.settings.room.asked());
         self.connections.sweep(&self.settings.deadlines).into_iter().for_each(|place| drop(self.connections.remove(place)));
     }
 }
