@@ -9,7 +9,9 @@ use crate::desk::{Desk, READ};
 use crate::guests::{Asked, Asker, Guest, Guests};
 use crate::head::{Head, Method, Parsed, Refusal, parse};
 use crate::proxied::Proxied;
+use crate::unsent::Unsent;
 use crate::wire::Wire;
+use bytes::Bytes;
 use rand::rngs::SmallRng;
 use std::io::ErrorKind;
 
@@ -65,6 +67,12 @@ enum After {
     Linger,
 }
 
+/// What is sent before anything more is answered.
+enum Stop {
+    Page(PageAsk),
+    File(Bytes),
+}
+
 /// The state of one connection between its turns. Empty vectors own no memory.
 #[derive(Debug)]
 pub struct Connection {
@@ -76,9 +84,8 @@ pub struct Connection {
     answered: bool,
     /// Bytes taken by the kernel after it had no room, since that was last enough.
     taken: usize,
-    /// Bytes of answers the kernel had no room for, from `unsent_from` on.
-    unsent: Vec<u8>,
-    unsent_from: usize,
+    /// Answers the kernel had no room for.
+    unsent: Option<Box<Unsent>>,
     after: After,
     lingered: usize,
     /// Who asks, where that is needed.
@@ -92,8 +99,7 @@ impl Default for Connection {
             waiting_requests: false,
             answered: false,
             taken: 0,
-            unsent: Vec::new(),
-            unsent_from: 0,
+            unsent: None,
             after: After::Open,
             lingered: 0,
             guest: None,
@@ -132,7 +138,7 @@ impl Connection {
             if let Some(progress) = self.respond(filled, drained, wire, desk) {
                 return progress;
             }
-            if drained && !self.waiting_requests && self.after == After::Open && self.unsent.is_empty() && wire.flush().is_ok() {
+            if drained && !self.waiting_requests && self.after == After::Open && self.unsent.is_none() && wire.flush().is_ok() {
                 return self.waiting();
             }
         }
@@ -152,7 +158,7 @@ impl Connection {
     /// Takes the page asked for and goes on; `bytes` is the whole answer.
     pub fn page(&mut self, bytes: &[u8], keep_alive: bool) {
         // Answers to what was pipelined before it may still be waiting for room.
-        self.unsent.extend_from_slice(bytes);
+        self.unsent.get_or_insert_default().add(bytes);
         self.after = if keep_alive { After::Open } else { After::Linger };
     }
 
@@ -162,10 +168,14 @@ impl Connection {
 
     /// Sends what is left of earlier answers, and ends the connection where it was to end.
     fn flush(&mut self, wire: &impl Wire) -> Option<Progress> {
-        while self.unsent_from < self.unsent.len() {
-            match wire.send(&self.unsent[self.unsent_from..], false) {
+        while let Some(unsent) = &mut self.unsent {
+            if unsent.next().is_empty() {
+                self.unsent = None;
+                break;
+            }
+            match wire.send(unsent.next(), false) {
                 Ok(count) => {
-                    self.unsent_from += count;
+                    unsent.sent(count);
                     self.taken += count;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Progress::Write),
@@ -173,7 +183,6 @@ impl Connection {
                 Err(_) => return Some(Progress::Done),
             }
         }
-        (self.unsent, self.unsent_from) = (Vec::new(), 0);
         match wire.flush() {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Progress::Write),
@@ -218,7 +227,7 @@ impl Connection {
         let Desk { sources, guests, input, output } = desk;
         let mut view = sources.view(wire.scheme());
         output.clear();
-        let (mut at, mut more, mut page) = (0, false, None);
+        let (mut at, mut more, mut stop) = (0, false, None);
         if let Some(known) = guests.as_ref() {
             let guest = self.guest.get_or_insert_with(|| Box::new(known.meet(wire.peer())));
             match known.introduce(guest, &input[..filled]) {
@@ -234,7 +243,7 @@ impl Connection {
                 }
             }
         }
-        while at < filled && self.after == After::Open && page.is_none() && output.len() < OUTPUT {
+        while at < filled && self.after == After::Open && stop.is_none() && output.len() < OUTPUT {
             let (head, length) = match parse(&input[at..filled]) {
                 Parsed::Partial => break,
                 Parsed::Complete(head, length) => (head, length),
@@ -252,7 +261,11 @@ impl Connection {
                 // Nothing is left to read, as far as anybody knows: the answer and the FIN may leave together.
                 Outcome::Close if drained && at == filled => (self.after, more) = (After::Close, true),
                 Outcome::Close | Outcome::Refused => self.after = After::Linger,
-                Outcome::Aside { keep_alive } => page = Some(page_ask(&head, keep_alive, self.asked(raw, guests.as_deref()))),
+                Outcome::Aside { keep_alive } => stop = Some(Stop::Page(page_ask(&head, keep_alive, self.asked(raw, guests.as_deref())))),
+                Outcome::File { open } => {
+                    self.after = if open { After::Open } else { After::Linger };
+                    stop = view.statics.get(head.target).map(|file| Stop::File(file.body.clone()));
+                }
             }
         }
         if at == filled || self.after != After::Open {
@@ -260,11 +273,17 @@ impl Connection {
         } else {
             self.unparsed = input[at..filled].to_vec();
         }
-        self.waiting_requests = !self.unparsed.is_empty() && (page.is_some() || output.len() >= OUTPUT);
+        self.waiting_requests = !self.unparsed.is_empty() && (stop.is_some() || output.len() >= OUTPUT);
         if !self.send(wire, output, more) {
             return Some(Progress::Done);
         }
-        page.map(Progress::Page)
+        match stop? {
+            Stop::Page(ask) => Some(Progress::Page(ask)),
+            Stop::File(file) => {
+                self.unsent.get_or_insert_default().add_file(file);
+                self.flush(wire)
+            }
+        }
     }
 
     /// Answers a request, for whom it comes from, and logs it where requests are logged.
@@ -324,7 +343,7 @@ impl Connection {
             },
         };
         if sent < output.len() {
-            self.unsent = output[sent..].to_vec();
+            self.unsent.get_or_insert_default().add(&output[sent..]);
         } else if last && wire.flush().is_ok() {
             return false;
         }

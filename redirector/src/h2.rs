@@ -177,8 +177,8 @@ impl Connection {
             log(guests.as_deref_mut(), asker, request, view.chosen, output);
         }
         match outcome {
-            Outcome::Open => {}
-            Outcome::Close | Outcome::Refused => self.enough.notify_one(),
+            Outcome::Open | Outcome::File { open: true } => {}
+            Outcome::Close | Outcome::Refused | Outcome::File { open: false } => self.enough.notify_one(),
             Outcome::Aside { .. } => {
                 let target = String::from_utf8_lossy(head.target).into_owned();
                 return Answered::Page { target, head_only: head.method == Method::Head };

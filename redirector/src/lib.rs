@@ -31,6 +31,7 @@ mod serving;
 pub mod settings;
 pub mod statics;
 pub mod tls;
+mod unsent;
 pub mod wire;
 pub mod worker;
 
