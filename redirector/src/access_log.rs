@@ -2,6 +2,7 @@
 //! behind it, or JSON. Pure. Nothing a client sends can end a line or a quoted field.
 
 use common::clock::UnixMs;
+use serde::Serialize;
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -136,9 +137,24 @@ fn json(entry: &Entry<'_>, how: Address, out: &mut Vec<u8>) {
     for (name, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
         put(out, format_args!(",\"{name}\":"));
         // A string cannot fail to be written into memory.
-        let _ = serde_json::to_writer(&mut *out, &String::from_utf8_lossy(text));
+        let _ = String::from_utf8_lossy(text).serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Visible));
     }
     out.push(b'}');
+}
+
+/// JSON without DEL and the control characters beyond ASCII, which no terminal should see either.
+struct Visible;
+
+impl serde_json::ser::Formatter for Visible {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> std::io::Result<()> {
+        let mut from = 0;
+        for (at, control) in fragment.char_indices().filter(|(_, char)| char.is_control()) {
+            out.write_all(&fragment.as_bytes()[from..at])?;
+            write!(out, "\\u{:04x}", u32::from(control))?;
+            from = at + control.len_utf8();
+        }
+        out.write_all(&fragment.as_bytes()[from..])
+    }
 }
 
 /// Bytes that could end a field or a line, and those that no terminal should see, as `\xNN`.
@@ -214,6 +230,12 @@ mod tests {
     }
 
     #[test]
+    fn json_holds_no_control_character() {
+        let text = line("/\u{7f}\u{9b}2J\u{e9}".as_bytes(), b"\x1b", Style { form: Form::Json, ..Style::default() });
+        assert!(text.contains("\"target\":\"/\\u007f\\u009b2J\u{e9}\"") && text.contains("\"agent\":\"\\u001b\""), "{text}");
+    }
+
+    #[test]
     fn a_network_is_what_is_left_of_an_address() {
         let of = |text: &str| address(text.parse().ok(), Address::Truncated).expect("a network").to_string();
         assert_eq!((of("2001:db8:1:2::3").as_str(), of("::ffff:192.0.2.7").as_str()), ("2001:db8:1::", "192.0.2.0"));
@@ -226,7 +248,9 @@ mod tests {
         ) {
             let text = line(&target, &agent, Style::default());
             prop_assert_eq!((text.matches('\n').count(), text.matches('"').count()), (1, 14));
-            let read: serde_json::Value = serde_json::from_str(&line(&target, &agent, Style { form: Form::Json, ..Style::default() })).expect("JSON");
+            let text = line(&target, &agent, Style { form: Form::Json, ..Style::default() });
+            prop_assert!(!text.trim_end().contains(char::is_control));
+            let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
             prop_assert_eq!(read["target"].as_str().unwrap_or_default(), &*String::from_utf8_lossy(&target));
             prop_assert_eq!(read["status"].as_u64(), Some(302));
         }

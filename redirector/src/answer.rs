@@ -57,6 +57,10 @@ impl Refusal {
     }
 }
 
+/// The longest file that is copied into its answer, to leave in one segment with its head. Longer ones are sent from
+/// where they are: whoever reads slowly holds none.
+const SMALL: usize = 4096;
+
 /// The counters of refusals, by refusal.
 #[derive(Debug, Clone)]
 pub struct RefusalSlots([Slot; Refusal::ALL.len()]);
@@ -109,6 +113,11 @@ pub enum Outcome {
     Close,
     /// Answered; we close though the client may be sending more.
     Refused,
+    /// Answered but for the body, which is a static file's; then the connection stays open or closes.
+    File {
+        /// Whether it stays open.
+        open: bool,
+    },
     /// A page that is not made here, for peers that may see it.
     Aside {
         /// Whether the connection may stay open after it.
@@ -233,7 +242,10 @@ fn send_file<R: Rng>(file: &StaticFile, head: &Head<'_>, view: &View<'_, R>, out
         return send(format!("HTTP/1.1 304 Not Modified\r\n{validators}").as_bytes(), b"", head, view, out);
     }
     let start = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{validators}", body.len());
-    send(start.as_bytes(), body, head, view, out)
+    if body.len() <= SMALL || head.method == Method::Head {
+        return send(start.as_bytes(), body, head, view, out);
+    }
+    Outcome::File { open: send(start.as_bytes(), b"", head, view, out) == Outcome::Open }
 }
 
 fn send<R: Rng>(start: &[u8], body: &[u8], head: &Head<'_>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {

@@ -6,10 +6,12 @@
 
 use crate::answer::{Outcome, View, answer, refuse};
 use crate::desk::{Desk, READ};
-use crate::guests::{Asker, Guest, Guests};
+use crate::guests::{Asked, Asker, Guest, Guests};
 use crate::head::{Head, Method, Parsed, Refusal, parse};
 use crate::proxied::Proxied;
+use crate::unsent::Unsent;
 use crate::wire::Wire;
+use bytes::Bytes;
 use rand::rngs::SmallRng;
 use std::io::ErrorKind;
 
@@ -35,6 +37,8 @@ pub struct PageAsk {
     pub head_only: bool,
     /// Whether the connection may stay open after it.
     pub keep_alive: bool,
+    /// What is logged of it once it is made, where requests are logged.
+    pub asked: Option<Box<Asked>>,
 }
 
 /// What a connection waits for.
@@ -63,6 +67,12 @@ enum After {
     Linger,
 }
 
+/// What is sent before anything more is answered.
+enum Stop {
+    Page(PageAsk),
+    File(Bytes),
+}
+
 /// The state of one connection between its turns. Empty vectors own no memory.
 #[derive(Debug)]
 pub struct Connection {
@@ -74,9 +84,8 @@ pub struct Connection {
     answered: bool,
     /// Bytes taken by the kernel after it had no room, since that was last enough.
     taken: usize,
-    /// Bytes of answers the kernel had no room for, from `unsent_from` on.
-    unsent: Vec<u8>,
-    unsent_from: usize,
+    /// Answers the kernel had no room for.
+    unsent: Option<Box<Unsent>>,
     after: After,
     lingered: usize,
     /// Who asks, where that is needed.
@@ -90,8 +99,7 @@ impl Default for Connection {
             waiting_requests: false,
             answered: false,
             taken: 0,
-            unsent: Vec::new(),
-            unsent_from: 0,
+            unsent: None,
             after: After::Open,
             lingered: 0,
             guest: None,
@@ -130,7 +138,7 @@ impl Connection {
             if let Some(progress) = self.respond(filled, drained, wire, desk) {
                 return progress;
             }
-            if drained && !self.waiting_requests && self.after == After::Open && self.unsent.is_empty() && wire.flush().is_ok() {
+            if drained && !self.waiting_requests && self.after == After::Open && self.unsent.is_none() && wire.flush().is_ok() {
                 return self.waiting();
             }
         }
@@ -150,7 +158,7 @@ impl Connection {
     /// Takes the page asked for and goes on; `bytes` is the whole answer.
     pub fn page(&mut self, bytes: &[u8], keep_alive: bool) {
         // Answers to what was pipelined before it may still be waiting for room.
-        self.unsent.extend_from_slice(bytes);
+        self.unsent.get_or_insert_default().add(bytes);
         self.after = if keep_alive { After::Open } else { After::Linger };
     }
 
@@ -160,10 +168,14 @@ impl Connection {
 
     /// Sends what is left of earlier answers, and ends the connection where it was to end.
     fn flush(&mut self, wire: &impl Wire) -> Option<Progress> {
-        while self.unsent_from < self.unsent.len() {
-            match wire.send(&self.unsent[self.unsent_from..], false) {
+        while let Some(unsent) = &mut self.unsent {
+            if unsent.next().is_empty() {
+                self.unsent = None;
+                break;
+            }
+            match wire.send(unsent.next(), false) {
                 Ok(count) => {
-                    self.unsent_from += count;
+                    unsent.sent(count);
                     self.taken += count;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Progress::Write),
@@ -171,7 +183,6 @@ impl Connection {
                 Err(_) => return Some(Progress::Done),
             }
         }
-        (self.unsent, self.unsent_from) = (Vec::new(), 0);
         match wire.flush() {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Progress::Write),
@@ -216,10 +227,10 @@ impl Connection {
         let Desk { sources, guests, input, output } = desk;
         let mut view = sources.view(wire.scheme());
         output.clear();
-        let (mut at, mut more, mut page) = (0, false, None);
-        if let Some(guests) = guests.as_ref() {
-            let guest = self.guest.get_or_insert_with(|| Box::new(guests.meet(wire.peer())));
-            match guests.introduce(guest, &input[..filled]) {
+        let (mut at, mut more, mut stop) = (0, false, None);
+        if let Some(known) = guests.as_ref() {
+            let guest = self.guest.get_or_insert_with(|| Box::new(known.meet(wire.peer())));
+            match known.introduce(guest, &input[..filled]) {
                 Proxied::Absent => {}
                 Proxied::Client(_, length) => at = length,
                 Proxied::Partial => {
@@ -227,12 +238,12 @@ impl Connection {
                     return None;
                 }
                 Proxied::Bad => {
-                    refuse(Refusal::BadRequest, None, &view, output);
-                    (self.after, at) = (After::Linger, filled);
+                    self.refuse(Refusal::BadRequest, &input[..filled], &view, guests.as_deref_mut(), output);
+                    at = filled;
                 }
             }
         }
-        while at < filled && self.after == After::Open && page.is_none() && output.len() < OUTPUT {
+        while at < filled && self.after == After::Open && stop.is_none() && output.len() < OUTPUT {
             let (head, length) = match parse(&input[at..filled]) {
                 Parsed::Partial => break,
                 Parsed::Complete(head, length) => (head, length),
@@ -250,7 +261,11 @@ impl Connection {
                 // Nothing is left to read, as far as anybody knows: the answer and the FIN may leave together.
                 Outcome::Close if drained && at == filled => (self.after, more) = (After::Close, true),
                 Outcome::Close | Outcome::Refused => self.after = After::Linger,
-                Outcome::Aside { keep_alive } => page = Some(page_ask(&head, keep_alive)),
+                Outcome::Aside { keep_alive } => stop = Some(Stop::Page(page_ask(&head, keep_alive, self.asked(raw, guests.as_deref())))),
+                Outcome::File { open } => {
+                    self.after = if open { After::Open } else { After::Linger };
+                    stop = view.statics.get(head.target).map(|file| Stop::File(file.body.clone()));
+                }
             }
         }
         if at == filled || self.after != After::Open {
@@ -258,11 +273,17 @@ impl Connection {
         } else {
             self.unparsed = input[at..filled].to_vec();
         }
-        self.waiting_requests = !self.unparsed.is_empty() && (page.is_some() || output.len() >= OUTPUT);
+        self.waiting_requests = !self.unparsed.is_empty() && (stop.is_some() || output.len() >= OUTPUT);
         if !self.send(wire, output, more) {
             return Some(Progress::Done);
         }
-        page.map(Progress::Page)
+        match stop? {
+            Stop::Page(ask) => Some(Progress::Page(ask)),
+            Stop::File(file) => {
+                self.unsent.get_or_insert_default().add_file(file);
+                self.flush(wire)
+            }
+        }
     }
 
     /// Answers a request, for whom it comes from, and logs it where requests are logged.
@@ -294,6 +315,12 @@ impl Connection {
         outcome
     }
 
+    /// A request for a page, to be logged when that is made.
+    fn asked(&self, raw: &[u8], guests: Option<&Guests>) -> Option<Box<Asked>> {
+        let (guests, guest) = guests.filter(|guests| guests.logs()).zip(self.guest.as_ref())?;
+        Some(Box::new(Asked { asker: guests.asker(guest, raw), raw: raw.into() }))
+    }
+
     /// Refuses what is no request; nothing behind it can be told apart.
     fn refuse(&mut self, refusal: Refusal, raw: &[u8], view: &View<'_, SmallRng>, guests: Option<&mut Guests>, output: &mut Vec<u8>) {
         let answered = output.len();
@@ -316,7 +343,7 @@ impl Connection {
             },
         };
         if sent < output.len() {
-            self.unsent = output[sent..].to_vec();
+            self.unsent.get_or_insert_default().add(&output[sent..]);
         } else if last && wire.flush().is_ok() {
             return false;
         }
@@ -334,11 +361,12 @@ fn may_see_stats(wire: &impl Wire, asker: Option<Asker>) -> bool {
     }
 }
 
-fn page_ask(head: &Head<'_>, keep_alive: bool) -> PageAsk {
+fn page_ask(head: &Head<'_>, keep_alive: bool, asked: Option<Box<Asked>>) -> PageAsk {
     PageAsk {
         target: String::from_utf8_lossy(head.target).into_owned(),
         head_only: head.method == Method::Head,
         keep_alive: keep_alive && head.http11,
+        asked,
     }
 }
 

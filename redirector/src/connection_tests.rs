@@ -137,7 +137,7 @@ fn a_kept_connection_waits_after_a_short_read_without_reading_again_and_holds_no
     let mut connection = Connection::default();
     assert_eq!(connection.advance(&script, &mut desk()), Progress::Idle);
     assert_eq!(*script.reads_made.borrow(), 1);
-    assert_eq!((connection.unparsed.capacity(), connection.unsent.capacity()), (0, 0));
+    assert!(connection.unparsed.capacity() == 0 && connection.unsent.is_none());
 }
 
 #[test]
@@ -186,26 +186,47 @@ fn after_a_page_the_socket_is_read_before_anybody_waits_for_it() {
     assert_eq!(statuses(&script), ["200", "302", "302"]);
 }
 
-#[test]
-fn many_large_answers_are_made_as_they_are_sent() {
+/// A desk with a file of `size` bytes, `/favicon.ico`.
+fn desk_with_file(size: usize) -> Desk {
     let folder = tempfile::tempdir().expect("folder");
-    std::fs::write(folder.path().join("favicon.ico"), vec![0; 1 << 19]).expect("written");
+    std::fs::write(folder.path().join("favicon.ico"), vec![b'f'; size]).expect("written");
     let settings = crate::statics::StaticSettings { folder: folder.path().into(), names: vec!["favicon.ico".parse().expect("valid")] };
     let mut desk = desk();
     desk.sources.statics = Cache::new(Arc::new(ArcSwap::from_pointee(Statics::load(&settings).0)));
-    let all = PLAIN.replace("/a", "/favicon.ico").repeat(400) + CLOSE;
-    let script = script([Read::Bytes(all.into()), Read::End]);
-    let mut connection = Connection::default();
-    let mut held = 0;
-    for _ in 0..1000 {
-        if connection.advance(&script, &mut desk) == Progress::Done {
-            break;
+    desk
+}
+
+#[test]
+fn large_files_are_sent_from_where_they_are() {
+    // All at once, and a little at a time.
+    for (count, room) in [(400, None), (4, Some(10_000))] {
+        let mut desk = desk_with_file(1 << 19);
+        let all = PLAIN.replace("/a", "/favicon.ico").repeat(count) + CLOSE;
+        let script = Script { room, ..script([Read::Bytes(all.into()), Read::End]) };
+        let mut connection = Connection::default();
+        let mut held = 0;
+        for _ in 0..2000 {
+            if connection.advance(&script, &mut desk) == Progress::Done {
+                break;
+            }
+            held = held.max(desk.output.capacity() + connection.unsent.as_ref().map_or(0, |unsent| unsent.held()));
         }
-        held = held.max(desk.output.capacity() + connection.unsent.capacity());
+        let sent = script.sent.borrow();
+        assert_eq!(sent.windows(12).filter(|bytes| bytes == b"HTTP/1.1 200").count(), count);
+        assert_eq!(sent.iter().filter(|byte| **byte == b'f').count() / (1 << 19), count);
+        assert!(sent.windows(12).any(|bytes| bytes == b"HTTP/1.1 302"));
+        assert!(held <= 64 << 10, "{held} bytes were held");
     }
-    assert_eq!(script.sent.borrow().windows(12).filter(|bytes| bytes == b"HTTP/1.1 200").count(), 400);
-    assert!(script.sent.borrow().windows(12).any(|bytes| bytes == b"HTTP/1.1 302"));
-    assert!(held <= 4 << 20, "{held} bytes were held");
+}
+
+#[test]
+fn files_end_their_connection_where_that_was_asked() {
+    for size in [100, 100_000] {
+        let asked = CLOSE.replace("/b", "/favicon.ico");
+        let script = script([Read::Bytes(asked.into()), Read::End]);
+        assert_eq!(drive(&script, &mut desk_with_file(size)).last(), Some(&Progress::Done));
+        assert!(script.sent.borrow().ends_with(&vec![b'f'; size]));
+    }
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! What the connections of one thread share: what answers are made from, and the buffers lent to each for its turn.
 
 use crate::answer::{RefusalSlots, View};
+use crate::connection::PageAsk;
 use crate::counters::Shard;
 use crate::elsewhere::{Elsewhere, Stats};
 use crate::guests::Guests;
 use crate::head::MAX_HEAD;
+use crate::pages;
 use crate::routes::Routes;
 use crate::statics::Statics;
 use arc_swap::{ArcSwap, Cache};
 use common::target::Scheme;
+use common::web::Page;
 use rand::rngs::SmallRng;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -62,6 +65,15 @@ impl Desk {
     /// A desk with its buffers.
     pub fn new(sources: Sources, guests: Option<Box<Guests>>) -> Self {
         Self { sources, guests, input: vec![0; INPUT].into(), output: Vec::new() }
+    }
+
+    /// The answer to `ask`; no page: making it failed.
+    pub fn page(&mut self, page: Option<&Page>, ask: &PageAsk) -> Vec<u8> {
+        let bytes = pages::answer(page, ask, &self.sources.date);
+        if let (Some(guests), Some(asked)) = (&mut self.guests, &ask.asked) {
+            guests.log_late(asked, &bytes);
+        }
+        bytes
     }
 
     /// Once a tick: the time for the answers, and lines of the access log to hand over.

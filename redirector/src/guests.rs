@@ -3,7 +3,7 @@
 
 use crate::access_log::Entry;
 use crate::counters::{Counters, Slot};
-use crate::head::{Head, Method};
+use crate::head::{Head, Method, Parsed, parse};
 use crate::journal::Lines;
 use crate::proxied::{self, Forwarded, Proxied};
 use common::clock::unix_ms;
@@ -44,6 +44,15 @@ pub struct Asker {
     pub client: Option<IpAddr>,
     /// How the client's request came to the proxy, if that is known.
     pub scheme: Option<Scheme>,
+}
+
+/// A request whose answer is not made yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Who asked.
+    pub asker: Asker,
+    /// The head as it came.
+    pub raw: Box<[u8]>,
 }
 
 impl Guests {
@@ -116,6 +125,13 @@ impl Guests {
         let texts = [b"referer".as_slice(), b"user-agent"].map(|name| field(raw, name).unwrap_or_default());
         let request = Request { method, target, version, host: head.map_or(b"".as_slice(), |head| head.host), texts };
         self.write(asker, &request, head.is_some_and(|head| head.method == Method::Head), answer, chosen);
+    }
+
+    /// Logs a request whose answer was made later.
+    pub fn log_late(&mut self, asked: &Asked, answer: &[u8]) {
+        if let Parsed::Complete(head, _) = parse(&asked.raw) {
+            self.log(asked.asker, Some(&head), &asked.raw, answer, None);
+        }
     }
 
     /// Logs what was asked in another form than HTTP/1.

@@ -107,7 +107,11 @@ impl Connection {
     async fn respond(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let response = match self.answer(&request) {
             Answered::Here(response) => response,
-            Answered::Page { target, head_only } => self.page(&target, head_only).await,
+            Answered::Page { target, head_only } => {
+                let response = self.page(&target, head_only).await;
+                self.log_page(&request, &response);
+                response
+            }
         };
         Ok(response.map(|body| Full::new(self.signs.sending(body))))
     }
@@ -119,6 +123,14 @@ impl Connection {
         self.pages.set(self.pages.get() - 1);
         self.enter();
         message::of_page(page, head_only)
+    }
+
+    /// Logs a page as it is sent.
+    fn log_page(&self, request: &Request<Incoming>, response: &Response<Bytes>) {
+        let guests = &mut self.registered.thread.desk.borrow_mut().guests;
+        let asker = self.asker(guests.as_deref(), request);
+        let head = format!("HTTP/2.0 {} \r\nContent-Length: {}\r\n\r\n", response.status().as_u16(), response.body().len());
+        log(guests.as_deref_mut(), asker, request, None, head.as_bytes());
     }
 
     /// The connection is idle from here on, unless a page is being made.
@@ -165,8 +177,8 @@ impl Connection {
             log(guests.as_deref_mut(), asker, request, view.chosen, output);
         }
         match outcome {
-            Outcome::Open => {}
-            Outcome::Close | Outcome::Refused => self.enough.notify_one(),
+            Outcome::Open | Outcome::File { open: true } => {}
+            Outcome::Close | Outcome::Refused | Outcome::File { open: false } => self.enough.notify_one(),
             Outcome::Aside { .. } => {
                 let target = String::from_utf8_lossy(head.target).into_owned();
                 return Answered::Page { target, head_only: head.method == Method::Head };

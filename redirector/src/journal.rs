@@ -2,6 +2,7 @@
 //! that is full drops lines and counts them.
 
 use crate::access_log::{self, Entry, Style};
+use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Bytes of lines gathered before they are handed over.
 const BATCH: usize = 16 * 1024;
@@ -18,6 +20,9 @@ const QUEUE: usize = 256;
 
 /// How often the writer looks whether the file is to be opened anew while nothing comes.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How long the end of the process waits for lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Where lines go, and what of them was lost.
 #[derive(Debug, Clone)]
@@ -78,13 +83,17 @@ impl Journal {
     ///
     /// # Errors
     /// When the file cannot be opened or the thread cannot be started.
-    pub fn open(path: PathBuf, style: Style) -> std::io::Result<Self> {
+    pub fn open(path: PathBuf, style: Style) -> std::io::Result<(Self, Writing)> {
         let file = append(&path)?;
         let (sender, batches) = sync_channel(QUEUE);
         let state: Arc<State> = Arc::default();
         let writer = Writer { path, file: Some(file), state: state.clone(), failing: false };
-        std::thread::Builder::new().name("access-log".into()).spawn(move || writer.run(&batches))?;
-        Ok(Self { sender, style, state })
+        let (ended, end) = oneshot::channel();
+        std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            writer.run(&batches);
+            drop(ended);
+        })?;
+        Ok((Self { sender, style, state }, Writing(end)))
     }
 
     /// What was lost, and how to have the file opened anew.
@@ -95,6 +104,19 @@ impl Journal {
     /// Lines of one thread's own.
     pub fn lines(&self) -> Lines {
         Lines { journal: self.clone(), batch: Batch::default() }
+    }
+}
+
+/// The thread that writes: it ends when every journal and all lines are gone.
+#[derive(Debug)]
+pub struct Writing(oneshot::Receiver<Infallible>);
+
+impl Writing {
+    /// Waits until all lines are written, but not for long.
+    pub async fn end(self) {
+        if tokio::time::timeout(LAST_LINES, self.0).await.is_err() {
+            tracing::warn!("access log: the file takes no more; the last lines are lost");
+        }
     }
 }
 
@@ -213,7 +235,7 @@ mod tests {
     fn lines_reach_the_file_and_a_new_one_after_it_was_moved() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
-        let journal = Journal::open(path.clone(), Style::default()).expect("it opens");
+        let (journal, _) = Journal::open(path.clone(), Style::default()).expect("it opens");
         let mut lines = journal.lines();
         lines.add(&entry(b"/one"));
         lines.hand_over();
@@ -225,6 +247,18 @@ mod tests {
         until(|| std::fs::read_to_string(&path).is_ok_and(|text| text.contains("/two")));
         assert!(!std::fs::read_to_string(&moved).expect("it is there").contains("/two"));
         assert_eq!(journal.state().dropped(), 0);
+    }
+
+    #[tokio::test]
+    async fn at_the_end_every_line_is_in_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("access.log");
+        let (journal, writing) = Journal::open(path.clone(), Style::default()).expect("it opens");
+        let mut lines = journal.lines();
+        (0..20_000).for_each(|_| lines.add(&entry(b"/last")));
+        drop((lines, journal));
+        writing.end().await;
+        assert_eq!(std::fs::read_to_string(&path).expect("it is there").lines().count(), 20_000);
     }
 
     #[test]

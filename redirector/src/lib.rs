@@ -31,6 +31,7 @@ mod serving;
 pub mod settings;
 pub mod statics;
 pub mod tls;
+mod unsent;
 pub mod wire;
 pub mod worker;
 
@@ -147,10 +148,11 @@ pub async fn run(
     if let Some(tls) = tls.clone() {
         background.spawn(tls::follow::follow(tls, reload));
     }
-    let journal = match settings.access_log.clone() {
+    let (journal, writing) = match settings.access_log.clone() {
         Some((path, style)) => Some(Journal::open(path.clone(), style).with_context(|| format!("access_log {}", path.display()))?),
         None => None,
-    };
+    }
+    .unzip();
     background.spawn(journal::follow_usr1(journal.as_ref().map(Journal::state)));
     let per_address = settings.maxconn_per_address.map(|most| PerAddress::new(most, settings.trusted_proxies.clone()));
     own.begin(Parts { tls: tls.clone(), log: journal.as_ref().map(Journal::state), per_address: per_address.clone() });
@@ -230,6 +232,10 @@ pub async fn run(
     };
     drop(served);
     flusher.await.context("the flush of counts panicked")?;
+    drop(journal);
+    if let (Some(writing), true) = (writing, outcome.is_ok()) {
+        writing.end().await;
+    }
     outcome
 }
 

@@ -8,7 +8,6 @@ use crate::connection::{Connection, PageAsk, Progress};
 use crate::connections::{Connections, Phase, Place, TICK};
 use crate::desk::Desk;
 use crate::door::{Door, Newcomers};
-use crate::pages;
 use crate::per_address::Held;
 use crate::wire::Socket;
 use crate::worker::{self, ACCEPT_REST, BATCH, FULL_REST, Full, LAST_CALLS, Settings};
@@ -369,7 +368,7 @@ impl Plain {
         self.phase = self.shutdown.phase();
         while let Ok(Arrival { place, ask, page }) = self.arriving.try_recv() {
             if let Some(waiting) = self.connections.get_mut(place) {
-                waiting.connection.page(&pages::answer(page.as_ref(), &ask, &self.desk.sources.date), ask.keep_alive && page.is_some());
+                waiting.connection.page(&self.desk.page(page.as_ref(), &ask), ask.keep_alive && page.is_some());
                 self.advance(place);
             }
         }
@@ -379,6 +378,7 @@ impl Plain {
         self.phase = self.shutdown.phase();
         self.desk.tick(SystemTime::now());
         self.settings.room.left(self.connections.len());
+        self.evict(self.settings.room.asked());
         self.connections.sweep(&self.settings.deadlines).into_iter().for_each(|place| drop(self.connections.remove(place)));
     }
 }

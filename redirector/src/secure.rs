@@ -4,6 +4,7 @@
 use crate::connections::{Connections, Phase, Place, TICK};
 use crate::desk::Desk;
 use crate::serving::Registered;
+use crate::tls::session::Gate;
 use crate::worker::{self, ACCEPT_REST, Accepted, BATCH, FULL_REST, LAST_CALLS, Settings};
 use common::process::{Phase as ProcessPhase, Shutdown};
 use common::socket;
@@ -15,8 +16,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
+
+/// Handshakes that may wait for their next step before nobody more is let in: a client that waits in the kernel loses
+/// no time of its deadline, and no work is done for those who have given up before it ends.
+const QUEUE: usize = 16;
 
 /// What the connections of one thread share.
 pub(crate) struct Thread {
@@ -25,7 +29,7 @@ pub(crate) struct Thread {
     pub(crate) connections: RefCell<Connections<Option<AbortHandle>>>,
     pub(crate) settings: Settings,
     /// Lets one step of a handshake through at a time.
-    pub(crate) handshakes: Semaphore,
+    pub(crate) handshakes: Gate,
     pub(crate) shutdown: Shutdown,
     config: Arc<ServerConfig>,
 }
@@ -36,7 +40,7 @@ pub(crate) struct Thread {
 /// When the runtime or the listener cannot be set up.
 pub fn run(listener: TcpListener, config: Arc<ServerConfig>, desk: Desk, settings: Settings, shutdown: Shutdown) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())?;
-    let (desk, connections, handshakes) = (RefCell::new(desk), RefCell::default(), Semaphore::new(1));
+    let (desk, connections, handshakes) = (RefCell::new(desk), RefCell::default(), Gate::default());
     let thread = Rc::new(Thread { desk, connections, settings, handshakes, shutdown: shutdown.clone(), config });
     runtime.block_on(async move {
         thread.tick();
@@ -93,6 +97,9 @@ impl Thread {
     /// Accepts for ever.
     async fn accept(self: &Rc<Self>, door: &AsyncFd<TcpListener>) {
         loop {
+            while self.handshakes.waiting() >= QUEUE {
+                tokio::task::yield_now().await;
+            }
             let Ok(mut ready) = door.readable().await else { return };
             let held = self.connections.borrow().len();
             self.evict(self.settings.room.too_many(held));
@@ -100,7 +107,7 @@ impl Thread {
             if left == 0 {
                 tokio::time::sleep(FULL_REST).await;
             }
-            for _ in 0..BATCH.min(left) {
+            for _ in 0..QUEUE.min(left) {
                 match worker::accept(door.get_ref()) {
                     Accepted::One(stream) => self.take(stream),
                     Accepted::Gone => {}
@@ -160,5 +167,6 @@ impl Thread {
     fn tick(&self) {
         self.desk.borrow_mut().tick(SystemTime::now());
         self.settings.room.left(self.connections.borrow().len());
+        self.evict(self.settings.room.asked());
     }
 }

@@ -4,7 +4,6 @@ use crate::connection::{Connection, Progress};
 use crate::connections::{Phase, Place};
 use crate::guests::Guest;
 use crate::h2;
-use crate::pages;
 use crate::per_address::Held;
 use crate::proxied::{self, Proxied};
 use crate::secure::Thread;
@@ -107,7 +106,7 @@ impl Registered {
                 }
                 Progress::Page(ask) => {
                     let page = self.page(&ask.target).await;
-                    let bytes = pages::answer(page.as_ref(), &ask, &self.thread.desk.borrow().sources.date);
+                    let bytes = self.thread.desk.borrow_mut().page(page.as_ref(), &ask);
                     connection.page(&bytes, ask.keep_alive && page.is_some());
                     Ok(())
                 }

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Connections accepted in a row before the accepted ones get a turn.
@@ -101,29 +101,57 @@ pub(crate) fn close(door: TcpListener, mut take: impl FnMut(TcpStream)) {
 #[derive(Debug, Clone)]
 pub struct Room {
     limit: usize,
-    mine: Arc<AtomicUsize>,
-    neighbours: Arc<AtomicUsize>,
+    mine: Arc<Side>,
+    neighbours: Arc<Side>,
+}
+
+/// What one of two neighbours is told by the other.
+#[derive(Debug, Default)]
+struct Side {
+    held: AtomicUsize,
+    /// Whether the other one holds less and needs room.
+    asked: AtomicBool,
 }
 
 impl Room {
     /// Room for `limit` connections of two neighbours together.
     pub fn of_two(limit: usize) -> [Self; 2] {
-        let (one, other) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (one, other) = (Arc::<Side>::default(), Arc::<Side>::default());
         [Self { limit, mine: one.clone(), neighbours: other.clone() }, Self { limit, mine: other, neighbours: one }]
     }
 
     /// How many more there is room for beside `mine`, which the neighbour is told.
     pub(crate) fn left(&self, mine: usize) -> usize {
         // Where nothing changes nothing is written: the line may be another thread's too.
-        if self.mine.load(Ordering::Relaxed) != mine {
-            self.mine.store(mine, Ordering::Relaxed);
+        if self.mine.held.load(Ordering::Relaxed) != mine {
+            self.mine.held.store(mine, Ordering::Relaxed);
         }
-        self.limit.saturating_sub(mine + self.neighbours.load(Ordering::Relaxed))
+        self.limit.saturating_sub(mine + self.neighbours.held.load(Ordering::Relaxed))
     }
 
-    /// How many of `mine` have to make room for new ones: none below nine tenths of the limit.
+    /// How many of `mine` have to make room for new ones: none below nine tenths of the limit. A neighbour that holds
+    /// more is asked first, and has a tick's time until there is next to no room.
     pub(crate) fn too_many(&self, mine: usize) -> usize {
-        if self.left(mine) * 10 <= self.limit { BATCH.max(self.limit / 100) } else { 0 }
+        let left = self.left(mine);
+        if left * 10 > self.limit {
+            return 0;
+        }
+        if mine < self.neighbours.held.load(Ordering::Relaxed) {
+            self.neighbours.asked.store(true, Ordering::Relaxed);
+            if left * 50 > self.limit {
+                return 0;
+            }
+        }
+        self.batch()
+    }
+
+    /// How many have to make room for the neighbour, at a tick.
+    pub(crate) fn asked(&self) -> usize {
+        if self.mine.asked.swap(false, Ordering::Relaxed) { self.batch() } else { 0 }
+    }
+
+    fn batch(&self) -> usize {
+        BATCH.max(self.limit / 100)
     }
 }
 
@@ -136,5 +164,15 @@ mod tests {
         let [plain, secure] = Room::of_two(1000);
         assert_eq!((plain.left(600), secure.left(100), plain.left(600)), (400, 300, 300));
         assert_eq!((plain.too_many(600), plain.too_many(800), plain.left(2000)), (0, BATCH, 0));
+    }
+
+    #[test]
+    fn who_holds_more_makes_room() {
+        let [plain, secure] = Room::of_two(1000);
+        assert_eq!((secure.left(850), plain.too_many(40), secure.asked()), (150, 0, 0));
+        // Nine tenths are held: the neighbour is asked, once.
+        assert_eq!((plain.too_many(60), secure.asked(), secure.asked()), (0, BATCH, 0));
+        // It has not made room: whoever comes must not be held up by that.
+        assert_eq!((plain.too_many(135), secure.too_many(850), plain.asked()), (BATCH, BATCH, 0));
     }
 }

@@ -122,7 +122,15 @@ fn requests_are_logged_as_log_readers_know_them_and_the_file_can_be_moved() {
     });
     assert_eq!(client::get(up.address, "other.test", "/").status, 403);
     eventually!(START, text().lines().any(|line| line.contains("\"GET / HTTP/1.1\" 403 ") && line.ends_with("\"-\" \"-\" \"-\"")));
+    // Pages made elsewhere, and what a proxy should not have said.
+    let length = client::get(up.address, "other.test", "/stats.json?x").body.len();
+    eventually!(START, text().contains(&format!("\"GET /stats.json?x HTTP/1.1\" 200 {length} ")), "{}", text());
+    ask(up.address, b"PROXY TCP4 nobody\r\nGET / HTTP/1.1\r\n\r\n");
+    eventually!(START, text().contains("\"- PROXY TCP4 nobody HTTP/1.1\" 400 "), "{}", text());
+    // What was answered last is written too.
+    ask(up.address, b"GET /last HTTP/1.1\r\nHost: img.test\r\nConnection: close\r\n\r\n");
     up.end();
+    assert!(text().contains("\"GET /last HTTP/1.1\" 302 "), "{}", text());
 }
 
 /// Clients of every habit that count what goes wrong.

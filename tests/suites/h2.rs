@@ -60,7 +60,7 @@ fn answers_are_those_of_http_1() {
 
 #[test]
 fn a_trusted_proxy_speaks_for_the_client_of_each_request() {
-    let up = SecureUp::start("trusted_proxies = 127.0.0.0/8\nstats_allow = 192.0.2.0/24", "", SERVERS);
+    let up = SecureUp::start("trusted_proxies = 127.0.0.0/8\nstats_allow = 192.0.2.0/24\naccess_log = access.log", "", SERVERS);
     let url = |path: &str| format!("https://img.test:{}{path}", up.secure.port());
     let status = |fields: &[&str]| {
         let fields: Vec<&str> = fields.iter().flat_map(|field| ["-H", field]).collect();
@@ -73,6 +73,13 @@ fn a_trusted_proxy_speaks_for_the_client_of_each_request() {
     }
     let answer = curl(&up, &["-H", "X-Forwarded-Proto: http", &url("/x")]);
     assert!(answer.contains("location: http://a.test/x\r\n"), "{answer}");
+    let log = || std::fs::read_to_string(up.directory.path().join("access.log")).unwrap_or_default();
+    eventually!(
+        START,
+        log().lines().any(|line| line.starts_with("192.0.2.7 ") && line.contains("\"GET /stats.json HTTP/2.0\" 200 ")),
+        "{}",
+        log()
+    );
 }
 
 #[test]

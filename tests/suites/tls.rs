@@ -144,6 +144,43 @@ fn handshakes_that_stall_end_by_the_deadline_and_hold_nobody_up() {
     assert_eq!(plain::get(up.plain, "img.test", "/").location(), "http://a.test/");
 }
 
+/// Clients that have said hello and say nothing more.
+fn half_way(address: std::net::SocketAddr, count: usize) -> Vec<TcpStream> {
+    let name = rustls::pki_types::ServerName::try_from("img.test").expect("a name");
+    let mut session = rustls::ClientConnection::new(http1(), name).expect("a client");
+    let mut hello = Vec::new();
+    session.write_tls(&mut hello).expect("a hello");
+    let client = |_| {
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream.write_all(&hello).expect("sent");
+        stream
+    };
+    (0..count).map(client).collect()
+}
+
+#[test]
+fn clients_that_stop_half_way_cost_nothing() {
+    let up = SecureUp::start("client_timeout = 60s\nthreads = 1", "", ANY_SCHEME);
+    let mut clients = half_way(up.secure, 50);
+    clients.iter_mut().for_each(|stream| assert!(stream.read(&mut [0; 1]).is_ok_and(|count| count == 1)));
+    let before = up.process.cpu();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = up.process.cpu() - before;
+    assert!(used < Duration::from_millis(300), "{used:?} of a second");
+}
+
+#[test]
+fn more_handshakes_than_can_be_done_are_done_one_after_the_other() {
+    const CLIENTS: usize = 3500;
+    // A quarter of a second: far less than all of them take.
+    let up = SecureUp::start("client_timeout = 200ms\nthreads = 1", "", ANY_SCHEME);
+    let mut clients = half_way(up.secure, CLIENTS);
+    let answered = clients.iter_mut().filter_map(|stream| stream.read(&mut [0; 1]).ok()).filter(|count| *count == 1).count();
+    assert!(answered >= CLIENTS * 19 / 20, "{answered} of {CLIENTS}");
+    assert!(ask(up.secure, "/").starts_with("HTTP/1.1 302"));
+}
+
 #[test]
 fn certificates_change_under_load_without_a_failure() {
     let up = SecureUp::start("", "", ANY_SCHEME);

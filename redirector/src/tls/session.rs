@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Reads from the socket in one call: whoever sends much that amounts to nothing waits for its next turn.
 const READS: usize = 16;
@@ -38,20 +38,63 @@ enum Step {
     Done,
 }
 
+/// Lets one at a time through, in the order in which they came.
+#[derive(Debug)]
+pub struct Gate {
+    place: Semaphore,
+    waiting: Cell<usize>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { place: Semaphore::new(1), waiting: Cell::new(0) }
+    }
+}
+
+impl Gate {
+    /// How many wait for their turn, whoever has it included.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.get()
+    }
+
+    async fn turn(&self) -> Turn<'_> {
+        self.waiting.set(self.waiting.get() + 1);
+        let mut turn = Turn { gate: self, _place: None };
+        turn._place = self.place.acquire().await.ok();
+        turn
+    }
+}
+
+/// A turn, waited for or taken.
+struct Turn<'a> {
+    gate: &'a Gate,
+    _place: Option<SemaphorePermit<'a>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.gate.waiting.set(self.gate.waiting.get() - 1);
+    }
+}
+
 impl Session {
     /// Shakes hands. `gate` lets one step through at a time, and not before everybody else on the thread had a turn:
     /// a signature costs as much as a hundred redirects, and nobody else should have to wait for more than one.
     ///
     /// # Errors
     /// When the peer goes away or breaks the protocol.
-    pub async fn accept(stream: &TcpStream, config: Arc<ServerConfig>, gate: &Semaphore) -> io::Result<Self> {
+    pub async fn accept(stream: &TcpStream, config: Arc<ServerConfig>, gate: &Gate) -> io::Result<Self> {
         let mut inner = ServerConnection::new(config).map_err(io::Error::other)?;
         loop {
             let step = {
-                let _turn = gate.acquire().await;
-                // Before the step, not after it: what arrives during the yield must not be forgotten.
-                forget(stream, Interest::READABLE | Interest::WRITABLE);
+                let _turn = gate.turn().await;
                 let step = step(&mut inner, stream);
+                // Before the yield, not after it: what arrives meanwhile must not be forgotten.
+                match &step {
+                    Ok(Step::Read) => forget(stream, Interest::READABLE),
+                    Ok(Step::Write) => forget(stream, Interest::WRITABLE),
+                    _ => {}
+                }
                 tokio::task::yield_now().await;
                 step?
             };
@@ -218,7 +261,7 @@ pub(crate) async fn wait(stream: &TcpStream, interest: Interest) -> io::Result<(
     stream.ready(interest).await.map(drop)
 }
 
-/// Forgets what the kernel has reported so far.
+/// Forgets what the kernel has reported so far of one direction (of both at once tokio would forget nothing).
 pub(crate) fn forget(stream: &TcpStream, interest: Interest) {
     let _ = stream.try_io(interest, || Err::<(), _>(ErrorKind::WouldBlock.into()));
 }
