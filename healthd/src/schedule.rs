@@ -156,7 +156,7 @@ impl Schedule {
                 Turn::Read(view) => self.read(view, turned)?,
                 Turn::Checks => {
                     let checks = self.checks.borrow_and_update().clone();
-                    self.done.checks.store(checks.len() as u64, Ordering::Relaxed);
+                    self.done.checks.store(checks.made.len() as u64, Ordering::Relaxed);
                     self.list.set(checks, turned);
                 }
             }

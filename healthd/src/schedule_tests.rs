@@ -36,11 +36,12 @@ async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
         "timeout": 1000, "rise": 2, "fall": 2}))
     .expect("valid check");
     let key = check.key();
-    let checks: Checks = [(key.clone(), (check, vec![Seat { id: "img/a".parse().expect("valid"), serves: true }]))].into();
+    let seat = Seat { id: "img/a".parse().expect("valid"), serves: true };
+    let checks = Checks { made: [(key.clone(), (check, vec![seat]))].into(), ..Checks::default() };
     let store = Store::Memory(Memory::default());
-    let (_keep, receiver) = watch::channel(Checks::new());
+    let (_keep, receiver) = watch::channel(Checks::default());
     let start = || {
-        let (sender, receiver) = watch::channel(Checks::new());
+        let (sender, receiver) = watch::channel(Checks::default());
         sender.send_replace(checks.clone());
         let schedule = Schedule::new(
             "h".into(),

@@ -8,6 +8,7 @@ use crate::queue::{Queue, Room, Row};
 use crate::table::{Checks, Seat};
 use common::check::{Check, CheckKey};
 use common::clock::{UnixMs, unix_ms};
+use common::farm::Name;
 use common::health::{Checked, Finding, State};
 use common::store::{Event, HealthReport, OwnView, Reported};
 use rand::Rng;
@@ -72,6 +73,8 @@ impl Watched {
 #[derive(Debug, Default)]
 pub struct WatchList {
     checks: BTreeMap<CheckKey, Watched>,
+    /// How many servers of each farm take clients whatever is found.
+    unquestioned: BTreeMap<Name, usize>,
     /// The checks that wait. One that is watched no more is skipped when its time comes.
     due: Queue,
     /// The shortest interval of all checks.
@@ -111,7 +114,8 @@ impl WatchList {
     /// Watches exactly `checks` from now on. New ones are due at once.
     pub fn set(&mut self, checks: Checks, now: Instant) {
         let mut old = std::mem::take(&mut self.checks);
-        for (key, (check, servers)) in checks {
+        self.unquestioned = checks.unquestioned;
+        for (key, (check, servers)) in checks.made {
             let watched = match old.remove(&key) {
                 Some(held) => Watched { servers, ..held },
                 None => {
@@ -222,7 +226,7 @@ impl WatchList {
         let ruling = match self.doubt.holds(&all, &fallen, fall, at.now) {
             Some(why) => Ruling::Hold(why.to_owned()),
             None if fall == Fall::Hard => Ruling::Down,
-            None => brake::held(&all, &fallen, at.now).map_or(Ruling::Down, Ruling::Suspect),
+            None => brake::held(&all, &self.unquestioned, &fallen, at.now).map_or(Ruling::Down, Ruling::Suspect),
         };
         if let Some(watched) = self.checks.get_mut(key) {
             watched.judge.rule(&watched.check, ruling, started, at.unix);

@@ -36,7 +36,8 @@ fn farm(size: usize) -> Checks {
             "rise": 2, "fall": 3});
         serde_json::from_value(json).expect("valid check")
     };
-    (0..size).map(|n| (check(n).key(), (check(n), vec![Seat { id: format!("img/s{n}").parse().expect("valid"), serves: true }]))).collect()
+    let seat = |n: usize| Seat { id: format!("img/s{n}").parse().expect("valid"), serves: true };
+    Checks { made: (0..size).map(|n| (check(n).key(), (check(n), vec![seat(n)]))).collect(), ..Checks::default() }
 }
 
 impl Simulation {
