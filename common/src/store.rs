@@ -168,8 +168,10 @@ pub enum Published {
 pub struct HealthReport {
     /// The prober's stable name.
     pub id: String,
-    /// Its sequence, grown since the last report if anything was conclusive.
+    /// Its sequence, grown since the last report if anything was conclusive or has changed.
     pub sequence: u64,
+    /// Whether nothing was conclusive: then the sequence that readers see stays where it is, as it shows who is at work.
+    pub idle: bool,
     /// Findings whose change readers must hear of.
     pub changed: Vec<(CheckKey, Finding)>,
     /// Findings that are only newer.

@@ -191,7 +191,7 @@ impl Schedule {
             self.list.adopt(view, now);
             self.adopted = true;
         }
-        if self.claim.read(sequence, self.list.sequence(), now) { Ok(()) } else { Err(Taken(self.id.clone())) }
+        if self.claim.read(sequence, self.list.sequence(), self.list.reached(), now) { Ok(()) } else { Err(Taken(self.id.clone())) }
     }
 
     fn start_probes(&mut self, now: Instant) {

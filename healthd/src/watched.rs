@@ -83,7 +83,9 @@ pub struct WatchList {
     events: Vec<Event>,
     sequence: u64,
     /// The sequence this run told last; none before its first report.
-    told: Option<u64>,
+    reached: Option<u64>,
+    /// The sequence the store then showed to readers.
+    shown: Option<u64>,
     /// Whether a report failed since: what the store holds is not known.
     unsure: bool,
     /// Whether a state has turned since the last report.
@@ -302,8 +304,10 @@ impl WatchList {
         if self.conclusive || !report.changed.is_empty() {
             self.sequence += 1;
         }
+        let idle = !self.conclusive;
         (self.conclusive, self.turned) = (false, false);
         report.sequence = self.sequence;
+        report.idle = idle;
         Some(report)
     }
 
@@ -316,8 +320,9 @@ impl WatchList {
     /// was told last, as one that came back with an older copy does, or holds fewer findings than it was told of.
     pub fn told(&mut self, report: HealthReport, reported: Reported) {
         let Reported { before, held } = reported;
-        let gone_back = self.told.is_some() && self.told != before;
-        self.told = Some(report.sequence);
+        let gone_back = self.shown.is_some() && self.shown != before;
+        self.reached = Some(report.sequence);
+        self.shown = if report.idle { before } else { None }.or(self.reached);
         for (key, finding) in report.changed.into_iter().chain(report.touched) {
             if let Some(watched) = self.checks.get_mut(&key) {
                 watched.published = Some(finding);
@@ -349,6 +354,11 @@ impl WatchList {
     /// The sequence counted up to.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// The sequence told last; none before the first report.
+    pub fn reached(&self) -> Option<u64> {
+        self.reached
     }
 
     /// How many checks there are.

@@ -14,6 +14,8 @@ struct Simulation {
     rng: SmallRng,
     /// Everything told so far.
     told: Vec<String>,
+    /// Reports that show a prober at work.
+    beats: usize,
 }
 
 fn good() -> Evidence {
@@ -45,7 +47,7 @@ impl Simulation {
         let now = Instant::now();
         let mut list = WatchList::default();
         list.set(farm(size), now);
-        Self { list, start: now, now, flying: BTreeSet::new(), rng: SmallRng::seed_from_u64(seed), told: Vec::new() }
+        Self { list, start: now, now, flying: BTreeSet::new(), rng: SmallRng::seed_from_u64(seed), told: Vec::new(), beats: 0 }
     }
 
     /// Lets `seconds` pass in a world where server `n` gives `world(n)`; failures by silence take their time.
@@ -66,7 +68,8 @@ impl Simulation {
             }
             self.told.extend(self.list.report("h", self.now).into_iter().flat_map(|report| {
                 let said: Vec<String> = report.events.iter().map(|event| event.what.clone()).collect();
-                let before = self.list.told;
+                self.beats += usize::from(!report.idle);
+                let before = self.list.shown;
                 self.list.told(report, Reported { before, held: usize::MAX });
                 said
             }));
@@ -224,4 +227,20 @@ fn a_store_that_may_have_lost_findings_is_told_them_all_again() {
     beat(list);
     assert_eq!((told_with(list, times[6], Some(4)), list.is_urgent()), (0, true));
     assert_eq!((told_with(list, times[7], Some(6)), list.is_urgent()), (3, false));
+}
+
+#[test]
+fn words_that_change_show_nobody_at_work() {
+    let mut sim = Simulation::start(6, 1);
+    sim.run(5.0, |_| good());
+    sim.run(5.0, |_| silent());
+    assert!(sim.list.is_in_doubt());
+    let (beats, sequence) = (sim.beats, sim.list.sequence);
+    for n in 0..10 {
+        sim.run(1.5, |_| Evidence::Hard(format!("another reason {n}")));
+    }
+    assert!(sim.list.sequence > sequence, "the words are told");
+    assert_eq!(sim.beats, beats, "an own trouble that changes is still an own trouble");
+    sim.run(3.0, |_| good());
+    assert!(sim.beats > beats);
 }

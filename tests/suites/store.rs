@@ -51,6 +51,7 @@ contracts! {
     an_override_before_the_first_table_is_counted_too
     health_is_told_once_and_whole_to_newcomers
     a_prober_finds_its_own_view_again
+    an_idle_report_is_read_and_shows_nobody_at_work
     totals_are_absolute_and_sum_up
     thousands_of_totals_are_flushed_and_read
     who_follows_the_totals_comes_to_hold_them_all
@@ -293,6 +294,20 @@ async fn a_prober_finds_its_own_view_again(store: Store) {
     let own = store.prober().own_view("p").await.expect("an answer");
     assert_eq!((own.sequence, own.findings), (42, changed.into_iter().collect()));
     assert_eq!(store.prober().own_view("other").await.expect("an answer"), Default::default());
+}
+
+async fn an_idle_report_is_read_and_shows_nobody_at_work(store: Store) {
+    let (prober, reader) = (store.prober(), store.reader());
+    let mut views = Views::default();
+    for (sequence, idle, shown) in [(1, true, 1), (2, false, 2), (3, true, 2), (4, true, 2), (5, false, 5)] {
+        let why = format!("reason {sequence}");
+        let changed = vec![(check("a"), finding(State::Up, &why))];
+        prober.report(&HealthReport { id: "p".into(), sequence, idle, changed, ..HealthReport::default() }).await.expect("an answer");
+        let changes = reader.health(&views.read_to()).await.expect("an answer");
+        assert_eq!((changes.sequences["p"], changes.changed["p"].1[&check("a")].why.as_str()), (shown, why.as_str()));
+        views.take(changes, Instant::now());
+        assert_eq!(prober.own_view("p").await.expect("an answer").sequence, sequence);
+    }
 }
 
 async fn totals_are_absolute_and_sum_up(store: Store) {

@@ -81,7 +81,11 @@ impl Redis {
             call.cmd("XADD").arg(self.keys.events()).arg("MAXLEN").arg("~").arg(EVENTS_KEPT).arg("*");
             call.arg("at").arg(event.at).arg("by").arg(&event.by).arg("what").arg(&event.what).arg("why").arg(&event.why).ignore();
         }
-        call.cmd("ZADD").arg(self.keys.probers()).arg(report.sequence).arg(&report.id).ignore();
+        call.cmd("ZADD").arg(self.keys.probers());
+        if report.idle {
+            call.arg("NX");
+        }
+        call.arg(report.sequence).arg(&report.id).ignore();
         if !report.changed.is_empty() {
             call.cmd("PUBLISH").arg(self.keys.hint()).arg("").ignore();
         }
