@@ -1,5 +1,8 @@
-//! Everything that is watched: the state of each check, and what of it the store has still to be told.
+//! Everything that is watched: the state of each check.
 
+mod telling;
+
+use self::telling::Left;
 use crate::brake::{self, Seen};
 use crate::doubt::Doubt;
 use crate::judge::{Fall, Judge, Ruling};
@@ -10,13 +13,10 @@ use common::check::{Check, CheckKey};
 use common::clock::{UnixMs, unix_ms};
 use common::farm::Name;
 use common::health::{Checked, Finding, State};
-use common::store::{Event, HealthReport, OwnView, Reported};
+use common::store::{Event, OwnView};
 use rand::Rng;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-
-/// A later last_check alone is worth a write after this long.
-const TOUCH_MS: u64 = 5_000;
 
 /// Probes brought forward when a server begins to fail: whether others answer tells its trouble from ours.
 const OPINIONS: usize = 2;
@@ -79,7 +79,8 @@ pub struct WatchList {
     due: Queue,
     /// The shortest interval of all checks.
     shortest: Option<Duration>,
-    removed: Vec<CheckKey>,
+    /// Those that are watched no more: readers hear so before the store forgets them.
+    left: BTreeMap<CheckKey, Left>,
     events: Vec<Event>,
     sequence: u64,
     /// The sequence this run told last; none before its first report.
@@ -130,10 +131,11 @@ impl WatchList {
             self.checks.insert(key, watched);
         }
         self.shortest = self.checks.values().map(|watched| watched.check.inter).min();
-        self.removed.extend(old.into_keys());
-        self.removed.retain(|key| !self.checks.contains_key(key));
-        // What an earlier run watched and nobody wants any more.
-        self.removed.extend(std::mem::take(&mut self.adopted.findings).into_keys());
+        self.left.retain(|key, _| !self.checks.contains_key(key));
+        // The latter an earlier run watched, and nobody wants any more.
+        for key in old.into_keys().chain(std::mem::take(&mut self.adopted.findings).into_keys()) {
+            self.left.insert(key, Left::new(now));
+        }
     }
 
     /// The checks that are due at `now`, as many as there is `room` for; they are in flight from then on.
@@ -279,71 +281,6 @@ impl WatchList {
             (watched.flights, watched.due) = (0, now);
             self.due.wait(watched.row(), now, key.clone());
         }
-    }
-
-    /// What the store has still to be told; none if nothing.
-    pub fn report(&mut self, id: &str, now: Instant) -> Option<HealthReport> {
-        self.checks.values_mut().for_each(|watched| watched.judge.lapse(&watched.check, now));
-        let mut report =
-            HealthReport { id: id.to_owned(), removed: self.removed.clone(), events: self.events.clone(), ..HealthReport::default() };
-        for (key, watched) in &self.checks {
-            let finding = watched.judge.finding();
-            match &watched.published {
-                Some(published) if !published.differs(finding) => {
-                    if finding.last_check >= published.last_check + TOUCH_MS {
-                        report.touched.push((key.clone(), finding.clone()));
-                    }
-                }
-                _ => report.changed.push((key.clone(), finding.clone())),
-            }
-        }
-        let nothing = report.changed.is_empty() && report.removed.is_empty() && report.events.is_empty() && !self.conclusive;
-        if nothing {
-            return None;
-        }
-        if self.conclusive || !report.changed.is_empty() {
-            self.sequence += 1;
-        }
-        let idle = !self.conclusive;
-        (self.conclusive, self.turned) = (false, false);
-        report.sequence = self.sequence;
-        report.idle = idle;
-        Some(report)
-    }
-
-    /// The store has not taken a report, as far as is known.
-    pub fn not_told(&mut self) {
-        self.unsure = true;
-    }
-
-    /// The store has taken `report`. All is told again where it may have lost some: it held another sequence than it
-    /// was told last, as one that came back with an older copy does, or holds fewer findings than it was told of.
-    pub fn told(&mut self, report: HealthReport, reported: Reported) {
-        let Reported { before, held } = reported;
-        let gone_back = self.shown.is_some() && self.shown != before;
-        self.reached = Some(report.sequence);
-        self.shown = if report.idle { before } else { None }.or(self.reached);
-        for (key, finding) in report.changed.into_iter().chain(report.touched) {
-            if let Some(watched) = self.checks.get_mut(&key) {
-                watched.published = Some(finding);
-            }
-        }
-        self.removed.retain(|key| !report.removed.contains(key));
-        self.events.drain(..report.events.len().min(self.events.len()));
-        let told = self.checks.values().filter(|watched| watched.published.is_some()).count();
-        if std::mem::take(&mut self.unsure) {
-            tracing::info!("telling all findings again");
-        } else if gone_back || held < told {
-            tracing::warn!(held, told, "the store lost findings; telling all again");
-        } else {
-            return;
-        }
-        self.tell_all();
-    }
-
-    fn tell_all(&mut self) {
-        self.turned = true;
-        self.checks.values_mut().for_each(|watched| watched.published = None);
     }
 
     /// Whether a state waits to be told that readers must hear of at once.

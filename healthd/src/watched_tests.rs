@@ -1,6 +1,8 @@
 //! A whole prober in simulated time: what it tells of a world that fails in this way or that.
 
+use super::telling::LINGER;
 use super::*;
+use common::store::Reported;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeSet;
@@ -243,4 +245,31 @@ fn words_that_change_show_nobody_at_work() {
     assert_eq!(sim.beats, beats, "an own trouble that changes is still an own trouble");
     sim.run(3.0, |_| good());
     assert!(sim.beats > beats);
+}
+
+#[test]
+fn what_was_found_of_a_check_that_left_counts_for_nothing() {
+    let (now, mut list) = (Instant::now(), WatchList::default());
+    let tell = |list: &mut WatchList, at: Instant| {
+        let report = list.report("h", at)?;
+        let (changed, removed) = (report.changed.clone(), report.removed.len());
+        list.told(report, Reported { before: list.shown, held: 3 });
+        Some((changed, removed))
+    };
+    list.set(farm(3), now);
+    assert_eq!(tell(&mut list, now).map(|(changed, removed)| (changed.len(), removed)), Some((3, 0)));
+    // Readers hear that it is not probed; one that comes back is told of anew.
+    for _ in 0..2 {
+        list.set(farm(2), now);
+        let (changed, removed) = tell(&mut list, now).expect("something to tell");
+        assert_eq!((changed.len(), removed, changed[0].1.state, changed[0].1.checked), (1, 0, State::Abstain, Checked::Never));
+        assert!(list.report("h", now + LINGER / 2).is_none());
+        list.set(farm(3), now);
+        assert_eq!(tell(&mut list, now).map(|(changed, removed)| (changed.len(), removed)), Some((1, 0)));
+        assert!(list.report("h", now + LINGER).is_none());
+    }
+    list.set(farm(2), now);
+    tell(&mut list, now);
+    assert_eq!(tell(&mut list, now + LINGER).map(|(changed, removed)| (changed.len(), removed)), Some((0, 1)));
+    assert!(list.report("h", now + 2 * LINGER).is_none());
 }
