@@ -180,6 +180,10 @@ pub struct HealthReport {
     pub removed: Vec<CheckKey>,
     /// What happened, in words.
     pub events: Vec<Event>,
+    /// The number of the first of them. Told again, after a lost reply, they are written once.
+    pub first_event: u64,
+    /// What tells the numbers of one run of the prober from those of another.
+    pub run: String,
 }
 
 /// What the store held of a prober when it took a report.

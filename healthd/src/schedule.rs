@@ -107,7 +107,7 @@ impl Schedule {
             checks,
             prober: ProbeClient::new(),
             done,
-            list: WatchList::default(),
+            list: WatchList::new(format!("{:016x}", rand::random::<u64>())),
             probes: JoinSet::new(),
             flying: HashMap::new(),
             room,

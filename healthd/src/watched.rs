@@ -82,6 +82,10 @@ pub struct WatchList {
     /// Those that are watched no more: readers hear so before the store forgets them.
     left: BTreeMap<CheckKey, Left>,
     events: Vec<Event>,
+    /// The number of the first of them.
+    first_event: u64,
+    /// What tells this run's numbers from those of another.
+    run: String,
     sequence: u64,
     /// The sequence this run told last; none before its first report.
     reached: Option<u64>,
@@ -100,6 +104,11 @@ pub struct WatchList {
 }
 
 impl WatchList {
+    /// An empty one for one run of a prober.
+    pub fn new(run: String) -> Self {
+        Self { run, ..Self::default() }
+    }
+
     /// Goes on where an earlier run of the same prober stopped: what is watched from now on keeps its state.
     pub fn adopt(&mut self, view: OwnView, now: Instant) {
         self.sequence = self.sequence.max(view.sequence);
@@ -264,9 +273,11 @@ impl WatchList {
     fn tell(&mut self, what: &str, why: String, at: At<'_>) {
         tracing::info!("{what}: {why}");
         self.events.push(Event { at: at.unix, by: at.by.to_owned(), what: what.to_owned(), why });
-        if self.events.len() > EVENTS_KEPT {
-            self.events.drain(..self.events.len() - EVENTS_KEPT);
-        }
+        self.drop_events(self.events.len().saturating_sub(EVENTS_KEPT));
+    }
+
+    fn drop_events(&mut self, count: usize) {
+        self.first_event += self.events.drain(..count).count() as u64;
     }
 
     /// Whether this prober itself is in doubt.

@@ -273,3 +273,25 @@ fn what_was_found_of_a_check_that_left_counts_for_nothing() {
     assert_eq!(tell(&mut list, now + LINGER).map(|(changed, removed)| (changed.len(), removed)), Some((0, 1)));
     assert!(list.report("h", now + 2 * LINGER).is_none());
 }
+
+#[test]
+fn an_event_keeps_its_number_until_it_is_told() {
+    let (now, mut list) = (Instant::now(), WatchList::new("run".into()));
+    let at = At { now, unix: 1, by: "h" };
+    let told = |list: &mut WatchList| {
+        let report = list.report("h", now).expect("something to tell");
+        (report.first_event, report.events.len(), report)
+    };
+    (0..3).for_each(|_| list.tell("something", String::new(), at));
+    let (first, events, report) = told(&mut list);
+    assert_eq!((first, events, report.run.as_str()), (0, 3, "run"));
+    list.not_told();
+    // While that was on its way more came than are kept: the oldest go, and the others keep their numbers.
+    (0..EVENTS_KEPT).for_each(|_| list.tell("something", String::new(), at));
+    let (first, events, later) = told(&mut list);
+    assert_eq!((first, events), (3, EVENTS_KEPT));
+    list.told(report, Reported { before: None, held: 0 });
+    assert_eq!(list.first_event, 3, "what was told is gone already");
+    list.told(later, Reported { before: None, held: 0 });
+    assert_eq!((list.first_event, list.events.len()), (3 + EVENTS_KEPT as u64, 0));
+}

@@ -418,6 +418,29 @@ async fn events_come_newest_first(store: Store) {
 }
 
 #[tokio::test]
+async fn events_told_again_are_written_once() {
+    let server = RedisServer::forgetful();
+    let store = Store::Redis(Redis::pooled(&server.settings()));
+    let tell = async |run: &str, first_event, what: &[&str]| {
+        let events = what.iter().map(|what| event(what)).collect();
+        let report = HealthReport { id: "p".into(), sequence: 1, run: run.into(), first_event, events, ..HealthReport::default() };
+        store.prober().report(&report).await.expect("an answer");
+    };
+    tell("one", 0, &["a", "b"]).await;
+    // Again with more, as after a lost reply; then a late one; then another run, which counts from the beginning.
+    tell("one", 0, &["a", "b", "c"]).await;
+    tell("one", 1, &["b"]).await;
+    tell("one", 3, &["d"]).await;
+    tell("two", 0, &["e"]).await;
+    let said: Vec<String> = store.reader().events(9).await.expect("an answer").into_iter().map(|event| event.what).collect();
+    assert_eq!(said, ["e", "d", "c", "b", "a"]);
+    let report =
+        HealthReport { id: "p".into(), sequence: 2, changed: vec![(check("a"), finding(State::Up, ""))], ..HealthReport::default() };
+    assert_eq!(store.prober().report(&report).await.expect("an answer").held, 1, "what was written is no finding");
+    assert_eq!(store.prober().own_view("p").await.expect("an answer").findings.len(), 1);
+}
+
+#[tokio::test]
 async fn a_lost_race_leaves_nothing_behind_in_redis() {
     let server = RedisServer::forgetful();
     let store = Store::Redis(Redis::pooled(&server.settings()));

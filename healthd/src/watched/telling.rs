@@ -37,6 +37,7 @@ impl WatchList {
     pub fn report(&mut self, id: &str, now: Instant) -> Option<HealthReport> {
         self.checks.values_mut().for_each(|watched| watched.judge.lapse(&watched.check, now));
         let mut report = HealthReport { id: id.to_owned(), events: self.events.clone(), ..HealthReport::default() };
+        (report.run, report.first_event) = (self.run.clone(), self.first_event);
         for (key, watched) in &self.checks {
             let finding = watched.judge.finding();
             match &watched.published {
@@ -91,7 +92,9 @@ impl WatchList {
         for key in &report.removed {
             self.left.remove(key);
         }
-        self.events.drain(..report.events.len().min(self.events.len()));
+        // Some of them may have been dropped for newer ones meanwhile.
+        let told = (report.first_event + report.events.len() as u64).saturating_sub(self.first_event);
+        self.drop_events(usize::try_from(told).unwrap_or(usize::MAX).min(self.events.len()));
         let told = self.checks.values().filter(|watched| watched.published.is_some()).count();
         if std::mem::take(&mut self.unsure) {
             tracing::info!("telling all findings again");
