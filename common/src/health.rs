@@ -42,6 +42,9 @@ pub fn vouch_limit(inter: Duration) -> Duration {
     (3 * inter).max(Duration::from_secs(5))
 }
 
+/// The reason a prober gives for holding in service what fails while it suspects itself.
+pub const IN_DOUBT: &str = "everything fails at once, the prober itself is suspect";
+
 /// One prober's finding about one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -61,6 +64,11 @@ impl Finding {
     /// Whether it says up on a success of late: only that outweighs another prober's `down`.
     pub fn vouches(&self) -> bool {
         (self.state, self.checked) == (State::Up, Checked::Ok)
+    }
+
+    /// Whether the prober held the server in service because it suspects itself.
+    pub fn is_doubted(&self) -> bool {
+        self.checked == Checked::Failing && self.why.ends_with(IN_DOUBT)
     }
 
     /// Whether `other` differs in what readers must hear of at once (not in `last_check`).
@@ -180,6 +188,13 @@ impl Views {
     pub fn merge(&self, now: Instant, window: Duration) -> Health {
         let (voters, fresh) = self.voters(now, window);
         Health { voters: voters.into_iter().map(|(_, view)| view.clone()).collect(), fresh }
+    }
+
+    /// The probers of those that count at `now` who suspect themselves.
+    pub fn doubtful(&self, now: Instant, window: Duration) -> Vec<String> {
+        let (voters, _) = self.voters(now, window);
+        let doubtful = voters.into_iter().filter(|(_, view)| view.findings.values().any(Finding::is_doubted));
+        doubtful.map(|(id, _)| id.clone()).collect()
     }
 
     /// The checks about which the probers that are fresh at `now` disagree, one saying up and another down, with what

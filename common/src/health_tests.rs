@@ -97,6 +97,22 @@ fn with_every_prober_gone_the_last_state_stays() {
     assert_eq!((health.state(&key()), health.is_fresh()), (State::Down, false));
 }
 
+#[test]
+fn a_prober_that_suspects_itself_is_named_whether_or_not_it_is_fresh() {
+    let start = Instant::now();
+    let mut views = Views::default();
+    at_work(&mut views, start, 0..3, &[("a", State::Up), ("b", State::Up)]);
+    let why = format!("timed out after 1s; held in service: {IN_DOUBT}");
+    let doubted = Finding { checked: Checked::Failing, why, ..finding(State::Up) };
+    let mut changed = changes("b", 3, State::Up);
+    changed.changed.insert("b".into(), (4, [(key(), doubted)].into()));
+    let now = start + Duration::from_secs(3);
+    assert!(views.doubtful(now, WINDOW).is_empty());
+    views.take(changed, now);
+    assert_eq!(views.doubtful(now, WINDOW), ["b"]);
+    assert_eq!(views.doubtful(start + Duration::from_secs(60), WINDOW), ["b"]);
+}
+
 /// Lets the probers of `ids` tell `state` with the sequence of the second, from `from` on for `seconds`.
 fn at_work(views: &mut Views, start: Instant, seconds: std::ops::Range<u64>, ids: &[(&str, State)]) {
     for second in seconds {

@@ -184,8 +184,10 @@ pub enum Published {
 pub struct HealthReport {
     /// The prober's stable name.
     pub id: String,
-    /// Its sequence, grown since the last report if anything was conclusive.
+    /// Its sequence, grown since the last report if anything was conclusive or has changed.
     pub sequence: u64,
+    /// Whether nothing was conclusive: then the sequence that readers see stays where it is, as it shows who is at work.
+    pub idle: bool,
     /// Findings whose change readers must hear of.
     pub changed: Vec<(CheckKey, Finding)>,
     /// Findings that are only newer.
@@ -194,6 +196,10 @@ pub struct HealthReport {
     pub removed: Vec<CheckKey>,
     /// What happened, in words.
     pub events: Vec<Event>,
+    /// The number of the first of them. Told again, after a lost reply, they are written once.
+    pub first_event: u64,
+    /// What tells the numbers of one run of the prober from those of another.
+    pub run: String,
 }
 
 /// What the store held of a prober when it took a report.

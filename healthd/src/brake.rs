@@ -6,7 +6,7 @@ use crate::table::Seat;
 use common::check::Check;
 use common::farm::Name;
 use common::health::State;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// A suspicion is believed when some other address kept answering for this long.
@@ -39,7 +39,7 @@ impl<'a> Seen<'a> {
         self.judge.finding().state == State::Down
     }
 
-    /// How many servers with traffic of `farm` it speaks for.
+    /// How many servers of `farm` it decides about.
     fn serving(&self, farm: &Name) -> usize {
         self.seats.iter().filter(|seat| seat.serves && seat.id.farm == *farm).count()
     }
@@ -47,17 +47,23 @@ impl<'a> Seen<'a> {
 
 /// Why soft evidence may not take out `fallen` now; none if it may. A check may speak for several servers of several
 /// farms: every one of them must be able to do without.
-pub fn held<'a>(all: &(impl Iterator<Item = Seen<'a>> + Clone), fallen: &Seen<'_>, now: Instant) -> Option<String> {
+/// `unquestioned` are the servers of each farm that take clients whatever is found.
+pub fn held<'a>(
+    all: &(impl Iterator<Item = Seen<'a>> + Clone),
+    unquestioned: &BTreeMap<Name, usize>,
+    fallen: &Seen<'_>,
+    now: Instant,
+) -> Option<String> {
     if is_believed(all.clone(), fallen, now) {
         return None;
     }
     let farms: BTreeSet<&Name> = fallen.seats.iter().filter(|seat| seat.serves).map(|seat| &seat.id.farm).collect();
-    farms.into_iter().find_map(|farm| held_by(farm, all.clone(), fallen.serving(farm)))
+    farms.into_iter().find_map(|farm| held_by(farm, all.clone(), unquestioned.get(farm).copied().unwrap_or(0), fallen.serving(farm)))
 }
 
 /// Why `farm` cannot do without `more` of its servers.
-fn held_by<'a>(farm: &Name, all: impl Iterator<Item = Seen<'a>>, more: usize) -> Option<String> {
-    let (mut enabled, mut out) = (0, 0);
+fn held_by<'a>(farm: &Name, all: impl Iterator<Item = Seen<'a>>, unquestioned: usize, more: usize) -> Option<String> {
+    let (mut enabled, mut out) = (unquestioned, 0);
     for seen in all {
         let serving = seen.serving(farm);
         enabled += serving;

@@ -31,7 +31,21 @@ fn one(host: &str, servers: &[&str], down: bool) -> One {
 
 /// Whether the first of `all` may go.
 fn goes(all: &[One]) -> Result<(), String> {
-    held(&all.iter().map(One::seen), &all[0].seen(), Instant::now()).map_or(Ok(()), Err)
+    goes_beside(0, all)
+}
+
+/// The same in a farm with more servers that take clients whatever is found.
+fn goes_beside(unquestioned: usize, all: &[One]) -> Result<(), String> {
+    let unquestioned = [("img".parse().expect("a name"), unquestioned)].into();
+    held(&all.iter().map(One::seen), &unquestioned, &all[0].seen(), Instant::now()).map_or(Ok(()), Err)
+}
+
+#[test]
+fn servers_that_take_clients_whatever_is_found_carry_a_farm() {
+    let all = || vec![one("h0", &["img/a"], false), one("h1", &["img/b"], true)];
+    assert_eq!(goes_beside(0, &all()), Err("the last of farm img".into()));
+    assert_eq!(goes_beside(1, &all()), Err("half of farm img is out already".into()));
+    assert_eq!(goes_beside(2, &all()), Ok(()));
 }
 
 #[test]
@@ -80,7 +94,7 @@ fn a_suspicion_is_believed_when_another_address_answered_all_the_while() {
         one.judge.take(&one.check, &Evidence::Success("HTTP 200".into()), from, 1);
         one
     };
-    let held = |all: &[One], at| held(&all.iter().map(One::seen), &all[0].seen(), at).is_some();
+    let held = |all: &[One], at| held(&all.iter().map(One::seen), &BTreeMap::new(), &all[0].seen(), at).is_some();
     let later = start + BELIEVED;
     assert!(held(&[suspect("h0")], later));
     assert!(!held(&[suspect("h0"), answering("h1", start)], later));

@@ -42,12 +42,12 @@ pub enum Claim {
 }
 
 impl Claim {
-    /// Takes in a reading of the sequence in the store; `own` is what this prober has counted up to. False if another
-    /// one is at work.
-    pub fn read(&mut self, read: u64, own: u64, now: Instant) -> bool {
+    /// Takes in a reading of the sequence in the store; `own` is what this prober has counted up to, and `told` what it
+    /// told last. False if another one is at work.
+    pub fn read(&mut self, read: u64, own: u64, told: Option<u64>, now: Instant) -> bool {
         match *self {
-            // Nobody ever was here.
-            Self::Unread if read == 0 => *self = Self::Ours,
+            // Nobody ever was here, or nobody else has been since: whoever follows goes on from there.
+            Self::Unread if read == 0 || told == Some(read) => *self = Self::Ours,
             Self::Unread => *self = Self::Looking { sequence: read, since: now },
             Self::Looking { sequence, .. } if read != sequence && read > own => return false,
             Self::Looking { since, .. } if now.saturating_duration_since(since) >= LOOK => *self = Self::Ours,
@@ -66,18 +66,18 @@ mod tests {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
         let mut claim = Claim::Unread;
-        assert!(claim.read(7, 7, start) && claim.read(7, 7, after(1000)));
-        assert!(!claim.read(8, 7, after(1500)));
+        assert!(claim.read(7, 7, None, start) && claim.read(7, 7, None, after(1000)));
+        assert!(!claim.read(8, 7, None, after(1500)));
     }
 
     #[test]
     fn a_sequence_that_stands_still_is_free() {
         let start = Instant::now();
         let mut claim = Claim::Unread;
-        assert!(claim.read(7, 7, start) && claim.read(7, 7, start + LOOK));
+        assert!(claim.read(7, 7, None, start) && claim.read(7, 7, None, start + LOOK));
         assert_eq!(claim, Claim::Ours);
         let mut new = Claim::Unread;
-        assert!(new.read(0, 0, start));
+        assert!(new.read(0, 0, None, start));
         assert_eq!(new, Claim::Ours);
     }
 
@@ -85,7 +85,20 @@ mod tests {
     fn an_own_report_that_comes_late_is_no_other() {
         let start = Instant::now();
         let mut claim = Claim::Unread;
-        assert!(claim.read(7, 8, start) && claim.read(8, 8, start + LOOK / 2) && claim.read(8, 8, start + LOOK));
+        assert!(claim.read(7, 8, None, start) && claim.read(8, 8, None, start + LOOK / 2) && claim.read(8, 8, None, start + LOOK));
         assert_eq!(claim, Claim::Ours);
+    }
+
+    #[test]
+    fn where_nobody_wrote_since_the_own_report_it_is_ours_still() {
+        let now = Instant::now();
+        let mut claim = Claim::Unread;
+        assert!(claim.read(7, 9, Some(7), now));
+        assert_eq!(claim, Claim::Ours);
+        for read in [6, 8] {
+            let mut claim = Claim::Unread;
+            assert!(claim.read(read, 9, Some(7), now));
+            assert_ne!(claim, Claim::Ours, "a report of ours that came late, or another prober");
+        }
     }
 }

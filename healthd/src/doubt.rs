@@ -7,7 +7,7 @@
 
 use crate::brake::Seen;
 use crate::judge::Fall;
-use common::health::State;
+use common::health::{IN_DOUBT, State};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,7 @@ impl Doubt {
         now: Instant,
     ) -> Option<&'static str> {
         if self.is_raised() {
-            return (!self.is_conclusive(fall == Fall::Hard, now)).then_some("everything fails at once, the prober itself is suspect");
+            return (!self.is_conclusive(fall == Fall::Hard, now)).then_some(IN_DOUBT);
         }
         let since = fallen.judge.trail().failing_since.unwrap_or(now);
         let answered = |seen: Seen<'_>| seen.target() != fallen.target() && seen.judge.trail().last_good.is_some_and(|at| at >= since);

@@ -39,7 +39,7 @@ pub async fn run(
     admin: Option<tokio::net::TcpListener>,
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let (sender, checks) = watch::channel(Checks::new());
+    let (sender, checks) = watch::channel(Checks::default());
     let done: Arc<Done> = Arc::default();
     let mut work = tokio::task::JoinSet::new();
     if let Some(listener) = admin {

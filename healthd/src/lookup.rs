@@ -1,5 +1,5 @@
 //! Names → addresses for probes. A failed look-up is told from a failed server, and the last known addresses are
-//! probed when a look-up fails. One that was found a moment ago is not looked up again: ten thousand servers would ask
+//! probed when a look-up fails or takes long: a resolver that hangs says nothing about servers. One that was found a moment ago is not looked up again: ten thousand servers would ask
 //! the resolver thousands of times a second.
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, watch};
 
 /// A name has no known address: nothing about the server.
 #[derive(Debug, Clone)]
@@ -23,6 +24,15 @@ impl std::error::Error for LookupFailed {}
 /// Addresses are used for so long without another look, unless a probe of them fails.
 const KEPT: Duration = Duration::from_secs(10);
 
+/// How long a probe waits for a look-up, at the most. One that takes longer goes on, and its outcome is for the next.
+pub(crate) const LIMIT: Duration = Duration::from_millis(300);
+
+/// Last known addresses are used for so long without waiting again for a look-up that hangs.
+const HUNG: Duration = Duration::from_secs(1);
+
+/// Look-ups at once: each holds a thread, and a hung one for long.
+const AT_ONCE: usize = 64;
+
 /// What was found.
 #[derive(Debug)]
 struct Known {
@@ -31,18 +41,29 @@ struct Known {
     until: Instant,
 }
 
+type Found = Result<Vec<SocketAddr>, LookupFailed>;
+
 /// The system's resolver, with a memory.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Lookup {
     known: Arc<Mutex<HashMap<String, Known>>>,
+    /// Look-ups on their way, one a name: all who ask for it wait for the same one.
+    asked: Arc<Mutex<HashMap<String, watch::Receiver<Option<Found>>>>>,
+    room: Arc<Semaphore>,
     /// One name that leads to another host.
     pin: Option<(String, String)>,
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self { known: Arc::default(), asked: Arc::default(), room: Arc::new(Semaphore::new(AT_ONCE)), pin: None }
+    }
 }
 
 impl Lookup {
     /// The same, but `name` leads to `host`.
     pub fn pinned(&self, name: &str, host: &str) -> Self {
-        Self { known: self.known.clone(), pin: Some((name.to_owned(), host.trim_matches(['[', ']']).to_owned())) }
+        Self { pin: Some((name.to_owned(), host.trim_matches(['[', ']']).to_owned())), ..self.clone() }
     }
 
     /// The name is looked up the next time it is asked for.
@@ -52,7 +73,7 @@ impl Lookup {
         }
     }
 
-    pub(crate) async fn find(self, name: String) -> Result<Vec<SocketAddr>, LookupFailed> {
+    pub(crate) async fn find(self, name: String, limit: Duration) -> Found {
         let name = match self.pin {
             Some((ref from, ref to)) if *from == name => to.clone(),
             _ => name,
@@ -60,18 +81,54 @@ impl Lookup {
         if let Some(known) = self.known().get(&name).filter(|known| known.until > Instant::now()) {
             return Ok(known.addresses.clone());
         }
-        let found: Result<Vec<SocketAddr>, _> = tokio::net::lookup_host((name.as_str(), 0)).await.map(Iterator::collect);
+        let mut asked = self.ask(&name, |name| async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) });
+        let answer = tokio::time::timeout(limit, asked.wait_for(Option::is_some)).await;
+        if let Some(found) = answer.ok().and_then(Result::ok).and_then(|found| found.clone()) {
+            return found;
+        }
+        let mut known = self.known();
+        let known = known.get_mut(&name).ok_or_else(|| LookupFailed("the resolver does not answer".into()))?;
+        known.until = Instant::now() + HUNG;
+        Ok(known.addresses.clone())
+    }
+
+    /// The look-up of `name` that is on its way; `resolve` makes one if there is none.
+    pub(crate) fn ask<F>(&self, name: &str, resolve: impl FnOnce(String) -> F) -> watch::Receiver<Option<Found>>
+    where
+        F: Future<Output = std::io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        let mut asked = self.asked();
+        if let Some(on_its_way) = asked.get(name) {
+            return on_its_way.clone();
+        }
+        let (sender, receiver) = watch::channel(None);
+        asked.insert(name.to_owned(), receiver.clone());
+        let (lookup, name, resolving) = (self.clone(), name.to_owned(), resolve(name.to_owned()));
+        tokio::spawn(async move {
+            let _place = lookup.room.acquire().await;
+            let found = lookup.take(&name, resolving.await);
+            lookup.asked().remove(&name);
+            sender.send_replace(Some(found));
+        });
+        receiver
+    }
+
+    fn take(&self, name: &str, found: std::io::Result<Vec<SocketAddr>>) -> Found {
         let mut known = self.known();
         match found {
             Ok(addresses) if !addresses.is_empty() => {
-                known.insert(name, Known { addresses: addresses.clone(), until: Instant::now() + KEPT });
+                known.insert(name.to_owned(), Known { addresses: addresses.clone(), until: Instant::now() + KEPT });
                 Ok(addresses)
             }
             other => known
-                .get(&name)
+                .get(name)
                 .map(|known| known.addresses.clone())
                 .ok_or_else(|| LookupFailed(other.err().map_or_else(|| "no address".into(), |error| error.to_string()))),
         }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Option<Found>>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
@@ -81,7 +138,7 @@ impl Lookup {
 
 impl Resolve for Lookup {
     fn resolve(&self, name: Name) -> Resolving {
-        let finding = self.clone().find(name.as_str().to_owned());
+        let finding = self.clone().find(name.as_str().to_owned(), LIMIT);
         Box::pin(async move {
             let addresses = finding.await?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
@@ -92,6 +149,10 @@ impl Resolve for Lookup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Longer than any look-up takes.
+    const START: Duration = Duration::from_secs(20);
 
     #[tokio::test]
     async fn an_address_is_kept_until_it_is_doubted_and_the_last_known_where_none_is_found() {
@@ -99,11 +160,33 @@ mod tests {
         let kept: SocketAddr = "203.0.113.1:0".parse().expect("an address");
         for name in ["localhost", "no-such-name.invalid"] {
             lookup.known().insert(name.into(), Known { addresses: vec![kept], until: Instant::now() + KEPT });
-            assert_eq!(lookup.clone().find(name.into()).await.expect("known"), [kept]);
+            assert_eq!(lookup.clone().find(name.into(), START).await.expect("known"), [kept]);
             lookup.doubt(name);
         }
-        let found = lookup.clone().find("localhost".into()).await.expect("every host has one");
+        let found = lookup.clone().find("localhost".into(), START).await.expect("every host has one");
         assert!(found.iter().all(|address| address.ip().is_loopback()), "{found:?}");
-        assert_eq!(lookup.find("no-such-name.invalid".into()).await.expect("known"), [kept]);
+        assert_eq!(lookup.find("no-such-name.invalid".into(), START).await.expect("known"), [kept]);
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_hangs_is_waited_for_once_and_made_once() {
+        let (lookup, made) = (Lookup::default(), Arc::new(AtomicUsize::new(0)));
+        let hang = || {
+            let made = made.clone();
+            drop(lookup.ask("hung.invalid", |_| {
+                made.fetch_add(1, Ordering::Relaxed);
+                std::future::pending()
+            }));
+        };
+        hang();
+        let find = async || tokio::time::timeout(START, lookup.clone().find("hung.invalid".into(), Duration::from_millis(50))).await;
+        let failed = find().await.expect("it does not wait for the resolver").expect_err("nothing is known");
+        assert!(failed.to_string().contains("does not answer"), "{failed}");
+        let kept: SocketAddr = "203.0.113.1:0".parse().expect("an address");
+        lookup.known().insert("hung.invalid".into(), Known { addresses: vec![kept], until: Instant::now() });
+        assert_eq!(find().await.expect("it does not wait").expect("known"), [kept]);
+        assert!(lookup.known()["hung.invalid"].until > Instant::now(), "the next probe does not wait again");
+        hang();
+        assert_eq!(made.load(Ordering::Relaxed), 1);
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// `/healthz`, `/readyz` and `/metrics`.
 pub fn router(done: Arc<Done>, checks: watch::Receiver<Checks>) -> Router {
     Arc::new(move |ask| {
-        let answer = answer(&ask, &done, !checks.borrow().is_empty());
+        let answer = answer(&ask, &done, !checks.borrow().made.is_empty());
         Box::pin(std::future::ready(answer))
     })
 }

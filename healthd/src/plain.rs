@@ -1,7 +1,7 @@
 //! The request of a probe over plain HTTP: one connection, one request, one status. Most checks are of this kind, so
 //! nothing is done for it that a browser would need: no pool, no cookies, no redirects, no URL taken apart again.
 
-use crate::lookup::Lookup;
+use crate::lookup::{LIMIT, Lookup};
 use common::check::{Check, Method};
 use http_body_util::Empty;
 use hyper::body::Bytes;
@@ -66,7 +66,7 @@ async fn connect(lookup: &Lookup, check: &Check) -> Result<TcpStream, Failure> {
     if let Some(address) = literal {
         return Ok(TcpStream::connect((address, port)).await?);
     }
-    let addresses = lookup.clone().find(host.to_owned()).await?;
+    let addresses = lookup.clone().find(host.to_owned(), LIMIT).await?;
     let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let at = addresses.iter().map(|address| SocketAddr::new(address.ip(), port));
     let (preferred, other): (Vec<_>, Vec<_>) = at.partition(|address| address.is_ipv6() == first);

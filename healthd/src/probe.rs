@@ -1,12 +1,13 @@
 //! One probe of one check → what it is evidence of.
 
-use crate::lookup::{Lookup, LookupFailed};
+use crate::lookup::{LIMIT, Lookup, LookupFailed};
 use crate::plain;
 use common::check::{Check, Method};
 use common::target::Scheme;
 use reqwest::{Client, StatusCode, header, redirect};
 use std::error::Error;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -62,12 +63,18 @@ impl Prober {
         let evidence = outcome.unwrap_or_else(|_| Evidence::Soft(format!("timed out after {}", seconds(check.timeout))));
         if matches!(evidence, Evidence::Hard(_) | Evidence::Soft(_)) {
             // It may have moved: the next probe looks.
-            self.lookup.doubt(check.addr.as_ref().map_or(&check.host, |addr| &addr.host).as_str());
+            self.lookup.doubt(asked(check));
         }
         evidence
     }
 
     async fn ask(&self, check: &Check) -> Evidence {
+        // First, and in a part of the time: what hangs here is the resolver, and no server.
+        if asked(check).trim_matches(['[', ']']).parse::<IpAddr>().is_err()
+            && let Err(failed) = self.lookup.clone().find(asked(check).to_owned(), LIMIT.min(check.timeout / 4)).await
+        {
+            return Evidence::Nothing(failed.to_string());
+        }
         let first = self.request(check, check.method).await;
         match first {
             // RFC 9110 section 9.1: a server may know no HEAD. GET of one byte says as much.
@@ -103,6 +110,11 @@ impl Default for Prober {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The host that is connected to.
+fn asked(check: &Check) -> &str {
+    check.addr.as_ref().map_or(&check.host, |addr| &addr.host).as_str()
 }
 
 fn client(lookup: &Lookup, verify: bool) -> reqwest::ClientBuilder {

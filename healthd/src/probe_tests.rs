@@ -117,3 +117,13 @@ async fn a_server_that_speaks_no_tls_is_hard_evidence() {
     let evidence = probe(&https).await;
     assert!(matches!(&evidence, Evidence::Hard(why) if why.starts_with("TLS: ")), "{evidence:?}");
 }
+
+#[tokio::test]
+async fn a_resolver_that_hangs_is_no_evidence() {
+    let prober = Prober::new();
+    drop(prober.lookup.ask("hung.invalid", |_| std::future::pending()));
+    for scheme in [Scheme::Http, Scheme::Https] {
+        let evidence = prober.probe(&Check { scheme, ..check("hung.invalid", 80) }).await;
+        assert!(matches!(&evidence, Evidence::Nothing(why) if why.contains("resolve")), "{evidence:?}");
+    }
+}

@@ -10,11 +10,12 @@ use common::clock::unix_ms;
 use common::store::{HealthReport, OwnView, Prober, Reported, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 
 /// Probes at once of servers that answer: more would wait for a processor, and seem late.
 const ANSWERING: usize = 512;
@@ -49,13 +50,13 @@ pub struct Done {
     pub suspect: AtomicBool,
 }
 
-type Outcome = (CheckKey, Row, Instant, Evidence);
+type Joined = Result<(task::Id, (Instant, Evidence)), JoinError>;
 type Told = (HealthReport, Result<Reported, StoreError>);
 
 /// What the schedule waits for.
 enum Turn {
     Tick,
-    Outcome(Outcome),
+    Landed(Joined),
     Told(Told),
     Read(Result<OwnView, StoreError>),
     Checks,
@@ -74,7 +75,9 @@ pub struct Schedule {
     prober: ProbeClient,
     done: Arc<Done>,
     list: WatchList,
-    probes: JoinSet<Outcome>,
+    probes: JoinSet<(Instant, Evidence)>,
+    /// Which check each of them is of.
+    flying: HashMap<task::Id, (CheckKey, Row, Instant)>,
     /// What is left of the room for them.
     room: Room,
     /// What there is while none is on its way.
@@ -104,8 +107,9 @@ impl Schedule {
             checks,
             prober: ProbeClient::new(),
             done,
-            list: WatchList::default(),
+            list: WatchList::new(format!("{:016x}", rand::random::<u64>())),
             probes: JoinSet::new(),
+            flying: HashMap::new(),
             room,
             whole_room: room,
             telling: JoinSet::new(),
@@ -135,7 +139,7 @@ impl Schedule {
             let wake = self.list.next_due(self.room).map_or(now + TICK, |due| due.min(now + TICK));
             let turn = tokio::select! {
                 () = tokio::time::sleep_until(wake.into()) => Turn::Tick,
-                Some(Ok(outcome)) = self.probes.join_next() => Turn::Outcome(outcome),
+                Some(joined) = self.probes.join_next_with_id() => Turn::Landed(joined),
                 Some(Ok(told)) = self.telling.join_next() => Turn::Told(told),
                 Some(Ok(view)) = self.reading.join_next() => Turn::Read(view),
                 Ok(()) = self.checks.changed() => Turn::Checks,
@@ -150,13 +154,13 @@ impl Schedule {
             }
             match turn {
                 Turn::Tick => {}
-                Turn::Outcome(_) if frozen => {}
-                Turn::Outcome(outcome) => self.take(outcome),
+                Turn::Landed(_) if frozen => {}
+                Turn::Landed(joined) => self.take(joined),
                 Turn::Told(told) => self.told(told),
                 Turn::Read(view) => self.read(view, turned)?,
                 Turn::Checks => {
                     let checks = self.checks.borrow_and_update().clone();
-                    self.done.checks.store(checks.len() as u64, Ordering::Relaxed);
+                    self.done.checks.store(checks.made.len() as u64, Ordering::Relaxed);
                     self.list.set(checks, turned);
                 }
             }
@@ -167,6 +171,7 @@ impl Schedule {
     async fn stood_still(&mut self, stood: Duration, now: Instant) {
         tracing::warn!("this process stood still for {stood:?}; probes in flight are dropped");
         self.probes.shutdown().await;
+        self.flying.clear();
         self.room = self.whole_room;
         self.list.stood_still(now);
         self.claim = self.unclaimed;
@@ -191,7 +196,7 @@ impl Schedule {
             self.list.adopt(view, now);
             self.adopted = true;
         }
-        if self.claim.read(sequence, self.list.sequence(), now) { Ok(()) } else { Err(Taken(self.id.clone())) }
+        if self.claim.read(sequence, self.list.sequence(), self.list.reached(), now) { Ok(()) } else { Err(Taken(self.id.clone())) }
     }
 
     fn start_probes(&mut self, now: Instant) {
@@ -200,14 +205,23 @@ impl Schedule {
         }
         for (key, row, check) in self.list.take_due(now, &mut self.room) {
             let prober = self.prober.clone();
-            self.probes.spawn(async move {
-                let started = Instant::now();
-                (key, row, started, prober.probe(&check).await)
-            });
+            self.fly(key, row, now, async move { prober.probe(&check).await });
         }
     }
 
-    fn take(&mut self, (key, row, started, evidence): Outcome) {
+    fn fly(&mut self, key: CheckKey, row: Row, now: Instant, probe: impl Future<Output = Evidence> + Send + 'static) {
+        let task = self.probes.spawn(async move { (Instant::now(), probe.await) });
+        self.flying.insert(task.id(), (key, row, now));
+    }
+
+    /// A probe has ended. One that panicked says nothing: the others go on, and so does its check.
+    fn take(&mut self, joined: Joined) {
+        let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some((key, row, taken)) = self.flying.remove(&id) else { return };
+        let (started, evidence) = match joined {
+            Ok((_, outcome)) => outcome,
+            Err(error) => (taken, Evidence::Nothing(format!("the probe itself failed: {error}"))),
+        };
         self.room.give_back(row);
         let counter = match &evidence {
             Evidence::Success(_) => &self.done.succeeded,

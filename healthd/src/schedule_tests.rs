@@ -15,7 +15,7 @@ async fn until(mut holds: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(10), all).await.expect("did not come to hold within 10 s");
 }
 
-async fn origin(port: u16) -> (u16, tokio::task::JoinHandle<()>) {
+async fn origin(port: u16) -> (u16, task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("port");
     let port = listener.local_addr().expect("bound").port();
     let serving = tokio::spawn(async move {
@@ -28,19 +28,39 @@ async fn origin(port: u16) -> (u16, tokio::task::JoinHandle<()>) {
     (port, serving)
 }
 
+fn check(port: u16) -> common::check::Check {
+    serde_json::from_value(serde_json::json!({"scheme": "http", "host": "127.0.0.1", "port": port, "method": "HEAD", "uri": "/",
+        "expect": "200-399", "tls_verify": true, "inter": 50, "fastinter": 20, "downinter": 50, "timeout": 1000, "rise": 2, "fall": 2}))
+    .expect("valid check")
+}
+
+#[tokio::test]
+async fn a_probe_that_panics_costs_its_check_one_turn() {
+    let (_sender, receiver) = watch::channel(Checks::default());
+    let store = Store::Memory(Memory::default()).prober();
+    let mut schedule = Schedule::new("h".into(), true, room(1024), store, receiver, Arc::default());
+    let (now, check) = (Instant::now(), check(1));
+    schedule.list.set(Checks { made: [(check.key(), (check, Vec::new()))].into(), ..Checks::default() }, now);
+    let (key, row, _) = schedule.list.take_due(now, &mut schedule.room).remove(0);
+    schedule.fly(key, row, now, async { std::panic::resume_unwind(Box::new("trouble")) });
+    let joined = schedule.probes.join_next_with_id().await.expect("a probe");
+    schedule.take(joined);
+    assert_eq!((schedule.flying.len(), schedule.done.inconclusive.load(Ordering::Relaxed)), (0, 1));
+    let next = schedule.list.take_due(now + Duration::from_secs(1), &mut schedule.room);
+    assert_eq!(next.len(), 1, "it is probed again");
+}
+
 #[tokio::test]
 async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
     let (port, serving) = origin(0).await;
-    let check: common::check::Check = serde_json::from_value(serde_json::json!({"scheme": "http", "host": "127.0.0.1", "port": port,
-        "method": "HEAD", "uri": "/", "expect": "200-399", "tls_verify": true, "inter": 50, "fastinter": 20, "downinter": 50,
-        "timeout": 1000, "rise": 2, "fall": 2}))
-    .expect("valid check");
+    let check = check(port);
     let key = check.key();
-    let checks: Checks = [(key.clone(), (check, vec![Seat { id: "img/a".parse().expect("valid"), serves: true }]))].into();
+    let seat = Seat { id: "img/a".parse().expect("valid"), serves: true };
+    let checks = Checks { made: [(key.clone(), (check, vec![seat]))].into(), ..Checks::default() };
     let store = Store::Memory(Memory::default());
-    let (_keep, receiver) = watch::channel(Checks::new());
+    let (_keep, receiver) = watch::channel(Checks::default());
     let start = || {
-        let (sender, receiver) = watch::channel(Checks::new());
+        let (sender, receiver) = watch::channel(Checks::default());
         sender.send_replace(checks.clone());
         let schedule = Schedule::new(
             "h".into(),

@@ -1,5 +1,8 @@
-//! Everything that is watched: the state of each check, and what of it the store has still to be told.
+//! Everything that is watched: the state of each check.
 
+mod telling;
+
+use self::telling::Left;
 use crate::brake::{self, Seen};
 use crate::doubt::Doubt;
 use crate::judge::{Fall, Judge, Ruling};
@@ -8,14 +11,12 @@ use crate::queue::{Queue, Room, Row};
 use crate::table::{Checks, Seat};
 use common::check::{Check, CheckKey};
 use common::clock::{UnixMs, unix_ms};
+use common::farm::Name;
 use common::health::{Checked, Finding, State};
-use common::store::{Event, HealthReport, OwnView, Reported};
+use common::store::{Event, OwnView};
 use rand::Rng;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-
-/// A later last_check alone is worth a write after this long.
-const TOUCH_MS: u64 = 5_000;
 
 /// Probes brought forward when a server begins to fail: whether others answer tells its trouble from ours.
 const OPINIONS: usize = 2;
@@ -72,15 +73,24 @@ impl Watched {
 #[derive(Debug, Default)]
 pub struct WatchList {
     checks: BTreeMap<CheckKey, Watched>,
+    /// How many servers of each farm take clients whatever is found.
+    unquestioned: BTreeMap<Name, usize>,
     /// The checks that wait. One that is watched no more is skipped when its time comes.
     due: Queue,
     /// The shortest interval of all checks.
     shortest: Option<Duration>,
-    removed: Vec<CheckKey>,
+    /// Those that are watched no more: readers hear so before the store forgets them.
+    left: BTreeMap<CheckKey, Left>,
     events: Vec<Event>,
+    /// The number of the first of them.
+    first_event: u64,
+    /// What tells this run's numbers from those of another.
+    run: String,
     sequence: u64,
     /// The sequence this run told last; none before its first report.
-    told: Option<u64>,
+    reached: Option<u64>,
+    /// The sequence the store then showed to readers.
+    shown: Option<u64>,
     /// Whether a report failed since: what the store holds is not known.
     unsure: bool,
     /// Whether a state has turned since the last report.
@@ -94,6 +104,11 @@ pub struct WatchList {
 }
 
 impl WatchList {
+    /// An empty one for one run of a prober.
+    pub fn new(run: String) -> Self {
+        Self { run, ..Self::default() }
+    }
+
     /// Goes on where an earlier run of the same prober stopped: what is watched from now on keeps its state.
     pub fn adopt(&mut self, view: OwnView, now: Instant) {
         self.sequence = self.sequence.max(view.sequence);
@@ -111,7 +126,8 @@ impl WatchList {
     /// Watches exactly `checks` from now on. New ones are due at once.
     pub fn set(&mut self, checks: Checks, now: Instant) {
         let mut old = std::mem::take(&mut self.checks);
-        for (key, (check, servers)) in checks {
+        self.unquestioned = checks.unquestioned;
+        for (key, (check, servers)) in checks.made {
             let watched = match old.remove(&key) {
                 Some(held) => Watched { servers, ..held },
                 None => {
@@ -124,10 +140,11 @@ impl WatchList {
             self.checks.insert(key, watched);
         }
         self.shortest = self.checks.values().map(|watched| watched.check.inter).min();
-        self.removed.extend(old.into_keys());
-        self.removed.retain(|key| !self.checks.contains_key(key));
-        // What an earlier run watched and nobody wants any more.
-        self.removed.extend(std::mem::take(&mut self.adopted.findings).into_keys());
+        self.left.retain(|key, _| !self.checks.contains_key(key));
+        // The latter an earlier run watched, and nobody wants any more.
+        for key in old.into_keys().chain(std::mem::take(&mut self.adopted.findings).into_keys()) {
+            self.left.insert(key, Left::new(now));
+        }
     }
 
     /// The checks that are due at `now`, as many as there is `room` for; they are in flight from then on.
@@ -222,7 +239,7 @@ impl WatchList {
         let ruling = match self.doubt.holds(&all, &fallen, fall, at.now) {
             Some(why) => Ruling::Hold(why.to_owned()),
             None if fall == Fall::Hard => Ruling::Down,
-            None => brake::held(&all, &fallen, at.now).map_or(Ruling::Down, Ruling::Suspect),
+            None => brake::held(&all, &self.unquestioned, &fallen, at.now).map_or(Ruling::Down, Ruling::Suspect),
         };
         if let Some(watched) = self.checks.get_mut(key) {
             watched.judge.rule(&watched.check, ruling, started, at.unix);
@@ -256,9 +273,11 @@ impl WatchList {
     fn tell(&mut self, what: &str, why: String, at: At<'_>) {
         tracing::info!("{what}: {why}");
         self.events.push(Event { at: at.unix, by: at.by.to_owned(), what: what.to_owned(), why });
-        if self.events.len() > EVENTS_KEPT {
-            self.events.drain(..self.events.len() - EVENTS_KEPT);
-        }
+        self.drop_events(self.events.len().saturating_sub(EVENTS_KEPT));
+    }
+
+    fn drop_events(&mut self, count: usize) {
+        self.first_event += self.events.drain(..count).count() as u64;
     }
 
     /// Whether this prober itself is in doubt.
@@ -275,68 +294,6 @@ impl WatchList {
         }
     }
 
-    /// What the store has still to be told; none if nothing.
-    pub fn report(&mut self, id: &str, now: Instant) -> Option<HealthReport> {
-        self.checks.values_mut().for_each(|watched| watched.judge.lapse(&watched.check, now));
-        let mut report =
-            HealthReport { id: id.to_owned(), removed: self.removed.clone(), events: self.events.clone(), ..HealthReport::default() };
-        for (key, watched) in &self.checks {
-            let finding = watched.judge.finding();
-            match &watched.published {
-                Some(published) if !published.differs(finding) => {
-                    if finding.last_check >= published.last_check + TOUCH_MS {
-                        report.touched.push((key.clone(), finding.clone()));
-                    }
-                }
-                _ => report.changed.push((key.clone(), finding.clone())),
-            }
-        }
-        let nothing = report.changed.is_empty() && report.removed.is_empty() && report.events.is_empty() && !self.conclusive;
-        if nothing {
-            return None;
-        }
-        if self.conclusive || !report.changed.is_empty() {
-            self.sequence += 1;
-        }
-        (self.conclusive, self.turned) = (false, false);
-        report.sequence = self.sequence;
-        Some(report)
-    }
-
-    /// The store has not taken a report, as far as is known.
-    pub fn not_told(&mut self) {
-        self.unsure = true;
-    }
-
-    /// The store has taken `report`. All is told again where it may have lost some: it held another sequence than it
-    /// was told last, as one that came back with an older copy does, or holds fewer findings than it was told of.
-    pub fn told(&mut self, report: HealthReport, reported: Reported) {
-        let Reported { before, held } = reported;
-        let gone_back = self.told.is_some() && self.told != before;
-        self.told = Some(report.sequence);
-        for (key, finding) in report.changed.into_iter().chain(report.touched) {
-            if let Some(watched) = self.checks.get_mut(&key) {
-                watched.published = Some(finding);
-            }
-        }
-        self.removed.retain(|key| !report.removed.contains(key));
-        self.events.drain(..report.events.len().min(self.events.len()));
-        let told = self.checks.values().filter(|watched| watched.published.is_some()).count();
-        if std::mem::take(&mut self.unsure) {
-            tracing::info!("telling all findings again");
-        } else if gone_back || held < told {
-            tracing::warn!(held, told, "the store lost findings; telling all again");
-        } else {
-            return;
-        }
-        self.tell_all();
-    }
-
-    fn tell_all(&mut self) {
-        self.turned = true;
-        self.checks.values_mut().for_each(|watched| watched.published = None);
-    }
-
     /// Whether a state waits to be told that readers must hear of at once.
     pub fn is_urgent(&self) -> bool {
         self.turned
@@ -345,6 +302,11 @@ impl WatchList {
     /// The sequence counted up to.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// The sequence told last; none before the first report.
+    pub fn reached(&self) -> Option<u64> {
+        self.reached
     }
 
     /// How many checks there are.

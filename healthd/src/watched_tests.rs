@@ -1,6 +1,8 @@
 //! A whole prober in simulated time: what it tells of a world that fails in this way or that.
 
+use super::telling::LINGER;
 use super::*;
+use common::store::Reported;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeSet;
@@ -14,6 +16,8 @@ struct Simulation {
     rng: SmallRng,
     /// Everything told so far.
     told: Vec<String>,
+    /// Reports that show a prober at work.
+    beats: usize,
 }
 
 fn good() -> Evidence {
@@ -36,7 +40,8 @@ fn farm(size: usize) -> Checks {
             "rise": 2, "fall": 3});
         serde_json::from_value(json).expect("valid check")
     };
-    (0..size).map(|n| (check(n).key(), (check(n), vec![Seat { id: format!("img/s{n}").parse().expect("valid"), serves: true }]))).collect()
+    let seat = |n: usize| Seat { id: format!("img/s{n}").parse().expect("valid"), serves: true };
+    Checks { made: (0..size).map(|n| (check(n).key(), (check(n), vec![seat(n)]))).collect(), ..Checks::default() }
 }
 
 impl Simulation {
@@ -44,7 +49,7 @@ impl Simulation {
         let now = Instant::now();
         let mut list = WatchList::default();
         list.set(farm(size), now);
-        Self { list, start: now, now, flying: BTreeSet::new(), rng: SmallRng::seed_from_u64(seed), told: Vec::new() }
+        Self { list, start: now, now, flying: BTreeSet::new(), rng: SmallRng::seed_from_u64(seed), told: Vec::new(), beats: 0 }
     }
 
     /// Lets `seconds` pass in a world where server `n` gives `world(n)`; failures by silence take their time.
@@ -65,7 +70,8 @@ impl Simulation {
             }
             self.told.extend(self.list.report("h", self.now).into_iter().flat_map(|report| {
                 let said: Vec<String> = report.events.iter().map(|event| event.what.clone()).collect();
-                let before = self.list.told;
+                self.beats += usize::from(!report.idle);
+                let before = self.list.shown;
                 self.list.told(report, Reported { before, held: usize::MAX });
                 said
             }));
@@ -223,4 +229,69 @@ fn a_store_that_may_have_lost_findings_is_told_them_all_again() {
     beat(list);
     assert_eq!((told_with(list, times[6], Some(4)), list.is_urgent()), (0, true));
     assert_eq!((told_with(list, times[7], Some(6)), list.is_urgent()), (3, false));
+}
+
+#[test]
+fn words_that_change_show_nobody_at_work() {
+    let mut sim = Simulation::start(6, 1);
+    sim.run(5.0, |_| good());
+    sim.run(5.0, |_| silent());
+    assert!(sim.list.is_in_doubt());
+    let (beats, sequence) = (sim.beats, sim.list.sequence);
+    for n in 0..10 {
+        sim.run(1.5, |_| Evidence::Hard(format!("another reason {n}")));
+    }
+    assert!(sim.list.sequence > sequence, "the words are told");
+    assert_eq!(sim.beats, beats, "an own trouble that changes is still an own trouble");
+    sim.run(3.0, |_| good());
+    assert!(sim.beats > beats);
+}
+
+#[test]
+fn what_was_found_of_a_check_that_left_counts_for_nothing() {
+    let (now, mut list) = (Instant::now(), WatchList::default());
+    let tell = |list: &mut WatchList, at: Instant| {
+        let report = list.report("h", at)?;
+        let (changed, removed) = (report.changed.clone(), report.removed.len());
+        list.told(report, Reported { before: list.shown, held: 3 });
+        Some((changed, removed))
+    };
+    list.set(farm(3), now);
+    assert_eq!(tell(&mut list, now).map(|(changed, removed)| (changed.len(), removed)), Some((3, 0)));
+    // Readers hear that it is not probed; one that comes back is told of anew.
+    for _ in 0..2 {
+        list.set(farm(2), now);
+        let (changed, removed) = tell(&mut list, now).expect("something to tell");
+        assert_eq!((changed.len(), removed, changed[0].1.state, changed[0].1.checked), (1, 0, State::Abstain, Checked::Never));
+        assert!(list.report("h", now + LINGER / 2).is_none());
+        list.set(farm(3), now);
+        assert_eq!(tell(&mut list, now).map(|(changed, removed)| (changed.len(), removed)), Some((1, 0)));
+        assert!(list.report("h", now + LINGER).is_none());
+    }
+    list.set(farm(2), now);
+    tell(&mut list, now);
+    assert_eq!(tell(&mut list, now + LINGER).map(|(changed, removed)| (changed.len(), removed)), Some((0, 1)));
+    assert!(list.report("h", now + 2 * LINGER).is_none());
+}
+
+#[test]
+fn an_event_keeps_its_number_until_it_is_told() {
+    let (now, mut list) = (Instant::now(), WatchList::new("run".into()));
+    let at = At { now, unix: 1, by: "h" };
+    let told = |list: &mut WatchList| {
+        let report = list.report("h", now).expect("something to tell");
+        (report.first_event, report.events.len(), report)
+    };
+    (0..3).for_each(|_| list.tell("something", String::new(), at));
+    let (first, events, report) = told(&mut list);
+    assert_eq!((first, events, report.run.as_str()), (0, 3, "run"));
+    list.not_told();
+    // While that was on its way more came than are kept: the oldest go, and the others keep their numbers.
+    (0..EVENTS_KEPT).for_each(|_| list.tell("something", String::new(), at));
+    let (first, events, later) = told(&mut list);
+    assert_eq!((first, events), (3, EVENTS_KEPT));
+    list.told(report, Reported { before: None, held: 0 });
+    assert_eq!(list.first_event, 3, "what was told is gone already");
+    list.told(later, Reported { before: None, held: 0 });
+    assert_eq!((list.first_event, list.events.len()), (3 + EVENTS_KEPT as u64, 0));
 }

@@ -204,6 +204,11 @@ impl Sampler {
         let Some(known) = &self.table else {
             return Some("the store holds no table yet: run `rbalancer apply`".into());
         };
+        let doubtful = self.views.doubtful(Instant::now(), self.window());
+        if !doubtful.is_empty() {
+            let names = doubtful.join(", ");
+            return Some(format!("prober suspect: all that {names} probes fails at once and is held in service; look at its network"));
+        }
         if !health.is_fresh() && !known.checks().is_empty() {
             return Some("no prober is at work: health is what was seen last; is rbalancer-healthd running?".into());
         }

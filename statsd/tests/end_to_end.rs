@@ -128,3 +128,19 @@ async fn a_table_of_another_cluster_is_an_alarm_and_not_shown() {
     let json = eventually(&router, |json| json["alarm"].as_str().is_some_and(|alarm| alarm.contains("cluster `test`"))).await;
     assert_eq!((&json["generation"], &json["farms"]), (&0.into(), &json!([])));
 }
+
+#[tokio::test]
+async fn a_prober_that_suspects_itself_is_an_alarm() {
+    let store = Store::Memory(Memory::default());
+    publish(&store).await;
+    report_health(&store).await;
+    let farms = farms();
+    let key = farms.servers().find_map(|(_, server)| server.check.as_ref()).expect("a check").key();
+    let why = format!("timed out after 1.2s; held in service: {}", common::health::IN_DOUBT);
+    let finding = Finding { state: State::Up, checked: Checked::Failing, since: 1, why, last_check: 1 };
+    let report = HealthReport { id: "prober".into(), sequence: 2, changed: vec![(key, finding)], ..HealthReport::default() };
+    store.prober().report(&report).await.expect("memory never fails");
+    let (_stop, shutdown) = Stop::new();
+    let router = statsd::start(store.reader(), settings(), shutdown);
+    eventually(&router, |json| json["alarm"].as_str().is_some_and(|alarm| alarm.contains("prober suspect: all that prober probes"))).await;
+}

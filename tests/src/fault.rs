@@ -89,6 +89,11 @@ impl Proxy {
         self.wire.send_modify(|wire| wire.epoch += 1);
     }
 
+    /// Leads new connections to another target; those there are stay where they are.
+    pub fn lead_new_to(&self, target: SocketAddr) {
+        self.wire.send_modify(|wire| wire.target = target);
+    }
+
     /// Leads to another target; connections to the earlier one are reset.
     pub fn lead_to(&self, target: SocketAddr) {
         self.wire.send_modify(|wire| (wire.target, wire.epoch) = (target, wire.epoch + 1));

@@ -135,6 +135,17 @@ fn each_role_is_refused_what_is_not_its_own() {
     assert_eq!(allowed("statsd"), [""; 0]);
     assert_eq!(allowed("healthd"), [health, beat, base, &own]);
     assert_eq!(allowed("operator"), [table, overrides, publish]);
+    // What the keeper does seldom.
+    let keeps = [
+        "ZREM {rbalancer}:healthd gone",
+        "EXPIRE {rbalancer}:health:gone 0",
+        "ZADD {rbalancer}:folded:index GT 1 gone",
+        "ZSCAN {rbalancer}:folded:index 0",
+        "ZREM {rbalancer}:folded:index gone",
+    ];
+    for (command, answer) in keeps.iter().zip(redis.ask("rbalancer-healthd", "healthd", &keeps)) {
+        assert!(!matches!(answer, Reply::Error(_)), "{command}: {answer:?}");
+    }
     // Nobody but the administrator sees what others keep in this Redis.
     for role in ROLES {
         assert!(is_refused(&redis.ask(&format!("rbalancer-{role}"), role, &["GET other"])[0]), "{role}");

@@ -51,6 +51,7 @@ contracts! {
     an_override_before_the_first_table_is_counted_too
     health_is_told_once_and_whole_to_newcomers
     a_prober_finds_its_own_view_again
+    an_idle_report_is_read_and_shows_nobody_at_work
     totals_are_absolute_and_sum_up
     thousands_of_totals_are_flushed_and_read
     who_follows_the_totals_comes_to_hold_them_all
@@ -295,6 +296,20 @@ async fn a_prober_finds_its_own_view_again(store: Store) {
     assert_eq!(store.prober().own_view("other").await.expect("an answer"), Default::default());
 }
 
+async fn an_idle_report_is_read_and_shows_nobody_at_work(store: Store) {
+    let (prober, reader) = (store.prober(), store.reader());
+    let mut views = Views::default();
+    for (sequence, idle, shown) in [(1, true, 1), (2, false, 2), (3, true, 2), (4, true, 2), (5, false, 5)] {
+        let why = format!("reason {sequence}");
+        let changed = vec![(check("a"), finding(State::Up, &why))];
+        prober.report(&HealthReport { id: "p".into(), sequence, idle, changed, ..HealthReport::default() }).await.expect("an answer");
+        let changes = reader.health(&views.read_to()).await.expect("an answer");
+        assert_eq!((changes.sequences["p"], changes.changed["p"].1[&check("a")].why.as_str()), (shown, why.as_str()));
+        views.take(changes, Instant::now());
+        assert_eq!(prober.own_view("p").await.expect("an answer").sequence, sequence);
+    }
+}
+
 async fn totals_are_absolute_and_sum_up(store: Store) {
     let replica = store.replica();
     for replica_id in ["r1", "r2"] {
@@ -400,6 +415,29 @@ async fn events_come_newest_first(store: Store) {
     assert_eq!(store.reader().events(9).await.expect("an answer")[2], event("a"));
     publish(&store, 0, "one").await;
     assert!(store.reader().events(1).await.expect("an answer")[0].what.ends_with(" published"));
+}
+
+#[tokio::test]
+async fn events_told_again_are_written_once() {
+    let server = RedisServer::forgetful();
+    let store = Store::Redis(Redis::pooled(&server.settings()));
+    let tell = async |run: &str, first_event, what: &[&str]| {
+        let events = what.iter().map(|what| event(what)).collect();
+        let report = HealthReport { id: "p".into(), sequence: 1, run: run.into(), first_event, events, ..HealthReport::default() };
+        store.prober().report(&report).await.expect("an answer");
+    };
+    tell("one", 0, &["a", "b"]).await;
+    // Again with more, as after a lost reply; then a late one; then another run, which counts from the beginning.
+    tell("one", 0, &["a", "b", "c"]).await;
+    tell("one", 1, &["b"]).await;
+    tell("one", 3, &["d"]).await;
+    tell("two", 0, &["e"]).await;
+    let said: Vec<String> = store.reader().events(9).await.expect("an answer").into_iter().map(|event| event.what).collect();
+    assert_eq!(said, ["e", "d", "c", "b", "a"]);
+    let report =
+        HealthReport { id: "p".into(), sequence: 2, changed: vec![(check("a"), finding(State::Up, ""))], ..HealthReport::default() };
+    assert_eq!(store.prober().report(&report).await.expect("an answer").held, 1, "what was written is no finding");
+    assert_eq!(store.prober().own_view("p").await.expect("an answer").findings.len(), 1);
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use deadpool_redis::{Manager, Pool};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, RedisError, ScriptInvocation};
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Connections a pool may hold.
 const POOL_SIZE: usize = 4;
@@ -23,12 +23,18 @@ pub(super) struct Link {
     held: Mutex<Held>,
     /// Calls in a row that found no answer in time.
     timeouts: AtomicU32,
+    /// How often a connection was given up.
+    given_up: AtomicU64,
+    /// Another link to the same place: where it leaves a server, this one does too.
+    beside: Option<Arc<Self>>,
 }
 
 /// What the calls share, and the how-many-th it is: a call that failed gives up only what it used itself.
 #[derive(Default)]
 struct Held {
     serial: u64,
+    /// How often the link beside had given up when this was last used.
+    beside: u64,
     source: Option<Source>,
 }
 
@@ -67,11 +73,20 @@ impl DerefMut for Checkout {
 
 impl Link {
     pub(super) fn dedicated(settings: RedisSettings) -> Self {
-        Self { settings, pooled: false, held: Mutex::default(), timeouts: AtomicU32::new(0) }
+        Self::new(settings, false, None)
+    }
+
+    /// One that leaves a server where `beside` does: who only reads never learns that a server takes no writes any more.
+    pub(super) fn beside(settings: RedisSettings, beside: Arc<Self>) -> Self {
+        Self::new(settings, false, Some(beside))
     }
 
     pub(super) fn pooled(settings: RedisSettings) -> Self {
-        Self { settings, pooled: true, held: Mutex::default(), timeouts: AtomicU32::new(0) }
+        Self::new(settings, true, None)
+    }
+
+    fn new(settings: RedisSettings, pooled: bool, beside: Option<Arc<Self>>) -> Self {
+        Self { settings, pooled, held: Mutex::default(), timeouts: AtomicU32::new(0), given_up: AtomicU64::new(0), beside }
     }
 
     /// Sends a pipeline and decodes its answers.
@@ -103,8 +118,12 @@ impl Link {
     }
 
     async fn checkout(&self) -> Result<(u64, Checkout), StoreError> {
+        let beside = self.beside.as_ref().map_or(0, |beside| beside.given_up.load(Ordering::Relaxed));
         let (serial, source) = {
-            let held = self.held();
+            let mut held = self.held();
+            if std::mem::replace(&mut held.beside, beside) != beside {
+                held.source = None;
+            }
             (held.serial, held.source.clone())
         };
         let (serial, source) = match source {
@@ -146,8 +165,8 @@ impl Link {
     /// The next call dials anew: dropping the last handle of a connection closes it.
     fn forget(&self, serial: u64) {
         let mut held = self.held();
-        if held.serial == serial {
-            held.source = None;
+        if held.serial == serial && held.source.take().is_some() {
+            self.given_up.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -181,5 +200,11 @@ impl std::fmt::Debug for Link {
 /// Broken connections, and servers that are not what they were when they were dialled, are left for a new dial.
 fn drops_connection(error: &RedisError) -> bool {
     const CHANGED: [&str; 7] = ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS", "MOVED", "CLUSTERDOWN"];
-    error.is_io_error() || error.is_unrecoverable_error() || error.code().is_some_and(|code| CHANGED.contains(&code))
+    let changed = |code: &str| CHANGED.contains(&code);
+    // Of several commands, or a transaction that was aborted for it, each has its own.
+    let several = || error.clone().into_server_errors();
+    error.is_io_error()
+        || error.is_unrecoverable_error()
+        || error.code().is_some_and(changed)
+        || several().is_some_and(|errors| errors.iter().any(|(_, error)| changed(error.code())))
 }

@@ -136,7 +136,11 @@ impl Memory {
 
     pub(super) fn own_view(&self, id: &str) -> OwnView {
         let view = self.state().views.get(id).cloned().unwrap_or_default();
-        OwnView { sequence: view.sequence, findings: view.findings.into_iter().map(|(check, (_, finding))| (check, finding)).collect() }
+        let reached = view.findings.values().map(|(at, _)| *at).max().unwrap_or(0);
+        OwnView {
+            sequence: view.sequence.max(reached),
+            findings: view.findings.into_iter().map(|(check, (_, finding))| (check, finding)).collect(),
+        }
     }
 
     pub(super) fn replicas(&self) -> Vec<Replica> {
@@ -214,7 +218,9 @@ impl Memory {
         report.events.iter().for_each(|event| state.remember(event.clone()));
         let before = state.views.get(&report.id).map(|view| view.sequence);
         let view = state.views.entry(report.id.clone()).or_default();
-        view.sequence = report.sequence;
+        if !report.idle || before.is_none() {
+            view.sequence = report.sequence;
+        }
         for (check, finding) in &report.changed {
             view.findings.insert(check.clone(), (report.sequence, finding.clone()));
         }

@@ -43,8 +43,8 @@ struct Partial {
 impl Redis {
     /// A store with two connections of its own, as a redirector wants it. Nothing is dialled yet.
     pub fn dedicated(settings: &RedisSettings) -> Self {
-        let link = || Arc::new(Link::dedicated(settings.clone()));
-        Self::over(settings, link(), link())
+        let writing = Arc::new(Link::dedicated(settings.clone()));
+        Self::over(settings, Arc::new(Link::beside(settings.clone(), writing.clone())), writing)
     }
 
     /// A store over a small pool, as the other programs want it. Nothing is dialled yet.

@@ -130,6 +130,28 @@ pub(super) static NOTE_FOLDED: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Writes what happened, each event once however often it is told. KEYS: events, the findings of the prober that tells
+/// them, where a field that is no check says which were written. ARGV: events kept, the prober's run, the number of the
+/// first, then at, by, what, why of each.
+pub(super) static EVENTS: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local run, next = string.match(redis.call('HGET', KEYS[2], '@events') or '', '^(%S*) (%d+)$')
+        next = run == ARGV[2] and tonumber(next) or 0
+        local number = tonumber(ARGV[3])
+        for index = 4, #ARGV, 4 do
+            if number >= next then
+                redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'at', ARGV[index], 'by', ARGV[index + 1],
+                    'what', ARGV[index + 2], 'why', ARGV[index + 3])
+            end
+            number = number + 1
+        end
+        redis.call('HSET', KEYS[2], '@events', ARGV[2] .. ' ' .. string.format('%.0f', math.max(next, number)))
+        return 1
+        ",
+    )
+});
+
 /// Forgets a prober whose sequence still stands where it did. KEYS: probers, its findings, their index. ARGV: id,
 /// sequence. A key that expires at once is deleted.
 pub(super) static FORGET_PROBER: LazyLock<Script> = LazyLock::new(|| {

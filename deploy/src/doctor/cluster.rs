@@ -78,17 +78,32 @@ fn probers(seen: &Seen<'_>) -> Vec<Line> {
     if probed.is_empty() {
         return Vec::new();
     }
+    let finding = |id: &String, check| seen.after.changed.get(id).and_then(|(_, findings)| findings.get(check));
+    let mut lines = Vec::new();
+    for id in seen.after.sequences.keys() {
+        if probed.iter().any(|(_, check)| finding(id, check).is_some_and(Finding::is_doubted)) {
+            let what = format!("healthd {id} suspects itself: all it probes fails at once, and is held in service");
+            lines.push(Line::risk(what, "look at its network"));
+        }
+    }
     let moved = |id: &&String| seen.before.sequences.get(*id) != seen.after.sequences.get(*id);
     let (fresh, silent): (Vec<_>, Vec<_>) = seen.after.sequences.keys().partition(moved);
     if fresh.is_empty() {
         let what = "no healthd is at work: the last known health stays, and a server that dies goes on getting clients";
-        return vec![Line::wrong(what, "start rbalancer-healthd")];
+        lines.push(Line::wrong(what, "start rbalancer-healthd, or look at its network"));
+        return lines;
     }
-    let mut lines: Vec<Line> = silent
-        .iter()
-        .map(|id| Line::risk(format!("healthd {id} has found nothing while it was watched"), "start it, or look at its network"))
-        .collect();
-    let finding = |id: &String, check| seen.after.changed.get(id).and_then(|(_, findings)| findings.get(check));
+    for id in silent {
+        lines.push(Line::risk(format!("healthd {id} has found nothing while it was watched"), "start it, or look at its network"));
+    }
+    for id in &fresh {
+        let strange = |(server, check)| finding(id, check).is_none().then_some(server);
+        let unknown: Vec<ServerId> = probed.iter().map(|(server, check)| (server, check)).filter_map(strange).cloned().collect();
+        if !unknown.is_empty() {
+            let what = format!("healthd {id} does not know of {}", names(&unknown));
+            lines.push(Line::risk(what, "look into its log: does it take the table in force?"));
+        }
+    }
     let mut never = Vec::new();
     for (server, check) in &probed {
         let found: Vec<(&String, &Finding)> = fresh.iter().filter_map(|id| Some((*id, finding(id, check)?))).collect();

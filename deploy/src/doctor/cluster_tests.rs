@@ -120,6 +120,29 @@ fn probers_are_gone_or_at_odds() {
 }
 
 #[test]
+fn a_prober_that_suspects_itself_or_does_not_know_the_table_is_named() {
+    let here = [redirector(|_| {})];
+    let [before, mut after] = well();
+    let key = |name: &str| {
+        let id = name.parse().expect("an id");
+        let farms = present().farms();
+        farms.servers().find(|(known, _)| *known == id).and_then(|(_, server)| Some(server.check.as_ref()?.key())).expect("it is checked")
+    };
+    let findings = |after: &mut ViewChanges| after.changed.remove("w").expect("its view").1;
+    let mut doubted = findings(&mut after);
+    if let Some(finding) = doubted.get_mut(&key("img/a")) {
+        (finding.checked, finding.why) = (Checked::Failing, format!("refused; held in service: {}", common::health::IN_DOUBT));
+    }
+    after.changed.insert("w".into(), (2, doubted.clone()));
+    has(&judged(&present(), &before, &after, &here), Level::Risk, "healthd w suspects itself");
+    // While it is in doubt nothing of it moves.
+    has(&judged(&present(), &after, &after, &here), Level::Risk, "healthd w suspects itself");
+    doubted.remove(&key("img/b"));
+    after.changed.insert("w".into(), (2, doubted));
+    has(&judged(&present(), &before, &after, &here), Level::Risk, "healthd w does not know of img/b");
+}
+
+#[test]
 fn tables_and_overrides_are_looked_at() {
     let [before, after] = well();
     let mut present = present();

@@ -157,6 +157,7 @@ impl Redis {
         if several {
             slice = self.latest(prober, 0).await?;
         }
+        let latest = slice.first().map_or(0, |(_, at)| *at as u64);
         while !slice.is_empty() {
             let mut call = pipe();
             call.cmd("HMGET").arg(self.keys.health(prober));
@@ -175,7 +176,7 @@ impl Redis {
             slice = if several { self.latest(prober, offset).await? } else { Vec::new() };
             slice.retain(|(_, at)| *at as u64 > from);
         }
-        if several && self.sequence(prober).await? != sequence {
+        if several && self.standing(prober).await? != (sequence, latest) {
             read_to = from;
         }
         if !findings.is_empty() {
@@ -184,15 +185,17 @@ impl Redis {
         Ok(())
     }
 
-    async fn sequence(&self, prober: &str) -> Result<u64, StoreError> {
+    /// A prober's sequence, and the index of its latest change.
+    async fn standing(&self, prober: &str) -> Result<(u64, u64), StoreError> {
         let mut call = pipe();
         call.cmd("ZSCORE").arg(self.keys.probers()).arg(prober);
-        let (sequence,): (Option<f64>,) = self.reading.pipeline(&call).await?;
-        Ok(sequence.unwrap_or(0.0) as u64)
+        call.cmd("ZRANGE").arg(self.keys.health_at(prober)).arg(0).arg(0).arg("REV").arg("WITHSCORES");
+        let (sequence, latest): (Option<f64>, Vec<(String, f64)>) = self.reading.pipeline(&call).await?;
+        Ok((sequence.unwrap_or(0.0) as u64, latest.first().map_or(0, |(_, at)| *at as u64)))
     }
 
     pub(in crate::store) async fn own_view(&self, id: &str) -> Result<OwnView, StoreError> {
-        let sequence = self.sequence(id).await?;
+        let (sequence, _) = self.standing(id).await?;
         let mut changes = ViewChanges::default();
         self.read_changes(id, 0, sequence, self.latest(id, 0).await?, &mut changes).await?;
         let (read_to, findings) = changes.changed.remove(id).unwrap_or_default();

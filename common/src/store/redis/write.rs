@@ -54,6 +54,7 @@ impl Redis {
 
     pub(in crate::store) async fn report(&self, report: &HealthReport) -> Result<Reported, StoreError> {
         let (view, index) = (self.keys.health(&report.id), self.keys.health_at(&report.id));
+        self.write_events(report, &view).await?;
         let mut call = pipe();
         // One transaction: a reader that sees the sequence sees everything it stands for.
         call.atomic();
@@ -77,17 +78,29 @@ impl Redis {
             let gone: Vec<&str> = slice.iter().map(|check| check.0.as_ref()).collect();
             call.cmd("HDEL").arg(&view).arg(&gone).ignore().cmd("ZREM").arg(&index).arg(&gone).ignore();
         }
-        for event in &report.events {
-            call.cmd("XADD").arg(self.keys.events()).arg("MAXLEN").arg("~").arg(EVENTS_KEPT).arg("*");
-            call.arg("at").arg(event.at).arg("by").arg(&event.by).arg("what").arg(&event.what).arg("why").arg(&event.why).ignore();
+        call.cmd("ZADD").arg(self.keys.probers());
+        if report.idle {
+            call.arg("NX");
         }
-        call.cmd("ZADD").arg(self.keys.probers()).arg(report.sequence).arg(&report.id).ignore();
+        call.arg(report.sequence).arg(&report.id).ignore();
         if !report.changed.is_empty() {
             call.cmd("PUBLISH").arg(self.keys.hint()).arg("").ignore();
         }
         call.cmd("ZCARD").arg(&index);
         let (before, held): (Option<f64>, usize) = self.writing.pipeline(&call).await?;
         Ok(Reported { before: before.map(|before| before as u64), held })
+    }
+
+    async fn write_events(&self, report: &HealthReport, view: &str) -> Result<(), StoreError> {
+        if report.events.is_empty() {
+            return Ok(());
+        }
+        let mut call = scripts::EVENTS.prepare_invoke();
+        call.key(self.keys.events()).key(view).arg(EVENTS_KEPT).arg(&report.run).arg(report.first_event);
+        for event in &report.events {
+            call.arg(event.at).arg(&event.by).arg(&event.what).arg(&event.why);
+        }
+        self.writing.script::<Value>(&call).await.map(drop)
     }
 
     pub(in crate::store) async fn flush(&self, id: &str, totals: &[(CountKey, u64)]) -> Result<(), StoreError> {
