@@ -139,7 +139,8 @@ impl<F: Future> Future for Patient<'_, F> {
             return Poll::Pending;
         };
         let moved = this.signs.has_moved(debt);
-        if moved || this.debt.replace(debt) != Some(debt) {
+        let before = this.debt.replace(debt);
+        if moved || before != Some(debt) {
             let due = Instant::now() + this.limits[debt as usize];
             match &mut this.due {
                 Some(sleep) => sleep.as_mut().reset(due),
@@ -174,6 +175,9 @@ mod tests {
         let deaf = Signs::new();
         deaf.went(100, true);
         assert!(is_left(deaf, NEVER, SOON).await);
+        let full = Signs::new();
+        full.went(ENOUGH, true);
+        assert!(is_left(full, NEVER, SOON * 3).await, "what it took before gives it time once");
         let windowless = Signs::new();
         let body = windowless.sending(Bytes::from_static(b"text"));
         assert!(is_left(windowless, NEVER, SOON).await && body == "text");
