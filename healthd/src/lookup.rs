@@ -30,8 +30,8 @@ pub(crate) const LIMIT: Duration = Duration::from_millis(300);
 /// Last known addresses are used for so long without waiting again for a look-up that hangs.
 const HUNG: Duration = Duration::from_secs(1);
 
-/// Look-ups at once: each holds a thread, and a hung one for long.
-const AT_ONCE: usize = 64;
+/// Look-ups at once: each holds a thread of the runtime's 512, and a hung one for long.
+const AT_ONCE: usize = 256;
 
 /// What was found.
 #[derive(Debug)]

@@ -207,7 +207,9 @@ impl Sampler {
         let doubtful = self.views.doubtful(Instant::now(), self.window());
         if !doubtful.is_empty() {
             let names = doubtful.join(", ");
-            return Some(format!("prober suspect: all that {names} probes fails at once and is held in service; look at its network"));
+            return Some(format!(
+                "prober suspect: all that {names} probes fails at once and is held in service; look at its network, and whether it still runs"
+            ));
         }
         if !health.is_fresh() && !known.checks().is_empty() {
             return Some("no prober is at work: health is what was seen last; is rbalancer-healthd running?".into());
