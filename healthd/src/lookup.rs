@@ -1,6 +1,6 @@
-//! Names → addresses for probes. A failed look-up is told from a failed server, and the last known addresses are
-//! probed when a look-up fails or takes long: a resolver that hangs says nothing about servers. One that was found a moment ago is not looked up again: ten thousand servers would ask
-//! the resolver thousands of times a second.
+//! Names → addresses for probes. A failed look-up is told from a failed server, and the last known addresses are probed
+//! when a look-up fails or takes long: a resolver that hangs says nothing about servers. One that was found a moment
+//! ago is not looked up again: ten thousand servers would ask the resolver thousands of times a second.
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::collections::HashMap;

@@ -229,8 +229,11 @@ impl Plain {
             && (now >= until || phase == ProcessPhase::Stopping)
         {
             if let Some(door) = self.door.take() {
-                worker::close(door.listener, |stream| self.take(stream, None));
-                self.leaving.clear();
+                worker::close(door.listener, |stream| {
+                    self.take(stream, None);
+                    // One by one: there may be more of them than descriptors.
+                    self.leaving.clear();
+                });
             }
             self.stage = Stage::Finishing { until: grace };
         }

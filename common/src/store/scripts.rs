@@ -79,8 +79,8 @@ pub(super) static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Folds some of a gone redirector's totals into the base, each by what was not folded of it before: run twice, it
-/// adds nothing. KEYS: base, count, folded, replicas, index of the folded. ARGV: id, the folds the base must have seen, when the
-/// redirector spoke last, members. Returns 1; 0 if it has spoken since; -1 if the base has lost folds.
+/// adds nothing. KEYS: base, count, folded, replicas, index of the folded. ARGV: id, the folds the base must have
+/// seen, when the redirector spoke last, members. Returns 1; 0 if it has spoken since; -1 if the base has lost folds.
 pub(super) static FOLD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
