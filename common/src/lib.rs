@@ -12,6 +12,7 @@ pub mod health;
 pub mod host;
 pub mod ini;
 pub mod listen;
+pub mod memory;
 pub mod name;
 pub mod process;
 pub mod settings;

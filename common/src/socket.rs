@@ -1,5 +1,5 @@
 //! The few socket calls no safe crate has, and thin names for the safe ones the hot path uses.
-//! The only file of the workspace that may hold `unsafe`.
+//! With [`memory`](crate::memory) the only file of the workspace that may hold `unsafe`.
 
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::{Domain, Protocol, Socket, Type};

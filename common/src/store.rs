@@ -30,6 +30,7 @@ use crate::generation::{Stamp, Table};
 use crate::health::{Finding, ViewChanges};
 use crate::tally::{CountKey, Totals};
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 
 /// Why a verb failed. Every caller keeps its last good state and tries again later.
@@ -370,7 +371,7 @@ pub struct ReplicaWriter(Store);
 impl ReplicaWriter {
     verbs! {
         /// Writes absolute totals; a total already greater in the store stays.
-        flush(id: &str, totals: &[(CountKey, u64)]) -> ();
+        flush(id: &str, totals: &[(impl Borrow<CountKey>, u64)]) -> ();
         /// Says that this redirector is there, and how it is; the number of its totals the store then holds, which is
         /// less than it wrote after the store lost data.
         announce(announcement: &Announcement) -> usize;

@@ -32,20 +32,20 @@ fn head(bencher: Bencher<'_, '_>, length: usize) {
 
 #[divan::bench(args = [1, 2, 10, 1000])]
 fn pick_random(bencher: Bencher<'_, '_>, servers: usize) {
-    let pick = Pick::random(&weights(servers));
+    let (pick, servers) = Pick::random(weights(servers));
     let mut rng = SmallRng::seed_from_u64(1);
-    bencher.bench_local(|| pick.next(&mut rng));
+    bencher.bench_local(|| pick.next(&servers, &mut rng));
 }
 
 #[divan::bench(args = [2, 10, 1000])]
 fn pick_round_robin(bencher: Bencher<'_, '_>, servers: usize) {
-    let pick = Pick::round_robin(&weights(servers), Arc::default());
+    let (pick, servers) = Pick::round_robin(weights(servers), Arc::default());
     let mut rng = SmallRng::seed_from_u64(1);
-    bencher.bench_local(|| pick.next(&mut rng));
+    bencher.bench_local(|| pick.next(&servers, &mut rng));
 }
 
-fn weights(servers: usize) -> Vec<u16> {
-    (0..servers).map(|index| if index % 3 == 0 { 20 } else { 10 }).collect()
+fn weights(servers: usize) -> Vec<(u16, usize)> {
+    (0..servers).map(|index| (if index % 3 == 0 { 20 } else { 10 }, index)).collect()
 }
 
 /// A look-up and a pick, of all hosts in turn.
@@ -56,7 +56,7 @@ fn routes(bencher: Bencher<'_, '_>, farms: usize) {
     let (mut rng, mut at) = (SmallRng::seed_from_u64(1), 0);
     bencher.bench_local(|| {
         at = if at + 1 == hosts.len() { 0 } else { at + 1 };
-        routes.farm(black_box(hosts[at].as_bytes())).and_then(|farm| Some(farm.pick(false, &mut rng).ok()?.1.slot))
+        routes.farm(black_box(hosts[at].as_bytes())).and_then(|farm| Some(farm.pick(false, &mut rng).ok()?.slot))
     });
 }
 

@@ -2,6 +2,7 @@
 
 use crate::counters::{Counters, Shard, Slot};
 use crate::elsewhere::{Elsewhere, Stats, is_challenge};
+use crate::farm_route::Picked;
 use crate::head::{Head, Method, Refusal};
 use crate::routes::Routes;
 use crate::statics::{StaticFile, Statics};
@@ -155,19 +156,20 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
         return send_elsewhere(acme, head.target, head, view, out);
     }
     let secure = view.scheme == Scheme::Https && !view.allow_downgrade;
-    let (start, destination) = match farm.pick(secure, view.rng) {
+    let Picked { head: start, destination, slot } = match farm.pick(secure, view.rng) {
         Ok(picked) => picked,
         Err(refusal) => return refuse(refusal, Some(head), view, out),
     };
+    // Before the answer is put together: what it fetches from memory is there by the time that is done.
+    view.shard.count(slot);
+    view.chosen = Some(slot);
     out.extend_from_slice(start);
     destination.origin(view.scheme).iter().for_each(|part| out.extend_from_slice(part));
     out.extend_from_slice(head.target);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(view.date);
-    let outcome = connection(head, farm.keepalive, view.draining, out);
+    let outcome = connection(head, farm.keepalive(), view.draining, out);
     out.extend_from_slice(b"\r\n");
-    view.shard.count(destination.slot);
-    view.chosen = Some(destination.slot);
     outcome
 }
 

@@ -22,6 +22,12 @@ impl Slot {
     pub fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// The one so many places behind.
+    #[inline]
+    pub(crate) fn plus(self, places: u32) -> Self {
+        Self(self.0.saturating_add(places))
+    }
 }
 
 /// The counters of one thread. Only that thread adds.
@@ -84,9 +90,9 @@ impl Counters {
         slot
     }
 
-    /// What is counted, by slot.
-    pub fn keys(&self) -> Vec<CountKey> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).keys.clone()
+    /// What is counted, by slot, from the slot `from` on.
+    pub fn keys(&self, from: usize) -> Vec<CountKey> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).keys.get(from..).unwrap_or_default().to_vec()
     }
 
     /// Every counter's total over all threads, by slot.
@@ -102,17 +108,10 @@ impl Counters {
         numbers
     }
 
-    /// The same with what they count, for those that `wanted` names by slot and total.
-    pub fn totals_of(&self, mut wanted: impl FnMut(usize, u64) -> bool) -> Vec<(CountKey, u64)> {
-        let numbers = self.numbers();
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let chosen = numbers.into_iter().enumerate().filter(|&(slot, total)| wanted(slot, total));
-        chosen.map(|(slot, total)| (known.keys[slot].clone(), total)).collect()
-    }
-
-    /// Every total, in the order the counters were made.
+    /// Every total with what it counts, in the order the counters were made.
     pub fn totals(&self) -> Vec<(CountKey, u64)> {
-        self.totals_of(|_, _| true)
+        let numbers = self.numbers();
+        self.keys(0).into_iter().zip(numbers).collect()
     }
 }
 

@@ -4,16 +4,15 @@ use crate::counters::Slot;
 use common::target::{Scheme, Target};
 use smallvec::SmallVec;
 
-/// Where a redirect leads: all that an answer needs of it in one cache line.
+/// Where a redirect leads: all that an answer needs of it, in one cache line with its [`Column`](crate::pick::Column).
 #[derive(Debug)]
-#[repr(align(64))]
 pub struct Destination {
     /// Host, port and base path.
     rest: SmallVec<[u8; 40]>,
     /// None: the request's.
     scheme: Option<Scheme>,
     /// What counts it.
-    pub slot: Slot,
+    pub(crate) slot: Slot,
 }
 
 impl Destination {
@@ -38,6 +37,7 @@ impl Destination {
 mod tests {
     use super::*;
     use crate::counters::Counters;
+    use crate::pick::Column;
     use common::tally::CountKey;
 
     #[test]
@@ -50,6 +50,6 @@ mod tests {
                 assert_eq!(Destination::new(&target, slot).origin(request).concat(), target.origin(request).as_bytes());
             }
         }
-        assert_eq!(size_of::<Destination>(), 64);
+        assert_eq!(size_of::<Column<Destination>>(), 64);
     }
 }

@@ -38,6 +38,8 @@ pub struct Flusher {
     in_use: InUseCell,
     said: Announcement,
     tls: Option<Tls>,
+    /// What is counted, by slot.
+    keys: Vec<CountKey>,
     /// The totals the store is known to hold, by slot; 0 where it holds none.
     written: Vec<u64>,
     /// Whether it may hold less: after an error everything is said again.
@@ -68,6 +70,7 @@ impl Flusher {
             in_use,
             said,
             tls,
+            keys: Vec::new(),
             written: Vec::new(),
             doubtful: false,
             rotation: 0,
@@ -124,7 +127,7 @@ impl Flusher {
     fn keep(&mut self) {
         let unwritten = self.counters.numbers().iter().sum::<u64>() - self.written.iter().sum::<u64>();
         let mut tally = Tally::default();
-        self.counters.totals_of(|_, total| total > 0).into_iter().for_each(|(key, total)| tally.raise(&key, total));
+        self.counters.totals().iter().filter(|(_, total)| *total > 0).for_each(|(key, total)| tally.raise(key, *total));
         self.said.left = true;
         let mine = Carried { said: self.said.clone(), totals: tally, at: unix_ms() };
         match self.carried_file.as_deref().map(|path| carried::keep(path, &mine)) {
@@ -171,15 +174,15 @@ impl Flusher {
                 self.doubtful = true;
             }
         }
-        let totals = self.unwritten(rotate);
-        if totals.is_empty() {
+        let unwritten = self.unwritten(rotate);
+        if unwritten.is_empty() {
             return Ok(());
         }
-        let (slots, totals): (Vec<usize>, Vec<(CountKey, u64)>) = totals.into_iter().unzip();
+        let totals: Vec<(&CountKey, u64)> = unwritten.iter().map(|&(slot, total)| (&self.keys[slot], total)).collect();
         let outcome = self.writer.flush(&self.said.id, &totals).await;
         match &outcome {
             Ok(()) => {
-                slots.iter().zip(&totals).for_each(|(&slot, (_, total))| self.written[slot] = *total);
+                unwritten.into_iter().for_each(|(slot, total)| self.written[slot] = total);
                 self.doubtful = false;
             }
             Err(_) => self.doubtful = true,
@@ -199,26 +202,24 @@ impl Flusher {
     }
 
     /// What is to be written, by slot.
-    fn unwritten(&mut self, rotate: bool) -> Vec<(usize, (CountKey, u64))> {
-        let (mut unchanged, mut slots) = (0, Vec::new());
+    fn unwritten(&mut self, rotate: bool) -> Vec<(usize, u64)> {
+        let numbers = self.counters.numbers();
+        self.keys.extend(self.counters.keys(self.keys.len()));
+        self.written.resize(numbers.len(), 0);
         let (from, until) = (self.rotation, self.rotation + ROTATED);
-        let (doubtful, written) = (self.doubtful, &mut self.written);
-        let totals = self.counters.totals_of(|slot, total| {
-            written.resize(written.len().max(slot + 1), 0);
-            let mut wanted = total > 0 && (doubtful || written[slot] != total);
-            if !wanted {
-                unchanged += 1;
-                wanted = rotate && total > 0 && (from..until).contains(&unchanged);
+        let mut unchanged = 0;
+        let wanted = |&(slot, total): &(usize, u64)| {
+            if total > 0 && (self.doubtful || self.written[slot] != total) {
+                return true;
             }
-            if wanted {
-                slots.push(slot);
-            }
-            wanted
-        });
+            unchanged += 1;
+            rotate && total > 0 && (from..until).contains(&unchanged)
+        };
+        let unwritten = numbers.into_iter().enumerate().filter(wanted).collect();
         if rotate {
             self.rotation = if until >= unchanged { 0 } else { until };
         }
-        slots.into_iter().zip(totals).collect()
+        unwritten
     }
 
     fn note(&mut self, outcome: &Result<(), StoreError>) {

@@ -205,7 +205,7 @@ fn fields<'a>(head: &'a [u8], name: &'static [u8]) -> impl Iterator<Item = &'a [
 
 fn name<'a>(names: &'a mut Vec<(String, String)>, counters: &Counters, slot: Slot) -> (&'a str, &'a str) {
     if names.len() <= slot.index() {
-        *names = counters.keys().iter().map(words).collect();
+        *names = counters.keys(0).iter().map(words).collect();
     }
     names.get(slot.index()).map_or(("", ""), |(farm, server)| (farm, server))
 }

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod answer;
+mod candidates;
 pub mod carried;
 pub mod connection;
 pub mod connections;
@@ -10,6 +11,7 @@ pub mod desk;
 pub mod destination;
 mod door;
 pub mod elsewhere;
+pub mod farm_route;
 pub mod flush;
 pub mod guests;
 mod h2;

@@ -1,98 +1,108 @@
 //! Choosing one of a farm's live servers: pure, with the random source passed in.
 
 use rand::{Rng, RngExt};
+use std::hint::cold_path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The longest round-robin cycle; weights that would need a longer one are scaled down.
 const MAX_CYCLE: u64 = 4096;
 
-/// A ready-made choice among `n` servers, as indices 0 to n-1. Never made for none.
+/// How to choose among servers that lie in [`Column`]s.
 #[derive(Debug)]
 pub enum Pick {
-    /// The only server.
-    Only,
-    /// Weighted random.
-    Random(Alias),
-    /// Smooth weighted round-robin.
-    RoundRobin {
-        /// The cycle.
-        cycle: Box<[u16]>,
-        /// The next place in it, shared by all threads and kept when the table changes, so that clients on new
-        /// connections see a smooth order too.
-        position: Arc<AtomicU32>,
+    /// There is none, or one.
+    First,
+    /// Weighted random, in constant time: the alias method in exact integers (Walker 1977; Vose, "A linear algorithm
+    /// for generating random numbers with a given distribution", 1991).
+    Random {
+        /// The sum of the weights: every column is this high.
+        height: u64,
     },
+    /// Smooth weighted round-robin.
+    RoundRobin(Box<Cycle>),
 }
 
-impl Pick {
-    /// Weighted random over `weights`, of which none is 0.
-    pub fn random(weights: &[u16]) -> Self {
-        if weights.len() == 1 { Self::Only } else { Self::Random(Alias::new(weights)) }
-    }
-
-    /// Smooth round-robin over `weights`, of which none is 0, going on at `position`.
-    pub fn round_robin(weights: &[u16], position: Arc<AtomicU32>) -> Self {
-        if weights.len() == 1 { Self::Only } else { Self::RoundRobin { cycle: smooth_cycle(weights), position } }
-    }
-
-    /// The next server.
-    #[inline]
-    pub fn next(&self, rng: &mut impl Rng) -> usize {
-        match self {
-            Self::Only => 0,
-            Self::Random(alias) => alias.sample(rng),
-            Self::RoundRobin { cycle, position } => {
-                let at = position.fetch_add(1, Ordering::Relaxed) as usize;
-                cycle[at % cycle.len()] as usize
-            }
-        }
-    }
-}
-
-/// Weighted sampling in constant time: the alias method in exact integers (Walker 1977; Vose, "A linear algorithm
-/// for generating random numbers with a given distribution", 1991).
+/// The order of a round-robin.
 #[derive(Debug)]
-pub struct Alias {
-    /// The sum of the weights: every column is this high.
-    height: u64,
-    columns: Box<[Column]>,
+pub struct Cycle {
+    order: Box<[u16]>,
+    /// The next place in it, shared by all threads and kept when the table changes, so that clients on new
+    /// connections see a smooth order too.
+    position: Arc<AtomicU32>,
 }
 
-/// Eight bytes: the columns of ten servers are two cache lines.
-#[derive(Debug, Clone, Copy)]
-struct Column {
+/// One server with its column of the alias method: choosing it and reading what it is costs one cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Column<T> {
     /// Below this height the column is its own server, above it the other. Beyond 2³² (65,538 servers of the
     /// greatest weight) shares are no longer exact.
     own: u32,
     other: u32,
+    /// The server.
+    pub server: T,
 }
 
-impl Alias {
-    fn new(weights: &[u16]) -> Self {
-        let count = weights.len() as u64;
-        let height: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
-        let mut own: Vec<u64> = weights.iter().map(|&weight| u64::from(weight) * count).collect();
-        let mut other = vec![0; weights.len()];
-        let (mut low, mut high): (Vec<usize>, Vec<usize>) = (0..weights.len()).partition(|&index| own[index] < height);
-        while let (Some(short), Some(&tall)) = (low.pop(), high.last()) {
-            other[short] = tall as u32;
-            own[tall] -= height - own[short];
-            if own[tall] < height {
-                high.pop();
-                low.push(tall);
-            }
-        }
-        let column = |(own, other)| Column { own: u32::try_from(own).unwrap_or(u32::MAX), other };
-        Self { height, columns: own.into_iter().zip(other).map(column).collect() }
+impl Pick {
+    /// Weighted random among `servers`, each with a weight that is not 0.
+    pub fn random<T>(servers: Vec<(u16, T)>) -> (Self, Vec<Column<T>>) {
+        let weights: Vec<u16> = servers.iter().map(|(weight, _)| *weight).collect();
+        let (height, heights) = alias(&weights);
+        let columns = servers.into_iter().zip(heights).map(|((_, server), (own, other))| Column { own, other, server }).collect();
+        (if weights.len() > 1 { Self::Random { height } } else { Self::First }, columns)
     }
 
-    #[inline]
-    fn sample(&self, rng: &mut impl Rng) -> usize {
-        let point = rng.random_range(0..self.height * self.columns.len() as u64);
-        let (index, at) = ((point / self.height) as usize, point % self.height);
-        let column = self.columns[index];
-        if at < u64::from(column.own) { index } else { column.other as usize }
+    /// Smooth round-robin among `servers`, each with a weight that is not 0, going on at `position`.
+    pub fn round_robin<T>(servers: Vec<(u16, T)>, position: Arc<AtomicU32>) -> (Self, Vec<Column<T>>) {
+        let weights: Vec<u16> = servers.iter().map(|(weight, _)| *weight).collect();
+        let columns = servers.into_iter().map(|(_, server)| Column { own: 0, other: 0, server }).collect();
+        let pick =
+            if weights.len() > 1 { Self::RoundRobin(Box::new(Cycle { order: smooth_cycle(&weights), position })) } else { Self::First };
+        (pick, columns)
     }
+
+    /// The place of the next one among the servers this was made for; none where there is none.
+    #[inline]
+    pub fn next<T>(&self, servers: &[Column<T>], rng: &mut impl Rng) -> Option<usize> {
+        let index = match self {
+            Self::First => 0,
+            Self::Random { height } => {
+                let index = rng.random_range(0..servers.len());
+                let Column { own, other, .. } = servers[index];
+                if rng.random_range(0..*height) < u64::from(own) {
+                    index
+                } else {
+                    // A guess that it is not this one lets the processor fetch what follows from `index` meanwhile.
+                    cold_path();
+                    other as usize
+                }
+            }
+            Self::RoundRobin(cycle) => {
+                let at = cycle.position.fetch_add(1, Ordering::Relaxed) as usize;
+                cycle.order[at % cycle.order.len()] as usize
+            }
+        };
+        (index < servers.len()).then_some(index)
+    }
+}
+
+/// The sum of the weights, and for each the height below which its column is its own, with the other's index.
+fn alias(weights: &[u16]) -> (u64, Vec<(u32, u32)>) {
+    let count = weights.len() as u64;
+    let height: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
+    let mut own: Vec<u64> = weights.iter().map(|&weight| u64::from(weight) * count).collect();
+    let mut other = vec![0; weights.len()];
+    let (mut low, mut high): (Vec<usize>, Vec<usize>) = (0..weights.len()).partition(|&index| own[index] < height);
+    while let (Some(short), Some(&tall)) = (low.pop(), high.last()) {
+        other[short] = tall as u32;
+        own[tall] -= height - own[short];
+        if own[tall] < height {
+            high.pop();
+            low.push(tall);
+        }
+    }
+    (height, own.into_iter().map(|own| u32::try_from(own).unwrap_or(u32::MAX)).zip(other).collect())
 }
 
 /// One cycle of smooth weighted round-robin, as nginx's upstream module orders it: at each step every server gains
@@ -134,24 +144,49 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
 
+    fn numbered(weights: &[u16]) -> Vec<(u16, usize)> {
+        weights.iter().copied().zip(0..).collect()
+    }
+
     /// The exact share of each server: the part of all columns that leads to it.
-    fn shares(alias: &Alias) -> Vec<u64> {
-        let mut shares = vec![0; alias.columns.len()];
-        for (index, column) in alias.columns.iter().enumerate() {
-            let own = u64::from(column.own).min(alias.height);
+    fn shares(weights: &[u16]) -> Vec<u64> {
+        let (height, columns) = alias(weights);
+        let mut shares = vec![0; columns.len()];
+        for (index, (own, other)) in columns.into_iter().enumerate() {
+            let own = u64::from(own).min(height);
             shares[index] += own;
-            shares[column.other as usize] += alias.height - own;
+            shares[other as usize] += height - own;
         }
         shares
     }
 
     #[test]
     fn round_robin_is_smooth() {
-        let pick = Pick::round_robin(&[20, 10], Arc::default());
+        let (pick, servers) = Pick::round_robin(numbered(&[20, 10]), Arc::default());
         let mut rng = SmallRng::seed_from_u64(1);
-        let order: Vec<usize> = (0..6).map(|_| pick.next(&mut rng)).collect();
+        let order: Vec<usize> = (0..6).filter_map(|_| pick.next(&servers, &mut rng)).collect();
         assert_eq!(order, [0, 1, 0, 0, 1, 0]);
         assert_eq!(smooth_cycle(&[5, 1, 1]).as_ref(), [0, 0, 1, 0, 2, 0, 0]);
+    }
+
+    #[test]
+    fn one_is_always_picked_and_of_none_nobody() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        for (pick, servers) in [Pick::random(numbered(&[7])), Pick::round_robin(numbered(&[7]), Arc::default())] {
+            assert_eq!((pick.next(&servers, &mut rng), pick.next(&servers[..0], &mut rng)), (Some(0), None));
+        }
+    }
+
+    #[test]
+    fn random_follows_the_weights() {
+        let (pick, servers) = Pick::random(numbered(&[30, 10, 20]));
+        let (mut rng, mut counts) = (SmallRng::seed_from_u64(1), [0; 3]);
+        (0..60_000).filter_map(|_| pick.next(&servers, &mut rng)).for_each(|server| counts[server] += 1);
+        // Four standard deviations of a third of 60,000.
+        assert!(
+            counts.iter().zip([30_000, 10_000, 20_000]).all(|(count, expected): (&i32, i32)| (count - expected).abs() < 500),
+            "{counts:?}"
+        );
     }
 
     #[test]
@@ -164,9 +199,8 @@ mod tests {
     proptest! {
         #[test]
         fn random_keeps_exactly_the_shares(weights in proptest::collection::vec(1u16.., 2..40)) {
-            let alias = Alias::new(&weights);
             let expected: Vec<u64> = weights.iter().map(|&weight| u64::from(weight) * weights.len() as u64).collect();
-            prop_assert_eq!(shares(&alias), expected);
+            prop_assert_eq!(shares(&weights), expected);
         }
 
         #[test]

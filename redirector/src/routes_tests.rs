@@ -1,8 +1,11 @@
 //! What is picked in every state of servers, and what a swap keeps.
 
 use super::*;
+use crate::farm_route::Picked;
 use common::check::Check;
-use common::health::{Checked, Finding, ViewChanges, Views};
+use common::farm::{Force, Intent};
+use common::health::{Checked, Finding, State, ViewChanges, Views};
+use common::target::Scheme;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -45,7 +48,7 @@ fn build(farms: &Farms, overrides: &HashMap<ServerId, Override>, health: &Health
 fn reached(routes: &Routes) -> BTreeSet<String> {
     let mut rng = SmallRng::seed_from_u64(2);
     let farm = routes.farm(b"img.org").expect("the farm");
-    let text = |(_, to): (_, &Destination)| String::from_utf8_lossy(&to.origin(Scheme::Http).concat()).into_owned();
+    let text = |picked: Picked<'_>| String::from_utf8_lossy(&picked.destination.origin(Scheme::Http).concat()).into_owned();
     (0..500).filter_map(|_| farm.pick(false, &mut rng).ok().map(text)).collect()
 }
 
@@ -76,6 +79,38 @@ fn with_nobody_live_the_farm_says_what_happens() {
 }
 
 #[test]
+fn a_farm_answers_to_each_of_its_names() {
+    let farm = |name: &str, domains: &[&str]| serde_json::json!({"name": name, "domains": domains, "servers": []});
+    let long = format!("{}.example.org", "a".repeat(60));
+    let farms = serde_json::json!([farm("a", &["a.org", "www.a.org", &long]), farm("b", &["b.org", "www.b.org"])]);
+    let farms = serde_json::from_value(farms).expect("valid farms");
+    let routes = build(&farms, &HashMap::new(), &Health::default());
+    let name = |host: &str| routes.farm(host.as_bytes()).map(|farm| farm.name().to_string());
+    for (host, farm) in [("a.org", "a"), ("www.a.org", "a"), (&*long, "a"), ("b.org", "b"), ("www.b.org", "b")] {
+        assert_eq!(name(host).as_deref(), Some(farm), "{host}");
+    }
+    assert_eq!([name("c.org"), name(""), name("a.or")], [None, None, None]);
+}
+
+#[test]
+fn each_server_is_counted_by_its_own_counter() {
+    let (counters, none, mut rng) = (Counters::new(1), HashMap::new(), SmallRng::seed_from_u64(1));
+    let build = |servers: &[_], previous: &Routes| {
+        let farms = farms(servers, &serde_json::json!({}));
+        Routes::build(&farms, &none, &Health::default(), &counters, previous, &mut SmallRng::seed_from_u64(1))
+    };
+    let (off, mut routes) = ((1, Intent::Off), Routes::default());
+    // Counters in the order of the servers, and then no more.
+    for servers in [[off, ON, ON], [ON, ON, ON]] {
+        routes = build(&servers, &routes);
+        let farm = routes.farm(b"img.org").expect("the farm");
+        let picked: Vec<_> = (0..100).filter_map(|_| farm.pick(false, &mut rng).ok()).collect();
+        assert!(picked.iter().all(|picked| picked.slot == picked.destination.slot), "{picked:?}");
+        assert_eq!(picked.len(), 100);
+    }
+}
+
+#[test]
 fn what_is_set_by_hand_beats_file_and_probes() {
     let two = farms(&[ON, ON], &serde_json::json!({}));
     let by_hand = |value: Override| HashMap::from([("img/s0".parse::<ServerId>().expect("valid"), value)]);
@@ -103,7 +138,11 @@ fn round_robin_goes_on_across_a_swap() {
         |previous: &Routes| Routes::build(&two, &HashMap::new(), &Health::default(), &counters, previous, &mut SmallRng::seed_from_u64(4));
     let first = make(&Routes::default());
     let next = |routes: &Routes, rng: &mut SmallRng| {
-        routes.farm(b"img.org").and_then(|farm| farm.pick(false, rng).ok()).map(|(_, to)| to.origin(Scheme::Http).concat()).expect("live")
+        routes
+            .farm(b"img.org")
+            .and_then(|farm| farm.pick(false, rng).ok())
+            .map(|picked| picked.destination.origin(Scheme::Http).concat())
+            .expect("live")
     };
     let before = next(&first, &mut rng);
     let second = make(&first);
@@ -121,7 +160,7 @@ fn https_reaches_what_takes_it_by_weight() {
     let farm = routes.farm(b"img.org").expect("the farm");
     let mut rng = SmallRng::seed_from_u64(5);
     let mut asked = |secure| -> Vec<String> {
-        let text = |(_, to): (_, &Destination)| String::from_utf8_lossy(&to.origin(Scheme::Https).concat()).into_owned();
+        let text = |picked: Picked<'_>| String::from_utf8_lossy(&picked.destination.origin(Scheme::Https).concat()).into_owned();
         (0..12).filter_map(|_| farm.pick(secure, &mut rng).ok().map(text)).collect()
     };
     let count = |all: &[String], name: &str| all.iter().filter(|held| *held == name).count();

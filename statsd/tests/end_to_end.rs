@@ -4,6 +4,7 @@ use common::farm::{Farms, Name};
 use common::health::{Checked, Finding, State};
 use common::process::Stop;
 use common::store::{Announcement, HealthReport, Memory, Publication, Published, Store};
+use common::tally::CountKey;
 use common::web::{Ask, Method, Page, Router, StatusCode};
 use serde_json::{Value, json};
 use statsd::Settings;
@@ -52,7 +53,7 @@ async fn report_health(store: &Store) {
 
 async fn count(store: &Store) {
     let totals = [("img/srv1", 3_012_345), ("img/srv3", 1_000_000), ("img/gone", 5), ("img/@fallback", 2), ("@refused/403", 7)];
-    let totals: Vec<_> = totals.into_iter().map(|(key, total)| (key.parse().expect("valid key"), total)).collect();
+    let totals: Vec<_> = totals.into_iter().map(|(key, total)| (key.parse::<CountKey>().expect("valid key"), total)).collect();
     store.replica().flush("r1", &totals).await.expect("memory never fails");
     let said = Announcement {
         id: "0123456789abcdef".into(),

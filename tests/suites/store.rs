@@ -321,7 +321,7 @@ async fn totals_are_absolute_and_sum_up(store: Store) {
     replica.flush("r1", &first).await.expect("an answer");
     replica.flush("r1", &[(key("img/srv1"), 4)]).await.expect("an answer");
     replica.flush("r2", &[(key("img/srv1"), 5), (key("img/srv2"), 1 << 52)]).await.expect("an answer");
-    replica.flush("r2", &[]).await.expect("an answer");
+    replica.flush("r2", &[] as &[(CountKey, u64)]).await.expect("an answer");
     let totals = store.reader().totals().await.expect("an answer");
     assert_eq!((totals.live["r1"].get(&key("img/srv1")), totals.live["r2"].get(&key("img/srv1"))), (10, 5));
     let sum = totals.sum();

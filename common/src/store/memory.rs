@@ -11,6 +11,7 @@ use crate::generation::Stamp;
 use crate::health::{Finding, ViewChanges};
 use crate::tally::{CountKey, Tally, Totals};
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -238,10 +239,10 @@ impl Memory {
         reported
     }
 
-    pub(super) fn flush(&self, id: &str, totals: &[(CountKey, u64)]) {
+    pub(super) fn flush(&self, id: &str, totals: &[(impl Borrow<CountKey>, u64)]) {
         let mut state = self.state();
         let tally = state.totals.live.entry(id.to_owned()).or_default();
-        totals.iter().for_each(|(key, total)| tally.raise(key, *total));
+        totals.iter().for_each(|(key, total)| tally.raise(key.borrow(), *total));
     }
 
     pub(super) fn announce(&self, announcement: &Announcement) -> usize {

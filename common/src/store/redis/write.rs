@@ -9,6 +9,7 @@ use crate::store::{
 };
 use crate::tally::CountKey;
 use redis::{Value, pipe};
+use std::borrow::Borrow;
 
 /// How long a table may wait half-written before Redis forgets it.
 const STAGING_SECONDS: u32 = 600;
@@ -103,12 +104,12 @@ impl Redis {
         self.writing.script::<Value>(&call).await.map(drop)
     }
 
-    pub(in crate::store) async fn flush(&self, id: &str, totals: &[(CountKey, u64)]) -> Result<(), StoreError> {
+    pub(in crate::store) async fn flush(&self, id: &str, totals: &[(impl Borrow<CountKey>, u64)]) -> Result<(), StoreError> {
         for slice in totals.chunks(SLICE) {
             let mut call = pipe();
             call.cmd("ZADD").arg(self.keys.count(id)).arg("GT");
             for (key, total) in slice {
-                call.arg(total).arg(key.to_string());
+                call.arg(total).arg(key.borrow().to_string());
             }
             call.ignore();
             self.writing.pipeline::<()>(&call).await?;
