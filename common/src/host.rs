@@ -32,45 +32,46 @@ impl Host {
 
 /// Splits `host[:port]` (RFC 9110 section 7.2) and writes the host's normal form into `buffer`.
 /// None when the host or the port is malformed; an empty port (`host:`) is allowed there, and so here.
+#[inline]
 pub fn normalize<'a>(authority: &[u8], buffer: &'a mut HostBuffer) -> Option<(&'a [u8], Option<u16>)> {
-    let (host, port) = split_port(authority)?;
-    let length = host.len();
-    if length == 0 || length > MAX_HOST {
-        return None;
+    if authority.first() == Some(&b'[') {
+        return normalize_v6(authority, buffer);
     }
-    if host[0] == b'[' {
-        // Two spellings of one IPv6 address are one host: RFC 5952 names the form to write.
-        let inner = std::str::from_utf8(host.strip_prefix(b"[")?.strip_suffix(b"]")?).ok()?;
-        let text = format!("[{}]", inner.parse::<Ipv6Addr>().ok()?);
-        buffer[..text.len()].copy_from_slice(text.as_bytes());
-        return Some((&buffer[..text.len()], port));
-    }
-    for (to, &from) in buffer.iter_mut().zip(host) {
+    let mut length = 0;
+    for (to, &from) in buffer.iter_mut().zip(authority) {
         *to = HOST_BYTE[from as usize];
         if *to == 0 {
-            return None;
+            break;
         }
+        length += 1;
     }
+    let port = port(&authority[length..])?;
     let normal = buffer[..length].strip_suffix(b".").unwrap_or(&buffer[..length]);
     let well_formed = !normal.is_empty() && normal[0] != b'.' && !normal.ends_with(b".");
     well_formed.then_some((normal, port))
 }
 
-fn split_port(authority: &[u8]) -> Option<(&[u8], Option<u16>)> {
-    let from = if authority.first() == Some(&b'[') { memchr::memchr(b']', authority)? + 1 } else { 0 };
-    let Some(colon) = memchr::memchr(b':', &authority[from..]) else {
-        return (from == 0 || from == authority.len()).then_some((authority, None));
-    };
-    if from != 0 && colon != 0 {
-        return None;
+/// Two spellings of one IPv6 address are one host: RFC 5952 names the form to write.
+#[cold]
+fn normalize_v6<'a>(authority: &[u8], buffer: &'a mut HostBuffer) -> Option<(&'a [u8], Option<u16>)> {
+    let (literal, rest) = authority.split_at(memchr::memchr(b']', authority)? + 1);
+    let port = port(rest)?;
+    let inner = std::str::from_utf8(literal.strip_prefix(b"[")?.strip_suffix(b"]")?).ok()?;
+    let text = format!("[{}]", inner.parse::<Ipv6Addr>().ok()?);
+    buffer[..text.len()].copy_from_slice(text.as_bytes());
+    Some((&buffer[..text.len()], port))
+}
+
+/// The port in what stands behind a host: nothing, or `:` and up to five digits.
+#[inline]
+fn port(rest: &[u8]) -> Option<Option<u16>> {
+    match rest {
+        [] | [b':'] => Some(None),
+        [b':', digits @ ..] if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {
+            Some(Some(std::str::from_utf8(digits).ok()?.parse().ok()?))
+        }
+        _ => None,
     }
-    let (host, digits) = (&authority[..from + colon], &authority[from + colon + 1..]);
-    if digits.is_empty() {
-        return Some((host, None));
-    }
-    let all_digits = digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit);
-    let port = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    all_digits.then_some((host, Some(port)))
 }
 
 /// Lower-case form of each byte a host name may hold, 0 for the others.

@@ -122,15 +122,10 @@ impl<'a> Reader<'a> {
     /// A token that is not empty (RFC 9110 section 5.6.2), and `end` behind it.
     #[inline]
     fn token(&mut self, end: u8) -> Result<&'a [u8], Stop> {
-        let from = self.at;
-        while let Some(&byte) = self.bytes.get(self.at) {
-            self.at += 1;
-            if !TOKEN[byte as usize] {
-                let token = &self.bytes[from..self.at - 1];
-                return if byte == end && !token.is_empty() { Ok(token) } else { Err(BAD) };
-            }
-        }
-        Err(Stop::Partial)
+        let rest = &self.bytes[self.at..];
+        let length = rest.iter().position(|&byte| !TOKEN[byte as usize]).ok_or(Stop::Partial)?;
+        self.at += length + 1;
+        if rest[length] == end && length > 0 { Ok(&rest[..length]) } else { Err(BAD) }
     }
 
     /// Takes the line's end; a bare CR or LF is refused (RFC 9112 section 2.2).
@@ -229,6 +224,7 @@ fn request_line<'a>(reader: &mut Reader<'a>) -> Result<(Method, &'a [u8], bool),
 }
 
 /// The version of a request line that does not end in 1.1: it must be 1.0.
+#[cold]
 fn http10(reader: &mut Reader<'_>) -> Result<(), Stop> {
     match reader.rest()? {
         b"HTTP/1.0" => Ok(()),

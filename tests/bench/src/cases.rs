@@ -8,6 +8,7 @@ mod report;
 mod start;
 mod swap;
 mod syscalls;
+mod threads;
 mod tls;
 
 use crate::configuration::{self, HOST};
@@ -37,7 +38,7 @@ pub enum Case {
     Oneshot,
     /// A table of many farms of 10 servers against 1 of 2
     Farms,
-    /// Two threads against one
+    /// Two threads against one, and against two processes
     Threads,
     /// p99 of an open load at half of saturation
     Latency,
@@ -84,7 +85,7 @@ impl Case {
             Self::Keepalive => cost::manner(effort, Manner::KeepAlive, Sending::Together),
             Self::Oneshot => cost::manner(effort, Manner::ClientCloses, Sending::Together),
             Self::Farms => cost::farms(effort),
-            Self::Threads => cost::threads(effort),
+            Self::Threads => threads::run(effort),
             Self::Latency => latency::run(effort),
             Self::Swap => swap::run(effort),
             Self::Memory => memory::run(effort),

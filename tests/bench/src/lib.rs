@@ -1,5 +1,6 @@
 //! What a redirect costs: real servers on one core, a load on another, everything compared side by side in one run.
 
+pub mod calm;
 pub mod cases;
 pub mod cluster;
 pub mod configuration;

@@ -1,6 +1,7 @@
 //! CPU time of the server per redirect, in interleaved rounds.
 
 use super::{Effort, Measured, all, measure, rbalancer, requests_for_all};
+use crate::calm::Calmest;
 use crate::configuration::HOST;
 use crate::load::{Manner, Sending};
 use crate::report::{Bound, Report, Target};
@@ -42,27 +43,32 @@ impl Subject {
 }
 
 /// Measures all of them in turn, round by round, after one short round that does not count.
-fn compare(effort: &Effort, manner: Manner, sending: Sending, subjects: &mut [Subject]) -> anyhow::Result<()> {
+fn compare(effort: &Effort, manner: Manner, sending: Sending, subjects: &mut [Subject]) -> anyhow::Result<Calmest> {
     for subject in subjects.iter() {
         measure(&subject.server, manner, sending, &subject.requests, effort.time.min(Duration::from_millis(500)))?;
     }
-    for _ in 0..effort.rounds {
+    let calmest = Calmest::of(effort.rounds, || {
         for subject in subjects.iter_mut() {
             subject.rounds.push(measure(&subject.server, manner, sending, &subject.requests, effort.time)?);
         }
+        Ok(())
+    })?;
+    for subject in subjects.iter_mut() {
+        subject.rounds = calmest.only(std::mem::take(&mut subject.rounds));
     }
-    Ok(())
+    Ok(calmest)
 }
 
 /// The floor, rbalancer and the peers in one manner.
 pub(super) fn manner(effort: &Effort, manner: Manner, sending: Sending) -> anyhow::Result<Report> {
     let mut subjects: Vec<Subject> = all(effort, manner)?.into_iter().map(|server| Subject::of(server, manner)).collect();
-    compare(effort, manner, sending, &mut subjects)?;
+    let calmest = compare(effort, manner, sending, &mut subjects)?;
     let cpu: Vec<Vec<f64>> = subjects.iter().map(Subject::cpu).collect();
     let [floor, ours, haproxy, nginx] = cpu.as_slice() else { anyhow::bail!("four servers are compared") };
     let apart = if sending == Sending::Apart { ", each request right behind its handshake" } else { "" };
     let mut report = Report::new(format!("CPU per redirect, {}{apart}", manner.name()), &COLUMNS);
     report.rows = subjects.iter().map(|subject| subject.row(ours)).collect();
+    report.notes.push(calmest.to_string());
     if sending == Sending::Apart {
         report.notes.push("The server sleeps between requests: most of each figure is what it costs to wake it.".into());
         return Ok(report);
@@ -89,10 +95,11 @@ pub(super) fn farms(effort: &Effort) -> anyhow::Result<Report> {
     let mut spread_out = Subject::of(large, manner);
     spread_out.requests = requests_for_all(effort.farms, manner);
     let mut subjects = [Subject::of(small, manner), spread_out];
-    compare(effort, manner, Sending::Together, &mut subjects)?;
+    let calmest = compare(effort, manner, Sending::Together, &mut subjects)?;
     let [small, large] = &subjects;
     let mut report = Report::new("CPU per redirect, large table against small, keep-alive, requests for all hosts in turn", &COLUMNS);
     report.columns[2] = "over 1 farm".into();
+    report.notes.push(calmest.to_string());
     report.rows = subjects.iter().map(|subject| subject.row(&small.cpu())).collect();
     report.targets.push(Target::new(
         format!("{} farms over one", effort.farms),
@@ -111,22 +118,5 @@ pub(super) fn farms(effort: &Effort) -> anyhow::Result<Report> {
         let share = (subject.server.cpu()? - before).as_secs_f64() / effort.time.as_secs_f64() * 100.0;
         report.notes.push(format!("{} without any request: {share:.1} % of a core, part of the figure above.", subject.server.name));
     }
-    Ok(report)
-}
-
-/// Two threads against one.
-pub(super) fn threads(effort: &Effort) -> anyhow::Result<Report> {
-    let mut report = Report::new("CPU per redirect, two threads against one, both on both cores", &COLUMNS);
-    report.columns[2] = "over 1 thread".into();
-    for manner in [Manner::ServerCloses, Manner::KeepAlive] {
-        let start = |name: &str, threads| rbalancer(effort, &format!("{name}, {}", manner.name()), "0,1", threads, 1, 2);
-        let mut subjects = [Subject::of(start("1 thread", 1)?, manner), Subject::of(start("2 threads", 2)?, manner)];
-        compare(effort, manner, Sending::Together, &mut subjects)?;
-        let [one, two] = &subjects;
-        report.rows.extend(subjects.iter().map(|subject| subject.row(&one.cpu())));
-        let what = format!("two threads over one, {}", manner.name());
-        report.targets.push(Target::new(what, Spread::ratio(&two.cpu(), &one.cpu()), Bound::AtMost(1.1)));
-    }
-    report.notes.push("The load shares the second core with the servers: only CPU per redirect says anything here.".into());
     Ok(report)
 }

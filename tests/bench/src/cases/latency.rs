@@ -1,6 +1,7 @@
 //! Latency of an open load at half of what the slowest of the servers can do, from the time each request was due.
 
 use super::{Effort, measure, peers};
+use crate::calm::Calmest;
 use crate::configuration::HOST;
 use crate::load::{Load, Manner, Pace, Sending};
 use crate::report::{Bound, Report, Target};
@@ -22,7 +23,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
         }
         let rate = slowest / 2.0;
         let mut outcomes: Vec<Vec<_>> = servers.iter().map(|_| Vec::new()).collect();
-        for _ in 0..effort.rounds {
+        let calmest = Calmest::of(effort.rounds, || {
             for (server, outcomes) in servers.iter().zip(&mut outcomes) {
                 let load = Load {
                     port: server.port,
@@ -35,7 +36,10 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
                 };
                 outcomes.push(load.run()?);
             }
-        }
+            Ok(())
+        })?;
+        let outcomes: Vec<_> = outcomes.into_iter().map(|outcomes| calmest.only(outcomes)).collect();
+        report.notes.push(format!("{}: {calmest}", manner.name()));
         let p99 = |of: usize| outcomes[of].iter().map(|outcome| outcome.latencies.quantile(0.99)).collect::<Vec<_>>();
         for (server, outcomes) in servers.iter().zip(&outcomes) {
             let quantile = |share| Spread::of(outcomes.iter().map(|outcome| outcome.latencies.quantile(share))).to_string();
