@@ -4,11 +4,15 @@
 //! kernel needs for it is in the processor's caches from the first one on.
 
 use crate::desk::READ;
-use crate::worker::{self, Accepted, BATCH};
+use crate::worker::{self, Accepted};
 use common::socket;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
+
+/// How many come in together. All of them are answered before the first answer leaves, with the close: more would save
+/// next to nothing, and have the first wait for the last.
+const TOGETHER: usize = 16;
 
 /// The listening socket.
 pub(crate) struct Door {
@@ -41,13 +45,13 @@ pub(crate) struct Newcomers {
 
 impl Newcomers {
     pub(crate) fn new() -> Self {
-        Self { streams: Vec::with_capacity(BATCH), said: Vec::with_capacity(BATCH), bytes: vec![0; BATCH * READ].into() }
+        Self { streams: Vec::with_capacity(TOGETHER), said: Vec::with_capacity(TOGETHER), bytes: vec![0; TOGETHER * READ].into() }
     }
 
-    /// Lets in who waits, `most` of them at the most, and hears them. Whether the process had room for all of them.
+    /// Lets in who waits, `most` of them at the most and not too many, and hears them. Whether the process had room for all of them.
     pub(crate) fn gather(&mut self, door: &mut Door, most: usize) -> bool {
         let mut had_room = true;
-        for _ in 0..most.min(BATCH) {
+        for _ in 0..most.min(TOGETHER) {
             match worker::accept(&door.listener) {
                 Accepted::One(stream) => self.streams.push(stream),
                 Accepted::Gone => {}

@@ -10,6 +10,9 @@ use crate::spread::Spread;
 /// Clients an open load may have at once; those that are due and find none free wait, and their time runs.
 pub(super) const CLIENTS: usize = 256;
 
+/// Rounds, each of half the time, for one of another case: one disturbance of a few milliseconds is the p99 of a round.
+const MORE: usize = 3;
+
 /// Of three servers, in two manners, all at the same rate.
 pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     let servers = peers(effort)?;
@@ -23,7 +26,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
         }
         let rate = slowest / 2.0;
         let mut outcomes: Vec<Vec<_>> = servers.iter().map(|_| Vec::new()).collect();
-        let calmest = Calmest::of(effort.rounds, || {
+        let calmest = Calmest::of(MORE * effort.rounds, || {
             for (server, outcomes) in servers.iter().zip(&mut outcomes) {
                 let load = Load {
                     port: server.port,
@@ -32,7 +35,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
                     pace: Pace::Open(rate),
                     sending: Sending::Apart,
                     clients: CLIENTS,
-                    time: effort.time,
+                    time: effort.time / 2,
                 };
                 outcomes.push(load.run()?);
             }
@@ -47,7 +50,9 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
             let name = format!("{}, {}", server.name, manner.name());
             report.rows.push(vec![name, format!("{rate:.0}"), quantile(0.5), quantile(0.99), quantile(0.999), failures.to_string()]);
         }
-        let better: Vec<f64> = p99(1).iter().zip(p99(2)).map(|(haproxy, nginx)| haproxy.min(nginx)).collect();
+        // One peer, not the luckier one of each round: the least of two is less than either.
+        let median = |of: usize| Spread::of(p99(of)).median;
+        let better = if median(1) < median(2) { p99(1) } else { p99(2) };
         let what = format!("p99 over the better peer's, {}", manner.name());
         report.targets.push(Target::new(what, Spread::ratio(&p99(0), &better), Bound::AtMost(1.1)));
     }
