@@ -48,7 +48,7 @@ impl Newcomers {
         Self { streams: Vec::with_capacity(TOGETHER), said: Vec::with_capacity(TOGETHER), bytes: vec![0; TOGETHER * READ].into() }
     }
 
-    /// Lets in who waits, `most` of them at the most and not too many, and hears them. Whether the process had room for all of them.
+    /// Lets in who waits, up to `most` and [`TOGETHER`], and hears them. Whether the process had room for all of them.
     pub(crate) fn gather(&mut self, door: &mut Door, most: usize) -> bool {
         let mut had_room = true;
         for _ in 0..most.min(TOGETHER) {
