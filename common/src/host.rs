@@ -32,7 +32,6 @@ impl Host {
 
 /// Splits `host[:port]` (RFC 9110 section 7.2) and writes the host's normal form into `buffer`.
 /// None when the host or the port is malformed; an empty port (`host:`) is allowed there, and so here.
-#[inline]
 pub fn normalize<'a>(authority: &[u8], buffer: &'a mut HostBuffer) -> Option<(&'a [u8], Option<u16>)> {
     if authority.first() == Some(&b'[') {
         return normalize_v6(authority, buffer);
@@ -63,7 +62,6 @@ fn normalize_v6<'a>(authority: &[u8], buffer: &'a mut HostBuffer) -> Option<(&'a
 }
 
 /// The port in what stands behind a host: nothing, or `:` and up to five digits.
-#[inline]
 fn port(rest: &[u8]) -> Option<Option<u16>> {
     match rest {
         [] | [b':'] => Some(None),

@@ -17,3 +17,17 @@ pub fn gather(addresses: Range<usize>) {
     #[allow(unsafe_code, reason = "no safe crate offers MADV_COLLAPSE")]
     let _ = unsafe { libc::madvise(start as *mut libc::c_void, end - start, MADV_COLLAPSE) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gathered_and_what_lies_beside_it_stays_as_it_is() {
+        let held: Vec<usize> = (0..3 * HUGE / size_of::<usize>()).collect();
+        let Range { start, end } = held.as_ptr_range();
+        gather(start.addr() + HUGE..end.addr() - HUGE);
+        gather(start.addr()..end.addr());
+        assert!(held.iter().enumerate().all(|(index, &number)| index == number));
+    }
+}

@@ -1,5 +1,5 @@
-//! `FarmRoute`: one farm, ready to answer; and the `Arena` where many lie close together, since of a table of thousands
-//! next to nothing is in the processor's caches: what a request needs is two lines of the farm and one of the server.
+//! Farms ready to answer, close together in memory: of a table of thousands next to nothing is in the processor's caches
+//! when a request comes, and what it needs is two lines of its farm and one of the server, seldom two.
 
 use crate::candidates::{Candidate, candidates, live};
 use crate::counters::{Counters, Slot};
@@ -139,7 +139,7 @@ impl Arena {
     pub(crate) fn gather(&self) {
         let addresses = [addresses(&self.fronts), addresses(&self.servers)];
         if addresses.iter().map(Range::len).sum::<usize>() >= memory::HUGE {
-            addresses.into_iter().for_each(memory::gather);
+            addresses.into_iter().filter(|addresses| !addresses.is_empty()).for_each(memory::gather);
         }
     }
 

@@ -224,7 +224,6 @@ fn request_line<'a>(reader: &mut Reader<'a>) -> Result<(Method, &'a [u8], bool),
 }
 
 /// The version of a request line that does not end in 1.1: it must be 1.0.
-#[cold]
 fn http10(reader: &mut Reader<'_>) -> Result<(), Stop> {
     match reader.rest()? {
         b"HTTP/1.0" => Ok(()),

@@ -14,7 +14,7 @@ const TRIES: usize = 3;
 #[derive(Debug)]
 pub struct Calmest {
     /// Their numbers, in the order in which they were made.
-    pub rounds: Vec<usize>,
+    rounds: Vec<usize>,
     made: usize,
     /// The greatest share of the time that the host took in one of them.
     taken: f64,
