@@ -1,7 +1,6 @@
 //! Farms and their servers as the operator means them: the table every role works from.
 
 use crate::check::Check;
-use crate::clock::UnixMs;
 use crate::host::Host;
 pub use crate::name::{Name, ServerId};
 use crate::target::Target;
@@ -18,6 +17,12 @@ pub struct Weight(pub u16);
 impl Default for Weight {
     fn default() -> Self {
         Self(1)
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -309,67 +314,6 @@ impl From<Farms> for Vec<Farm> {
     }
 }
 
-/// The health an operator has fixed by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Force {
-    /// Counts as up, whatever probes say.
-    Up,
-    /// Counts as down, whatever probes say.
-    Down,
-}
-
-/// What an operator has set by hand for one server; it beats the file until cleared.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Override {
-    /// Replaces the file's `enable`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub enable: Option<Intent>,
-    /// Replaces the file's weight.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weight: Option<Weight>,
-    /// Replaces what probes say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub force: Option<Force>,
-    /// Who set it.
-    #[serde(default)]
-    pub by: String,
-    /// Why.
-    #[serde(default)]
-    pub why: String,
-    /// When `force` ends, in the store's time; none: when it is cleared. The rest stays until it is cleared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<UnixMs>,
-}
-
-impl Override {
-    /// What is in force at `now`, in the store's time: a `force` whose end is past is not.
-    pub fn at(&self, now: UnixMs) -> Self {
-        match self.until {
-            Some(until) if until <= now => Self { force: None, until: None, ..self.clone() },
-            _ => self.clone(),
-        }
-    }
-
-    /// This set over `held`: what it names replaces, the rest stays. A `force` comes with its own end.
-    pub fn over(&self, held: &Self) -> Self {
-        Self {
-            enable: self.enable.or(held.enable),
-            weight: self.weight.or(held.weight),
-            force: self.force.or(held.force),
-            by: self.by.clone(),
-            why: self.why.clone(),
-            until: if self.force.is_some() { self.until } else { self.until.or(held.until) },
-        }
-    }
-}
-
-impl fmt::Display for Weight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -385,18 +329,6 @@ mod tests {
         assert!(matches!(twice, Err(BadFarms::Domain(..))));
         assert!(matches!(Farms::try_from(vec![farm("a", "x.org"), farm("a", "y.org")]), Err(BadFarms::Farm(_))));
         assert!(Farms::try_from(vec![farm("a", "x.org"), farm("b", "y.org")]).is_ok());
-    }
-
-    #[test]
-    fn what_is_set_later_keeps_what_was_set_before() {
-        let drained = Override { enable: Some(Intent::Drain), why: "disk".into(), ..Override::default() };
-        let forced = Override { force: Some(Force::Up), until: Some(100), by: "ann".into(), ..Override::default() };
-        let both = forced.over(&drained);
-        assert_eq!((both.enable, both.force, both.until, both.by.as_str()), (Some(Intent::Drain), Some(Force::Up), Some(100), "ann"));
-        // The end is that of the force alone, and goes with it.
-        assert_eq!((both.at(99).force, both.at(100).force, both.at(100).enable), (Some(Force::Up), None, Some(Intent::Drain)));
-        assert_eq!(drained.over(&both).until, Some(100));
-        assert_eq!(Override { until: None, ..forced }.over(&both).until, None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod ini;
 pub mod listen;
 pub mod memory;
 pub mod name;
+pub mod overrides;
 pub mod process;
 pub mod settings;
 pub mod socket;

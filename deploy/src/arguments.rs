@@ -3,8 +3,9 @@
 use crate::apply::Wish;
 use crate::values;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use common::farm::{Force, ServerId, Weight};
+use common::farm::{ServerId, Weight};
 use common::listen::ListenAddress;
+use common::overrides::Force;
 use common::process::CommonArgs;
 use common::settings::positive_duration;
 use std::path::PathBuf;

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::conf::{Flags, parse};
-use common::farm::{Force, Intent, Weight};
+use common::farm::{Intent, Weight};
+use common::overrides::Force;
 use proptest::prelude::*;
 
 fn read(text: &str) -> Farms {

@@ -4,7 +4,8 @@ use crate::conf::Conf;
 use crate::guard::{Picture, reasons};
 use crate::present::Present;
 use common::check::Check;
-use common::farm::{Farm, Farms, OnAllDown, Override, Server, ServerId};
+use common::farm::{Farm, Farms, OnAllDown, Server, ServerId};
+use common::overrides::Override;
 use common::store::{Redis, RedisSettings, Store};
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -44,7 +45,7 @@ pub fn words(value: &Override) -> Option<String> {
     let set = [
         value.enable.map(|enable| enable.as_str().to_owned()),
         value.weight.map(|weight| format!("weight {weight}")),
-        value.force.map(|force| format!("force {}", if force == common::farm::Force::Up { "up" } else { "down" })),
+        value.force.map(|force| format!("force {}", if force == common::overrides::Force::Up { "up" } else { "down" })),
     ];
     let words: Vec<String> = set.into_iter().flatten().collect();
     (!words.is_empty()).then(|| words.join(", "))

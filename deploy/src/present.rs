@@ -1,9 +1,10 @@
 //! What is in force now, read from the store in one go: what a command compares its wish with.
 
 use common::clock::UnixMs;
-use common::farm::{Farms, Override, ServerId};
+use common::farm::{Farms, ServerId};
 use common::generation::{Alarm, Stamp, Table};
 use common::health::{Health, Views};
+use common::overrides::Override;
 use common::store::{Reader, StoreError};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -2,8 +2,9 @@
 
 use common::check::{Check, CheckKey};
 use common::clock::UnixMs;
-use common::farm::{Force, Intent, Name, Override, ServerId};
+use common::farm::{Intent, Name, ServerId};
 use common::generation::{self, Step, Table};
+use common::overrides::{Force, Override};
 use common::store::{Reader, StoreError};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};

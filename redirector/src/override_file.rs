@@ -1,7 +1,8 @@
 //! What an operator sets by hand on this host, beating the store: the way to take a server out while the store is
 //! away. One line a server: `img/srv2 off`.
 
-use common::farm::{Intent, Override, ServerId};
+use common::farm::{Intent, ServerId};
+use common::overrides::Override;
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::path::Path;

@@ -2,9 +2,10 @@
 
 use crate::counters::Counters;
 use crate::farm_route::{Arena, FarmRoute, Heads, Inputs, Positions};
-use common::farm::{Farm, Farms, Name, Override, ServerId};
+use common::farm::{Farm, Farms, Name, ServerId};
 use common::health::Health;
 use common::host::Host;
+use common::overrides::Override;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use rand::Rng;

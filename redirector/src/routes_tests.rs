@@ -3,8 +3,9 @@
 use super::*;
 use crate::farm_route::Picked;
 use common::check::Check;
-use common::farm::{Force, Intent};
+use common::farm::Intent;
 use common::health::{Checked, Finding, State, ViewChanges, Views};
+use common::overrides::Force;
 use common::target::Scheme;
 use proptest::prelude::*;
 use rand::SeedableRng;

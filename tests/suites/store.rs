@@ -2,9 +2,10 @@
 
 use common::check::CheckKey;
 use common::counted::Counted;
-use common::farm::{Farms, Force, Intent, Override, ServerId, Weight};
+use common::farm::{Farms, Intent, ServerId, Weight};
 use common::generation;
 use common::health::{Checked, Finding, State, Views};
+use common::overrides::{Force, Override};
 use common::store::{Announcement, Answer, Event, HealthReport, Memory, Publication, Published, Redis, Reported, Store, StoreError};
 use common::tally::CountKey;
 use serde_json::json;

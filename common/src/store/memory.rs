@@ -6,9 +6,10 @@ use super::{
 use crate::check::CheckKey;
 use crate::clock::{UnixMs, unix_ms};
 use crate::counted::Counted;
-use crate::farm::{Override, ServerId};
+use crate::farm::ServerId;
 use crate::generation::Stamp;
 use crate::health::{Finding, ViewChanges};
+use crate::overrides::Override;
 use crate::tally::{CountKey, Tally, Totals};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;

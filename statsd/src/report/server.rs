@@ -2,8 +2,9 @@
 
 use super::{Checked, Inputs, ServerReport, Standing};
 use crate::known::ServerFacts;
-use common::farm::{Farm, Force, Intent, Override, Server};
+use common::farm::{Farm, Intent, Server};
 use common::health::{self, Finding, State};
+use common::overrides::{Force, Override};
 use common::tally::CountKey;
 
 /// The server without its shares, which depend on its mates.

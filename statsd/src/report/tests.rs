@@ -3,9 +3,10 @@
 use super::*;
 use crate::rate::Count;
 use common::check::Check;
-use common::farm::{Farms, Force};
+use common::farm::Farms;
 use common::generation::{SCHEMA, Stamp, Table};
 use common::health::{self, Finding, State, ViewChanges, Views};
+use common::overrides::Force;
 use std::time::{Duration, Instant};
 
 fn check(host: &str) -> serde_json::Value {

@@ -3,9 +3,10 @@
 use super::{Partial, Redis, SCAN, SLICE, TEXT_SLICE, content};
 use crate::check::CheckKey;
 use crate::clock::UnixMs;
-use crate::farm::{Override, ServerId};
+use crate::farm::ServerId;
 use crate::generation::Stamp;
 use crate::health::{Finding, ViewChanges};
+use crate::overrides::Override;
 use crate::store::{Announcement, Base, Edition, Event, OwnView, RawTally, Replica, StoreError};
 use crate::tally::{Tally, Totals};
 use redis::{Pipeline, Value, pipe};

@@ -2,8 +2,9 @@
 
 use super::{Redis, SLICE, TEXT_SLICE, content};
 use crate::clock::unix_ms;
-use crate::farm::{Override, ServerId};
+use crate::farm::ServerId;
 use crate::generation::SCHEMA;
+use crate::overrides::Override;
 use crate::store::{
     Announcement, EVENTS_KEPT, Edition, Event, HealthReport, Publication, Published, Reported, StoreError, TABLES_KEPT, scripts,
 };
