@@ -84,7 +84,9 @@ impl Passed {
     /// As [`bind`].
     pub fn or_bind(&mut self, address: ListenAddress, threads: usize, sharing: Sharing) -> anyhow::Result<Listeners> {
         let Some(listener) = self.listeners.next() else { return bind(address, threads, sharing) };
+        // As for one that is bound here: whoever made it may not have thought of it.
         listener.set_nonblocking(true)?;
+        socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
         let sockets = (0..threads).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
         Ok(Listeners { address: listener.local_addr()?, sockets, passed: true })
     }
@@ -159,5 +161,14 @@ mod tests {
         let error = bind(taken, 2, Sharing::Exclusive).expect_err("taken").to_string();
         assert!(error.contains("another program listens there"), "{error}");
         assert!(bind(taken, 1, Sharing::Shared).is_ok());
+    }
+
+    #[test]
+    fn a_passed_socket_sends_without_delay_like_one_bound_here() {
+        let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
+        let anywhere = ListenAddress { ip: None, port: 0 };
+        let listeners = Passed { listeners: vec![passed].into_iter() }.or_bind(anywhere, 2, Sharing::Exclusive).expect("adopted");
+        assert!(listeners.passed && listeners.sockets.len() == 2);
+        assert!(listeners.sockets.iter().all(|socket| socket2::SockRef::from(socket).tcp_nodelay().expect("an option")));
     }
 }
