@@ -12,15 +12,19 @@ mod threads;
 mod tls;
 
 use crate::configuration::{self, HOST};
-use crate::load::{Load, Manner, Outcome, Pace, Sending};
+use crate::load::{Load, Manner, Outcome};
 use crate::report::Report;
 use crate::server::{SERVER_CORE, Server, free_port};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Clients at once in a closed load.
+/// Clients at once in a closed load: the server sleeps when it has answered one handful of them, until the next comes.
 const CLIENTS: usize = 32;
+
+/// So many that it seldom sleeps; also how many an open load may have, where those that are due and find none free wait
+/// while their time runs.
+const CROWD: usize = 256;
 
 /// What a server may need for the ends of its last connections.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -80,10 +84,10 @@ impl Case {
     /// When a server does not start or does not answer.
     pub fn run(self, effort: &Effort) -> anyhow::Result<Report> {
         match self {
-            Self::Close => cost::manner(effort, Manner::ServerCloses, Sending::Together),
-            Self::Sparse => cost::manner(effort, Manner::ServerCloses, Sending::Apart),
-            Self::Keepalive => cost::manner(effort, Manner::KeepAlive, Sending::Together),
-            Self::Oneshot => cost::manner(effort, Manner::ClientCloses, Sending::Together),
+            Self::Close => cost::manner(effort, Manner::ServerCloses),
+            Self::Sparse => cost::sparse(effort),
+            Self::Keepalive => cost::manner(effort, Manner::KeepAlive),
+            Self::Oneshot => cost::manner(effort, Manner::ClientCloses),
             Self::Farms => cost::farms(effort),
             Self::Threads => threads::run(effort),
             Self::Latency => latency::run(effort),
@@ -101,9 +105,14 @@ impl Case {
 /// rbalancer on `cores`, with a table of its own.
 fn rbalancer(effort: &Effort, name: &str, cores: &str, threads: usize, farms: usize, servers: usize) -> anyhow::Result<Server> {
     let port = free_port()?;
-    let text = configuration::rbalancer(port, threads, farms, servers, "img");
-    let file = configuration::write(&effort.folder, &format!("rbalancer-{port}.conf"), &text)?;
+    let file = write_rbalancer(effort, port, threads, farms, servers)?;
     start_rbalancer(effort, name, port, &file, cores)
+}
+
+/// A configuration file for it.
+fn write_rbalancer(effort: &Effort, port: u16, threads: usize, farms: usize, servers: usize) -> anyhow::Result<PathBuf> {
+    let text = configuration::rbalancer(port, threads, farms, servers, "img");
+    configuration::write(&effort.folder, &format!("rbalancer-{port}.conf"), &text)
 }
 
 fn start_rbalancer(effort: &Effort, name: &str, port: u16, file: &Path, cores: &str) -> anyhow::Result<Server> {
@@ -166,6 +175,8 @@ struct Measured {
     cpu: f64,
     /// Those of its threads that serve clients, where they have a name.
     serving: f64,
+    /// How often it slept for a thousand redirects.
+    sleeps: f64,
 }
 
 impl Measured {
@@ -174,14 +185,14 @@ impl Measured {
     }
 }
 
-/// A closed load on `server`.
-fn measure(server: &Server, manner: Manner, sending: Sending, requests: &[Vec<u8>], time: Duration) -> anyhow::Result<Measured> {
-    let load = Load { port: server.port, requests, manner, pace: Pace::Closed, sending, clients: CLIENTS, time };
-    let (before, served_before) = (server.cpu()?, server.serving_cpu()?);
+/// `load` on `server`.
+fn measure(server: &Server, load: &Load<'_>) -> anyhow::Result<Measured> {
+    let (before, served_before, slept_before) = (server.cpu()?, server.serving_cpu()?, server.sleeps());
     let outcome = load.run().with_context(|| server.name.clone())?;
     // The last connections are closed after the last reply.
     std::thread::sleep(SETTLE);
-    let (used, serving) = (server.cpu()? - before, server.serving_cpu()? - served_before);
-    let each = |time: Duration| time.as_secs_f64() * 1e6 / outcome.redirects as f64;
-    Ok(Measured { cpu: each(used), serving: each(serving), outcome })
+    let (used, serving, slept) = (server.cpu()? - before, server.serving_cpu()? - served_before, server.sleeps() - slept_before);
+    let redirects = outcome.redirects as f64;
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / redirects;
+    Ok(Measured { cpu: each(used), serving: each(serving), sleeps: slept as f64 * 1e3 / redirects, outcome })
 }

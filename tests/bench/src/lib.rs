@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod configuration;
 pub mod floor;
 pub mod handshake;
+pub mod idle;
 pub mod load;
 pub mod report;
 pub mod server;

@@ -99,7 +99,12 @@ pub struct Outcome {
     pub latencies: Latencies,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    /// A closed one of `clients` who send together.
+    pub fn closed(port: u16, manner: Manner, requests: &'a [Vec<u8>], clients: usize, time: Duration) -> Self {
+        Self { port, requests, manner, pace: Pace::Closed, sending: Sending::Together, clients, time }
+    }
+
     /// Does it.
     ///
     /// # Errors

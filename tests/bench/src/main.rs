@@ -4,6 +4,7 @@
 
 use anyhow::{Context, ensure};
 use bench::cases::{Case, Effort};
+use bench::idle::Polling;
 use clap::{Parser, ValueEnum};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::path::PathBuf;
@@ -59,7 +60,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     load_core.set(1);
     sched_setaffinity(None, &load_core).context("core 1 for the load")?;
 
-    let place = place(arguments, cores);
+    let polling = Polling::begin();
+    let place = place(arguments, cores, polling.is_some());
     println!("{place}");
     let mut markdown = format!("{place}\n");
     let cases = if arguments.cases.is_empty() { Case::value_variants() } else { &arguments.cases };
@@ -87,7 +89,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// What it is measured on, and how.
-fn place(arguments: &Arguments, cores: usize) -> String {
+fn place(arguments: &Arguments, cores: usize, polling: bool) -> String {
     let first_line = |program: &str, argument: &str| {
         let said = Command::new(program).arg(argument).output().ok()?;
         let said = if said.stdout.is_empty() { said.stderr } else { said.stdout };
@@ -97,12 +99,13 @@ fn place(arguments: &Arguments, cores: usize) -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").ok();
     let processor = processor.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("model name")));
     format!(
-        "{cores} cores ({}), Linux {}, {}, {}. Median (min-max) of {} interleaved rounds of {} s; servers on core 0, load on core 1.",
+        "{cores} cores ({}), Linux {}, {}, {}. Median (min-max) of {} interleaved rounds of {} s; servers on core 0, load on core 1{}.",
         processor.map_or("unknown", |name| name.trim_start_matches([' ', '\t', ':'])),
         said("uname", "-r"),
         said("haproxy", "-v"),
         said("nginx", "-v"),
         arguments.rounds,
         arguments.seconds,
+        if polling { "; cores without work poll instead of going back to the machine's host" } else { "" },
     )
 }

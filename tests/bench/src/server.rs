@@ -114,6 +114,14 @@ impl Server {
         Ok(stats.filter(|stat| stat.contains("(clients-")).map(|stat| used(&stat)).sum())
     }
 
+    /// How often one of its threads or workers has gone to sleep so far (proc_pid_status(5), voluntary switches).
+    pub fn sleeps(&self) -> u64 {
+        let threads = self.pids().into_iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten().flatten();
+        let statuses = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+        let of = |status: &str| status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok());
+        statuses.filter_map(|status| of(&status)).sum()
+    }
+
     /// Anonymous memory in bytes.
     ///
     /// # Errors

@@ -39,6 +39,19 @@ pub fn listen(port: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// A listener on loopback for a process to be started, which inherits it; others may listen on the same port beside it.
+///
+/// # Errors
+/// When the port is taken by somebody who shares it with nobody.
+pub fn listen_for_a_child(port: u16) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+    rustix::net::listen(&socket, 4096)?;
+    Ok(socket)
+}
+
 /// The same on every address of loopback, and on no other.
 pub fn listen_everywhere(port: u16) -> io::Result<OwnedFd> {
     let socket = unbound()?;

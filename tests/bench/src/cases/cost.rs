@@ -1,15 +1,15 @@
 //! CPU time of the server per redirect, in interleaved rounds.
 
-use super::{Effort, Measured, all, measure, rbalancer, requests_for_all};
+use super::{CLIENTS, CROWD, Effort, Measured, all, measure, rbalancer, requests_for_all};
 use crate::calm::Calmest;
 use crate::configuration::HOST;
-use crate::load::{Manner, Sending};
+use crate::load::{Load, Manner, Sending};
 use crate::report::{Bound, Report, Target};
 use crate::server::{SERVER_CORE, Server};
 use crate::spread::Spread;
 use std::time::Duration;
 
-const COLUMNS: [&str; 7] = ["", "CPU µs per redirect", "over rbalancer", "redirects/s", "p50 µs", "p99 µs", "failures"];
+const COLUMNS: [&str; 8] = ["", "CPU µs per redirect", "over rbalancer", "sleeps per 1000", "redirects/s", "p50 µs", "p99 µs", "failures"];
 
 /// A server with the requests made to it, and what was measured.
 struct Subject {
@@ -27,13 +27,14 @@ impl Subject {
         self.rounds.iter().map(|round| round.cpu).collect()
     }
 
-    fn row(&self, over: &[f64]) -> Vec<String> {
+    fn row(&self, with: &str, over: &[f64]) -> Vec<String> {
         let spread = |of: fn(&Measured) -> f64| Spread::of(self.rounds.iter().map(of)).to_string();
         let failures: u64 = self.rounds.iter().map(|round| round.outcome.failures).sum();
         vec![
-            self.server.name.clone(),
+            format!("{}{with}", self.server.name),
             spread(|round| round.cpu),
             format!("×{}", Spread::ratio(&self.cpu(), over)),
+            spread(|round| round.sleeps),
             spread(Measured::rate),
             spread(|round| round.outcome.latencies.quantile(0.5)),
             spread(|round| round.outcome.latencies.quantile(0.99)),
@@ -43,13 +44,18 @@ impl Subject {
 }
 
 /// Measures all of them in turn, round by round, after one short round that does not count.
-fn compare(effort: &Effort, manner: Manner, sending: Sending, subjects: &mut [Subject]) -> anyhow::Result<Calmest> {
+fn compare(effort: &Effort, manner: Manner, sending: Sending, clients: usize, subjects: &mut [Subject]) -> anyhow::Result<Calmest> {
+    let measured = |subject: &Subject, time| {
+        let load = Load { sending, ..Load::closed(subject.server.port, manner, &subject.requests, clients, time) };
+        measure(&subject.server, &load)
+    };
     for subject in subjects.iter() {
-        measure(&subject.server, manner, sending, &subject.requests, effort.time.min(Duration::from_millis(500)))?;
+        measured(subject, effort.time.min(Duration::from_millis(500)))?;
     }
+    subjects.iter_mut().for_each(|subject| subject.rounds.clear());
     let calmest = Calmest::of(effort.rounds, || {
         for subject in subjects.iter_mut() {
-            subject.rounds.push(measure(&subject.server, manner, sending, &subject.requests, effort.time)?);
+            subject.rounds.push(measured(subject, effort.time)?);
         }
         Ok(())
     })?;
@@ -59,31 +65,44 @@ fn compare(effort: &Effort, manner: Manner, sending: Sending, subjects: &mut [Su
     Ok(calmest)
 }
 
-/// The floor, rbalancer and the peers in one manner.
-pub(super) fn manner(effort: &Effort, manner: Manner, sending: Sending) -> anyhow::Result<Report> {
+/// The floor, rbalancer and the peers in one manner: with few clients at once, and with so many that the servers seldom
+/// sleep.
+pub(super) fn manner(effort: &Effort, manner: Manner) -> anyhow::Result<Report> {
     let mut subjects: Vec<Subject> = all(effort, manner)?.into_iter().map(|server| Subject::of(server, manner)).collect();
-    let calmest = compare(effort, manner, sending, &mut subjects)?;
-    let cpu: Vec<Vec<f64>> = subjects.iter().map(Subject::cpu).collect();
-    let [floor, ours, haproxy, nginx] = cpu.as_slice() else { anyhow::bail!("four servers are compared") };
-    let apart = if sending == Sending::Apart { ", each request right behind its handshake" } else { "" };
-    let mut report = Report::new(format!("CPU per redirect, {}{apart}", manner.name()), &COLUMNS);
-    report.rows = subjects.iter().map(|subject| subject.row(ours)).collect();
-    report.notes.push(calmest.to_string());
-    if sending == Sending::Apart {
-        report.notes.push("The server sleeps between requests: most of each figure is what it costs to wake it.".into());
-        return Ok(report);
-    }
+    let mut report = Report::new(format!("CPU per redirect, {}", manner.name()), &COLUMNS);
     let (most, least_haproxy, least_nginx) = match manner {
         Manner::ServerCloses => (0.95, 2.0, Some(1.8)),
         Manner::KeepAlive => (1.2, 1.2, Some(1.3)),
         Manner::ClientCloses => (1.1, 1.05, None),
     };
-    let mut target = |what: &str, measured, bound| report.targets.push(Target::new(what, measured, bound));
-    target("rbalancer over floor", Spread::ratio(ours, floor), Bound::AtMost(most));
-    target("haproxy over rbalancer", Spread::ratio(haproxy, ours), Bound::AtLeast(least_haproxy));
-    if let Some(least) = least_nginx {
-        target("nginx over rbalancer", Spread::ratio(nginx, ours), Bound::AtLeast(least));
+    for clients in [CLIENTS, CROWD] {
+        let calmest = compare(effort, manner, Sending::Together, clients, &mut subjects)?;
+        report.notes.push(format!("{clients} clients: {calmest}"));
+        let cpu: Vec<Vec<f64>> = subjects.iter().map(Subject::cpu).collect();
+        let [floor, ours, haproxy, nginx] = cpu.as_slice() else { anyhow::bail!("four servers are compared") };
+        report.rows.extend(subjects.iter().map(|subject| subject.row(&format!(", {clients} clients"), ours)));
+        let mut target = |what: &str, measured, bound| {
+            report.targets.push(Target::new(format!("{what}, {clients} clients"), measured, bound));
+        };
+        target("rbalancer over floor", Spread::ratio(ours, floor), Bound::AtMost(most));
+        target("haproxy over rbalancer", Spread::ratio(haproxy, ours), Bound::AtLeast(least_haproxy));
+        if let Some(least) = least_nginx {
+            target("nginx over rbalancer", Spread::ratio(nginx, ours), Bound::AtLeast(least));
+        }
     }
+    Ok(report)
+}
+
+/// The same where each request comes right behind its handshake.
+pub(super) fn sparse(effort: &Effort) -> anyhow::Result<Report> {
+    let manner = Manner::ServerCloses;
+    let mut subjects: Vec<Subject> = all(effort, manner)?.into_iter().map(|server| Subject::of(server, manner)).collect();
+    let calmest = compare(effort, manner, Sending::Apart, CLIENTS, &mut subjects)?;
+    let mut report = Report::new("CPU per redirect, server closes, each request right behind its handshake", &COLUMNS);
+    let ours = subjects.get(1).map(Subject::cpu).unwrap_or_default();
+    report.rows = subjects.iter().map(|subject| subject.row("", &ours)).collect();
+    report.notes.push(calmest.to_string());
+    report.notes.push("The server sleeps between requests: most of each figure is what it costs to wake it.".into());
     Ok(report)
 }
 
@@ -95,12 +114,12 @@ pub(super) fn farms(effort: &Effort) -> anyhow::Result<Report> {
     let mut spread_out = Subject::of(large, manner);
     spread_out.requests = requests_for_all(effort.farms, manner);
     let mut subjects = [Subject::of(small, manner), spread_out];
-    let calmest = compare(effort, manner, Sending::Together, &mut subjects)?;
+    let calmest = compare(effort, manner, Sending::Together, CLIENTS, &mut subjects)?;
     let [small, large] = &subjects;
     let mut report = Report::new("CPU per redirect, large table against small, keep-alive, requests for all hosts in turn", &COLUMNS);
     report.columns[2] = "over 1 farm".into();
     report.notes.push(calmest.to_string());
-    report.rows = subjects.iter().map(|subject| subject.row(&small.cpu())).collect();
+    report.rows = subjects.iter().map(|subject| subject.row("", &small.cpu())).collect();
     report.targets.push(Target::new(
         format!("{} farms over one", effort.farms),
         Spread::ratio(&large.cpu(), &small.cpu()),

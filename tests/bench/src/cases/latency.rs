@@ -1,14 +1,11 @@
 //! Latency of an open load at half of what the slowest of the servers can do, from the time each request was due.
 
-use super::{Effort, measure, peers};
+use super::{CLIENTS, CROWD, Effort, measure, peers};
 use crate::calm::Calmest;
 use crate::configuration::HOST;
 use crate::load::{Load, Manner, Pace, Sending};
 use crate::report::{Bound, Report, Target};
 use crate::spread::Spread;
-
-/// Clients an open load may have at once; those that are due and find none free wait, and their time runs.
-pub(super) const CLIENTS: usize = 256;
 
 /// Rounds, each of half the time, for one of another case: one disturbance of a few milliseconds is the p99 of a round.
 const MORE: usize = 3;
@@ -22,7 +19,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
         let requests = [manner.request(HOST)];
         let mut slowest = f64::INFINITY;
         for server in &servers {
-            slowest = slowest.min(measure(server, manner, Sending::Together, &requests, effort.time)?.rate());
+            slowest = slowest.min(measure(server, &Load::closed(server.port, manner, &requests, CLIENTS, effort.time))?.rate());
         }
         let rate = slowest / 2.0;
         let mut outcomes: Vec<Vec<_>> = servers.iter().map(|_| Vec::new()).collect();
@@ -34,7 +31,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
                     manner,
                     pace: Pace::Open(rate),
                     sending: Sending::Apart,
-                    clients: CLIENTS,
+                    clients: CROWD,
                     time: effort.time / 2,
                 };
                 outcomes.push(load.run()?);

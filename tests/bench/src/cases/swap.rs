@@ -1,7 +1,6 @@
 //! A large table is read anew under load, twice a second.
 
-use super::latency::CLIENTS;
-use super::{Effort, measure, requests_for_all, start_rbalancer};
+use super::{CLIENTS, CROWD, Effort, measure, requests_for_all, start_rbalancer};
 use crate::configuration;
 use crate::load::{Load, Manner, Pace, Sending};
 use crate::report::Report;
@@ -24,7 +23,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     point(&file, &editions[0])?;
     let server = start_rbalancer(effort, "rbalancer", port, &file, SERVER_CORE)?;
     let requests = requests_for_all(effort.farms, Manner::KeepAlive);
-    let rate = measure(&server, Manner::KeepAlive, Sending::Together, &requests, effort.time)?.rate() / 4.0;
+    let rate = measure(&server, &Load::closed(port, Manner::KeepAlive, &requests, CLIENTS, effort.time))?.rate() / 4.0;
     // Long enough for a few changes.
     let time = effort.time.max(4 * CHANGE);
     let load = Load {
@@ -33,7 +32,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
         manner: Manner::KeepAlive,
         pace: Pace::Open(rate),
         sending: Sending::Apart,
-        clients: CLIENTS,
+        clients: CROWD,
         time,
     };
     let columns = ["", "requests/s", "changes", "CPU µs per redirect", "p50 µs", "p99 µs", "p99.9 µs", "failures"];
