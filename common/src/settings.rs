@@ -25,6 +25,7 @@ pub const PROCESS_KEYS: &[&str] = &[
     "static_files",
     "redis",
     "redis_password_file",
+    "redis_sentinel_password_file",
     "redis_ca_file",
     "redis_prefix",
     "state_file",
@@ -155,9 +156,10 @@ impl Global {
             }
         });
         let password_file = self.get("redis_password_file", path);
-        let prefix = self.get("redis_prefix", non_empty).unwrap_or_else(|| "{rbalancer}".into());
+        let sentinel_password_file = self.get("redis_sentinel_password_file", path);
+        let prefix = self.get("redis_prefix", non_empty).unwrap_or_else(|| RedisSettings::PREFIX.into());
         let ca_file = self.get("redis_ca_file", path);
-        address.map(|address| RedisSettings { address, password_file, ca_file, prefix })
+        address.map(|address| RedisSettings { address, password_file, sentinel_password_file, ca_file, prefix })
     }
 
     /// The Redis a daemon cannot do without: its absence is a problem.

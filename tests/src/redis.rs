@@ -98,8 +98,7 @@ impl RedisServer {
 
     /// What to make a store with.
     pub fn settings(&self) -> RedisSettings {
-        let address = self.url().parse().expect("a redis URL");
-        RedisSettings { address, password_file: None, ca_file: None, prefix: "{rbalancer}".into() }
+        RedisSettings::new(self.url().parse().expect("a redis URL"))
     }
 
     /// Where it listens.

@@ -27,8 +27,9 @@ pub struct Failover {
     _directory: TempDir,
 }
 
+/// One Sentinel.
 #[derive(Debug)]
-struct Sentinel {
+pub struct Sentinel {
     _process: Process,
     address: SocketAddr,
 }
@@ -47,7 +48,7 @@ impl Failover {
         let port = primary.address().port().to_string();
         let replica = RedisServer::with(&["--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1", &port]);
         replica.wait_for_info("replication", "master_link_status:up", START);
-        let sentinels: Vec<_> = (1..=3).map(|number| Sentinel::start(&directory, number, &primary)).collect();
+        let sentinels: Vec<_> = (1..=3).map(|number| Sentinel::start(&directory, number, &primary, "")).collect();
         for sentinel in &sentinels {
             eventually!(START, sentinel.say(&["INFO", "sentinel"]).is_some_and(|text| text.contains("slaves=1,sentinels=3")));
         }
@@ -61,13 +62,14 @@ impl Failover {
 }
 
 impl Sentinel {
-    fn start(directory: &TempDir, number: u8, primary: &RedisServer) -> Self {
+    /// Has it watch `primary`; `more` are more lines of its configuration.
+    pub fn start(directory: &TempDir, number: u8, primary: &RedisServer, more: &str) -> Self {
         let (port, watched) = (port::free(), primary.address().port());
         let own = directory.path().join(number.to_string());
         std::fs::create_dir(&own).expect("a directory");
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {watched} 2\n\
-             sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 3000\n",
+             sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 3000\n{more}",
             own.display()
         );
         let file = up::write(&own, "sentinel.conf", text);
@@ -78,8 +80,13 @@ impl Sentinel {
         Self { _process: process, address: (Ipv4Addr::LOCALHOST, port).into() }
     }
 
+    /// The primary it watches, for `--redis`.
+    pub fn url(&self) -> String {
+        format!("redis+sentinel://{}/{NAME}", self.address)
+    }
+
     /// Its answer; none while it does not listen yet.
-    fn say(&self, command: &[&str]) -> Option<String> {
+    pub fn say(&self, command: &[&str]) -> Option<String> {
         let reply = Resp::open(self.address, None).and_then(|mut open| open.call(command)).ok()?;
         Some(reply.texts().join(" ") + reply.text())
     }

@@ -1,4 +1,5 @@
-//! Ways to one redis-server: over TLS with a certificate of one's own, and on a Unix socket. Each carries the store.
+//! Ways to one redis-server: over TLS with a certificate of one's own, on a Unix socket, and by a Sentinel that asks for a
+//! password. Each carries the store.
 
 use common::store::{Redis, RedisSettings, Store, StoreError};
 use common::tally::CountKey;
@@ -6,8 +7,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 use tests::process::Process;
+use tests::redis::RedisServer;
+use tests::sentinel::Sentinel;
 use tests::up::write;
-use tests::{START, port};
+use tests::{START, eventually, port};
 
 /// A redis-server that listens over TLS and on a socket, and nowhere else.
 struct Server {
@@ -37,7 +40,7 @@ impl Server {
 
     fn settings(&self, url: &str, ca_file: Option<&str>) -> RedisSettings {
         let address = url.parse().expect("a redis URL");
-        RedisSettings { address, password_file: None, ca_file: ca_file.map(|name| self.file(name)), prefix: "{rbalancer}".into() }
+        RedisSettings { ca_file: ca_file.map(|name| self.file(name)), ..RedisSettings::new(address) }
     }
 
     fn over_tls(&self, host: &str, ca_file: Option<&str>) -> RedisSettings {
@@ -86,4 +89,17 @@ async fn hints_come_over_tls() {
     let event = serde_json::from_value(serde_json::json!({"at": 1, "by": "t", "what": "w", "why": ""})).expect("an event");
     store.operator().set_override(&id, Some(&Default::default()), &event).await.expect("an answer");
     tokio::time::timeout(START, hints.next()).await.expect("a hint");
+}
+
+#[tokio::test]
+async fn sentinels_may_have_a_password_that_the_primary_has_not() {
+    let (directory, primary) = (tempfile::tempdir().expect("a temporary directory"), RedisServer::forgetful());
+    let sentinel = Sentinel::start(&directory, 1, &primary, "requirepass secret\n");
+    eventually!(START, sentinel.say(&["PING"]).is_some());
+    let open = RedisSettings::new(sentinel.url().parse().expect("a redis URL"));
+    let refused = counts(Store::Redis(Redis::dedicated(&open)), 1).await.expect_err("no password").to_string();
+    assert!(refused.contains("NOAUTH"), "{refused}");
+    let settings = RedisSettings { sentinel_password_file: Some(write(directory.path(), "password", "secret\n").into()), ..open };
+    assert_eq!(counts(Store::Redis(Redis::dedicated(&settings)), 2).await, Ok(2));
+    assert_eq!(counts(Store::Redis(Redis::pooled(&settings)), 3).await, Ok(3));
 }

@@ -20,6 +20,8 @@ pub struct RedisSettings {
     pub address: RedisAddress,
     /// A file with the password, read at every dial so that it can be changed without a restart.
     pub password_file: Option<PathBuf>,
+    /// The same for the Sentinels, who have passwords of their own.
+    pub sentinel_password_file: Option<PathBuf>,
     /// Certificates to trust (PEM) instead of the system's, read at every dial.
     pub ca_file: Option<PathBuf>,
     /// What every key begins with.
@@ -27,6 +29,14 @@ pub struct RedisSettings {
 }
 
 impl RedisSettings {
+    /// What every key begins with where nothing else is said. The braces put all keys into one slot of a Cluster.
+    pub const PREFIX: &str = "{rbalancer}";
+
+    /// A Redis without a password, or with one in its address, whose certificate the system trusts.
+    pub fn new(address: RedisAddress) -> Self {
+        Self { address, password_file: None, sentinel_password_file: None, ca_file: None, prefix: Self::PREFIX.into() }
+    }
+
     /// The same over another version of the protocol.
     pub(super) fn speaking(&self, version: ProtocolVersion) -> Self {
         let mut settings = self.clone();
@@ -42,7 +52,7 @@ impl RedisSettings {
 
     /// How to connect to the server that takes writes.
     pub(super) async fn primary(&self) -> Result<ConnectionInfo, StoreError> {
-        let info = self.with_password().await?;
+        let info = self.with_password(self.address.info.clone(), "redis_password_file", self.password_file.as_deref()).await?;
         let info = match &self.address.way {
             Way::Direct => info,
             Way::Sentinel { nodes, primary } => self.ask_sentinels(nodes, primary, &info).await?,
@@ -64,10 +74,10 @@ impl RedisSettings {
         StoreError::TimedOut(self.at())
     }
 
-    async fn with_password(&self) -> Result<ConnectionInfo, StoreError> {
-        let info = self.address.info.clone();
-        let Some(path) = &self.password_file else { return Ok(info) };
-        let password = String::from_utf8(self.read("redis_password_file", path).await?).map_err(|error| self.unreachable(&error))?;
+    /// With the password in the file that `key` names, if it names one.
+    async fn with_password(&self, info: ConnectionInfo, key: &str, file: Option<&Path>) -> Result<ConnectionInfo, StoreError> {
+        let Some(path) = file else { return Ok(info) };
+        let password = String::from_utf8(self.read(key, path).await?).map_err(|error| self.unreachable(&error))?;
         let redis = info.redis_settings().clone().set_password(password.trim_end_matches(['\r', '\n']));
         Ok(info.set_redis_settings(redis))
     }
@@ -121,6 +131,7 @@ impl RedisSettings {
     async fn ask_sentinels(&self, nodes: &[Node], primary: &str, info: &ConnectionInfo) -> Result<ConnectionInfo, StoreError> {
         // A Sentinel has users of its own and no databases.
         let plain = self.address.info.clone().set_redis_settings(Default::default());
+        let plain = self.with_password(plain, "redis_sentinel_password_file", self.sentinel_password_file.as_deref()).await?;
         let mut last = self.unreachable(&"no Sentinel was asked");
         for node in from_anywhere(nodes) {
             let sentinel = self.secured(moved(&plain, node)).await?;

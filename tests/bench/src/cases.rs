@@ -191,7 +191,8 @@ fn measure(server: &Server, load: &Load<'_>) -> anyhow::Result<Measured> {
     let outcome = load.run().with_context(|| server.name.clone())?;
     // The last connections are closed after the last reply.
     std::thread::sleep(SETTLE);
-    let (used, serving, slept) = (server.cpu()? - before, server.serving_cpu()? - served_before, server.sleeps() - slept_before);
+    let (used, serving, slept) =
+        (server.cpu()? - before, server.serving_cpu()? - served_before, server.sleeps().saturating_sub(slept_before));
     let redirects = outcome.redirects as f64;
     let each = |time: Duration| time.as_secs_f64() * 1e6 / redirects;
     Ok(Measured { cpu: each(used), serving: each(serving), sleeps: slept as f64 * 1e3 / redirects, outcome })

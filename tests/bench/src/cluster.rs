@@ -33,7 +33,7 @@ impl Cluster {
         let arguments = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()];
         let redis = Server::start("redis", port, &arguments, OTHER_CORE, folder)?.listening().context("is redis-server installed?")?;
         let address = url(port).parse().context("a Redis URL")?;
-        let settings = RedisSettings { address, password_file: None, ca_file: None, prefix: "{rbalancer}".into() };
+        let settings = RedisSettings::new(address);
         let file = configuration::write(folder, &format!("cluster-{port}.conf"), configuration)?;
         let applied = Command::new(programs.join("rbalancer")).arg("apply").arg(file).args(["--yes", "--redis", &url(port)]).output()?;
         ensure!(applied.status.success(), "rbalancer apply: {}", String::from_utf8_lossy(&applied.stderr));

@@ -83,7 +83,7 @@ impl Subject {
         let redirects = outcomes.iter().map(|outcome| outcome.redirects).sum::<u64>() as f64;
         Ok(Round {
             cpu: (used()? - used_before).as_secs_f64() * 1e6 / redirects,
-            sleeps: (slept() - slept_before) as f64 * 1e3 / redirects,
+            sleeps: slept().saturating_sub(slept_before) as f64 * 1e3 / redirects,
             rate: outcomes.iter().map(|outcome| outcome.redirects as f64 / outcome.elapsed.as_secs_f64()).sum(),
         })
     }
