@@ -4,6 +4,7 @@ mod bytes;
 mod frames;
 mod message;
 mod patience;
+mod streams;
 
 use crate::answer::{Outcome, answer, refuse};
 use crate::connections::Phase;
@@ -29,6 +30,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
+use streams::Begun;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -61,7 +63,8 @@ pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Se
     let connection = Rc::new(Connection { registered, guest, peer, signs: signs.clone(), pages: Cell::new(0), enough: Notify::new() });
     let asked = connection.clone();
     let service = service_fn(move |request| Connection::respond(asked.clone(), request));
-    let mut builder = Builder::new(OnThisThread);
+    let begun = Begun::default();
+    let mut builder = Builder::new(begun.clone());
     builder
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADER_LIST)
@@ -73,7 +76,7 @@ pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Se
         .auto_date_header(false);
     let stream = TokioIo::new(Stream::new(stream, session, signs.clone()));
     let mut serving = std::pin::pin!(builder.serve_connection(stream, service));
-    let mut patient = Patient::new(serving.as_mut(), signs, deadlines.time(Phase::Head), deadlines.time(Phase::Write));
+    let mut patient = Patient::new(serving.as_mut(), begun, signs, deadlines.time(Phase::Head), deadlines.time(Phase::Write));
     tokio::select! {
         // How a client ends its connection is its own affair.
         () = &mut patient => return,
@@ -200,14 +203,4 @@ fn log(guests: Option<&mut Guests>, asker: Asker, request: &Request<Incoming>, c
         texts: [field(hyper::header::REFERER), field(hyper::header::USER_AGENT)],
     };
     guests.write(asker, &asked, request.method() == hyper::Method::HEAD, answer, chosen);
-}
-
-/// Runs the streams of a connection on its own thread.
-#[derive(Clone, Copy)]
-struct OnThisThread;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisThread {
-    fn execute(&self, work: F) {
-        tokio::task::spawn_local(work);
-    }
 }

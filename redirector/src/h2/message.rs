@@ -9,6 +9,9 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, Header
 use hyper::http::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 
+/// Header fields of most answers, or more.
+const FIELDS: usize = 8;
+
 /// A request nothing is known of.
 pub(super) const UNKNOWN: Head<'static> = Head {
     method: Method::Get,
@@ -81,18 +84,20 @@ pub(super) fn of_bytes(answer: &[u8], file: Option<Bytes>) -> Response<Bytes> {
 
 fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Bytes>> {
     let end = memchr::memmem::find(answer, b"\r\n\r\n")?;
-    let (head, body) = (&answer[..end], &answer[end + 4..]);
-    let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    // One copy, which the body and all values share.
+    let answer = Bytes::copy_from_slice(answer);
+    let mut lines = answer[..end].split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
     let code = StatusCode::from_bytes(lines.next()?.get(9..12)?).ok()?;
-    let body = file.filter(|_| code == StatusCode::OK).unwrap_or_else(|| Bytes::copy_from_slice(body));
+    let body = file.filter(|_| code == StatusCode::OK).unwrap_or_else(|| answer.slice(end + 4..));
     let mut response = Response::new(body);
     *response.status_mut() = code;
+    response.headers_mut().reserve(FIELDS);
     for line in lines {
         let colon = memchr::memchr(b':', line)?;
         let name = HeaderName::from_bytes(&line[..colon]).ok()?;
         // HTTP/2 has frames for what this field says (RFC 9113 section 8.2.2).
         if name != CONNECTION {
-            response.headers_mut().append(name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?);
+            response.headers_mut().append(name, HeaderValue::from_maybe_shared(answer.slice_ref(line[colon + 1..].trim_ascii())).ok()?);
         }
     }
     Some(response)
