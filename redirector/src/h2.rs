@@ -30,7 +30,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
-use streams::Begun;
+use streams::{Begun, WithStreams};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -75,15 +75,16 @@ pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Se
         .max_local_error_reset_streams(OWN_RESETS)
         .auto_date_header(false);
     let stream = TokioIo::new(Stream::new(stream, session, signs.clone()));
-    let mut serving = std::pin::pin!(builder.serve_connection(stream, service));
-    let mut patient = Patient::new(serving.as_mut(), begun, signs, deadlines.time(Phase::Head), deadlines.time(Phase::Write));
+    let serving = std::pin::pin!(builder.serve_connection(stream, service));
+    let mut serving = std::pin::pin!(WithStreams { connection: serving, begun });
+    let mut patient = Patient::new(serving.as_mut(), signs, deadlines.time(Phase::Head), deadlines.time(Phase::Write));
     tokio::select! {
         // How a client ends its connection is its own affair.
         () = &mut patient => return,
         () = shutdown.reached(ProcessPhase::Draining) => {}
         () = connection.enough.notified() => {}
     }
-    patient.serving.as_mut().graceful_shutdown();
+    patient.serving.connection.as_mut().graceful_shutdown();
     patient.await;
 }
 

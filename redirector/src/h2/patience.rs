@@ -2,7 +2,6 @@
 //! anew with each thing it ends: a busy connection has no timer.
 
 use super::frames::Frames;
-use super::streams::Begun;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -111,10 +110,9 @@ impl Drop for Unsent {
     }
 }
 
-/// Ends when what is served ends, or when the client takes too long; streams that begin meanwhile get their first turn.
+/// Ends when what is served ends, or when the client takes too long.
 pub(super) struct Patient<'a, F> {
     pub(super) serving: Pin<&'a mut F>,
-    begun: Begun,
     signs: Rc<Signs>,
     /// For the rest of a head, and for room.
     limits: [Duration; 2],
@@ -124,26 +122,8 @@ pub(super) struct Patient<'a, F> {
 }
 
 impl<'a, F> Patient<'a, F> {
-    pub(super) fn new(serving: Pin<&'a mut F>, begun: Begun, signs: Rc<Signs>, head: Duration, room: Duration) -> Self {
-        Self { serving, begun, signs, limits: [head, room], debt: None, due: None }
-    }
-
-    /// Waits for what the client owes, if it owes something; ready when that is overdue.
-    fn wait(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(debt) = self.signs.debt() else {
-            self.debt = None;
-            return Poll::Pending;
-        };
-        let moved = self.signs.has_moved(debt);
-        let before = self.debt.replace(debt);
-        if moved || before != Some(debt) {
-            let due = Instant::now() + self.limits[debt as usize];
-            match &mut self.due {
-                Some(sleep) => sleep.as_mut().reset(due),
-                none => *none = Some(Box::pin(sleep_until(due))),
-            }
-        }
-        self.due.as_mut().map_or(Poll::Pending, |due| due.as_mut().poll(context))
+    pub(super) fn new(serving: Pin<&'a mut F>, signs: Rc<Signs>, head: Duration, room: Duration) -> Self {
+        Self { serving, signs, limits: [head, room], debt: None, due: None }
     }
 }
 
@@ -154,9 +134,20 @@ impl<F: Future> Future for Patient<'_, F> {
         if this.serving.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
-        let overdue = this.wait(context);
-        this.begun.take_turns();
-        overdue
+        let Some(debt) = this.signs.debt() else {
+            this.debt = None;
+            return Poll::Pending;
+        };
+        let moved = this.signs.has_moved(debt);
+        let before = this.debt.replace(debt);
+        if moved || before != Some(debt) {
+            let due = Instant::now() + this.limits[debt as usize];
+            match &mut this.due {
+                Some(sleep) => sleep.as_mut().reset(due),
+                none => *none = Some(Box::pin(sleep_until(due))),
+            }
+        }
+        this.due.as_mut().map_or(Poll::Pending, |due| due.as_mut().poll(context))
     }
 }
 
@@ -171,7 +162,7 @@ mod tests {
     /// Whether a client of which `signs` are seen is left before long.
     async fn is_left(signs: Signs, head: Duration, room: Duration) -> bool {
         let mut serving = std::pin::pin!(pending::<()>());
-        let patient = Patient::new(serving.as_mut(), Begun::default(), Rc::new(signs), head, room);
+        let patient = Patient::new(serving.as_mut(), Rc::new(signs), head, room);
         tokio::time::timeout(SOON * 4, patient).await.is_ok()
     }
 
@@ -211,7 +202,7 @@ mod tests {
             if times > 20 { Poll::Ready(()) } else { Poll::Pending }
         }));
         let started = Instant::now();
-        Patient::new(serving.as_mut(), Begun::default(), signs, SOON * 2, NEVER).await;
+        Patient::new(serving.as_mut(), signs, SOON * 2, NEVER).await;
         assert!(started.elapsed() >= SOON * 3, "left after {:?}", started.elapsed());
     }
 }

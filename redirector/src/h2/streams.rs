@@ -5,28 +5,23 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
-type Streams = Vec<Pin<Box<dyn Future<Output = ()>>>>;
+type Stream = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Streams that have not had their first turn.
 #[derive(Clone, Default)]
-pub(super) struct Begun(Rc<RefCell<Streams>>);
+pub(super) struct Begun(Rc<RefCell<Vec<Stream>>>);
 
 impl Begun {
     /// Gives each of them its first turn. Answers are only noted in it: all of them leave together when the connection,
     /// which they wake, has its next turn.
-    pub(super) fn take_turns(&self) {
-        let mut streams = self.0.take();
-        for mut stream in streams.drain(..) {
+    fn take_turns(&self) {
+        for mut stream in self.0.take() {
             // Who has to wait is polled as a task at once, and says there whom to wake.
             if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                 tokio::task::spawn_local(stream);
             }
-        }
-        // Their room is used again, unless a turn began another stream.
-        if self.0.borrow().is_empty() {
-            self.0.replace(streams);
         }
     }
 }
@@ -34,6 +29,22 @@ impl Begun {
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Begun {
     fn execute(&self, stream: F) {
         self.0.borrow_mut().push(Box::pin(stream));
+    }
+}
+
+/// A connection, and after each of its turns those of the streams that began in it.
+pub(super) struct WithStreams<'a, F> {
+    pub(super) connection: Pin<&'a mut F>,
+    pub(super) begun: Begun,
+}
+
+impl<F: Future> Future for WithStreams<'_, F> {
+    type Output = F::Output;
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.get_mut();
+        let outcome = this.connection.as_mut().poll(context);
+        this.begun.take_turns();
+        outcome
     }
 }
 

@@ -39,6 +39,15 @@ pub fn listen(port: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The same on every address of loopback, and on no other.
+pub fn listen_everywhere(port: u16) -> io::Result<OwnedFd> {
+    let socket = unbound()?;
+    setsockopt(&socket, BindToDevice, &OsString::from("lo"))?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    rustix::net::listen(&socket, 4096)?;
+    Ok(socket)
+}
+
 /// A listener on loopback for a process to be started, which inherits it; others may listen on the same port beside it.
 ///
 /// # Errors
@@ -48,15 +57,6 @@ pub fn listen_for_a_child(port: u16) -> io::Result<OwnedFd> {
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_reuseport(&socket, true)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
-    rustix::net::listen(&socket, 4096)?;
-    Ok(socket)
-}
-
-/// The same on every address of loopback, and on no other.
-pub fn listen_everywhere(port: u16) -> io::Result<OwnedFd> {
-    let socket = unbound()?;
-    setsockopt(&socket, BindToDevice, &OsString::from("lo"))?;
-    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
     rustix::net::listen(&socket, 4096)?;
     Ok(socket)
 }

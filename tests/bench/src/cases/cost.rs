@@ -99,7 +99,8 @@ pub(super) fn sparse(effort: &Effort) -> anyhow::Result<Report> {
     let mut subjects: Vec<Subject> = all(effort, manner)?.into_iter().map(|server| Subject::of(server, manner)).collect();
     let calmest = compare(effort, manner, Sending::Apart, CLIENTS, &mut subjects)?;
     let mut report = Report::new("CPU per redirect, server closes, each request right behind its handshake", &COLUMNS);
-    let ours = subjects.get(1).map(Subject::cpu).unwrap_or_default();
+    let [_, ours, ..] = subjects.as_slice() else { anyhow::bail!("four servers are compared") };
+    let ours = ours.cpu();
     report.rows = subjects.iter().map(|subject| subject.row("", &ours)).collect();
     report.notes.push(calmest.to_string());
     report.notes.push("The server sleeps between requests: most of each figure is what it costs to wake it.".into());
