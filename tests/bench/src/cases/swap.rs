@@ -54,6 +54,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
             found.push((outcome, changes(&server) - seen, cpu));
         }
     }
+    ensure!(rows[1].1.iter().all(|(_, changes, _)| *changes > 0), "in a round that was to have changes none came through");
     for (name, found) in &rows {
         let quantile = |share| Spread::of(found.iter().map(|(outcome, ..)| outcome.latencies.quantile(share))).to_string();
         report.rows.push(vec![
