@@ -2,7 +2,7 @@
 //! With [`memory`](crate::memory) the only file of the workspace that may hold `unsafe`.
 
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
@@ -57,6 +57,27 @@ pub fn defer_accept(listener: &TcpListener, on: bool) -> io::Result<()> {
 /// (Linux tcp(7), TCP_QUICKACK). A request that is not answered at once is acknowledged after 40 ms.
 pub fn spare_acks(listener: &TcpListener) -> io::Result<()> {
     socket2::SockRef::from(listener).set_tcp_quickack(false)
+}
+
+/// Has the kernel ignore all but first words of `listener`'s clients, who say the rest again: no connection enters its
+/// queue any more. Those already in the making inherit that, to be [`heard`] after they are accepted.
+pub fn hold_handshakes(listener: &TcpListener) -> io::Result<()> {
+    // RFC 9293 section 3.1: the flags are the 14th byte of a segment, SYN is 2 and ACK 16.
+    const FLAGS: (u32, u32, u32) = (13, 2 | 16, 2);
+    let instruction = |code: u32, then, otherwise, value| SockFilter::new(code as u16, then, otherwise, value);
+    socket2::SockRef::from(listener).attach_filter(&[
+        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS.0),
+        instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, FLAGS.1),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, FLAGS.2),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ])
+}
+
+/// Ends for an accepted connection what [`hold_handshakes`] began.
+pub fn heard(stream: &TcpStream) {
+    // Most have inherited nothing.
+    let _ = socket2::SockRef::from(stream).detach_filter();
 }
 
 /// Accepts one connection, already non-blocking: one system call, no address asked for.
@@ -116,4 +137,28 @@ pub fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     #[allow(unsafe_code, reason = "AsyncFd asks its caller to vouch for the descriptor")]
     let watched = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
     watched.map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::Ipv4Addr;
+
+    #[tokio::test]
+    async fn a_held_handshake_goes_on_when_the_client_repeats_itself() {
+        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Sharing::Exclusive, 8).expect("a free port");
+        hold_handshakes(&listener).expect("a filter");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("its first words are answered");
+        client.write_all(b"x").expect("sent");
+        // On loopback all of that has arrived.
+        assert_eq!(accept(&listener).expect_err("held").kind(), io::ErrorKind::WouldBlock);
+        socket2::SockRef::from(&listener).detach_filter().expect("one is there");
+        let door = watch(listener).expect("a reactor");
+        let accepted = door.async_io(Interest::READABLE, accept).await.expect("a client");
+        heard(&accepted);
+        let accepted = tokio::net::TcpStream::from_std(accepted).expect("a socket");
+        accepted.readable().await.expect("what it said");
+        assert_eq!(receive(&accepted, &mut [0; 8]).expect("bytes"), 1);
+    }
 }

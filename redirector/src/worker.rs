@@ -25,6 +25,9 @@ pub(crate) const FULL_REST: Duration = Duration::from_millis(10);
 /// to be answered again (one SYN-ACK retry).
 pub(crate) const LAST_CALLS: Duration = Duration::from_secs(2);
 
+/// Longer than the kernel takes to put a connection into a queue.
+const HANDSHAKE: Duration = Duration::from_micros(100);
+
 /// What a thread is told.
 pub struct Settings {
     /// The deadlines.
@@ -84,16 +87,29 @@ pub(crate) fn accept(door: &TcpListener) -> Accepted {
     }
 }
 
-/// Takes in whom the kernel still holds, and closes the door. Who arrives in between is reset by the kernel (unless
-/// `net.ipv4.tcp_migrate_req` gives it to another process on the port): nothing else is done in between.
+/// Takes in whom the kernel still holds, and closes the door. The kernel resets a connection that it is just putting
+/// into the queue of a socket that closes, so for the last moment handshakes are held: they go on when the client has
+/// repeated itself, with another process on the port if `net.ipv4.tcp_migrate_req` lets it take them over.
 pub(crate) fn close(door: TcpListener, mut take: impl FnMut(TcpStream)) {
-    loop {
-        match accept(&door) {
-            Accepted::One(stream) => take(stream),
-            Accepted::Gone => {}
-            Accepted::Nobody | Accepted::NoRoom => return drop(door),
+    let mut take_all = || {
+        loop {
+            match accept(&door) {
+                Accepted::One(stream) => {
+                    socket::heard(&stream);
+                    take(stream);
+                }
+                Accepted::Gone => {}
+                Accepted::Nobody | Accepted::NoRoom => return,
+            }
         }
+    };
+    take_all();
+    // Where the kernel offers no filters, the moment stays as it is.
+    if socket::hold_handshakes(&door).is_ok() {
+        std::thread::sleep(HANDSHAKE);
+        take_all();
     }
+    drop(door);
 }
 
 /// How many connections a thread may hold, together with a neighbour: one serves without TLS, one with it. Each
