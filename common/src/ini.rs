@@ -4,7 +4,8 @@
 //! pass over the lines comes first: it trims, drops comments, remembers places, and hands on a plain text.
 
 use ini::{Ini, ParseOption};
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 /// Something wrong with a configuration file or setting: the place, the problem and the remedy.
@@ -70,29 +71,33 @@ pub struct Document {
 impl Document {
     /// Parses `text`; what could not be understood is left out and listed.
     pub fn parse(file: &str, text: &str) -> (Self, Vec<Problem>) {
-        let lines = Lines::read(file, text);
-        let mut problems = lines.problems;
-        let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
-        let ini = Ini::load_from_str_opt(&lines.plain, options).unwrap_or_else(|error| {
-            problems.push(Problem { file: file.to_owned(), line: Some(error.line), message: error.msg.to_string() });
-            Ini::new()
-        });
-        let section = |(name, properties): (Option<&str>, &ini::Properties)| {
-            let name = name?;
-            let entry = |(key, value): (&str, &str)| {
-                let line = *lines.keys.get(&(name.to_owned(), key.to_owned()))?;
-                Some(Entry { key: key.to_owned(), value: unquote(value).to_owned(), line })
+        let mut reading = Reading { document: Self { file: file.to_owned(), ..Self::default() }, ..Reading::default() };
+        // Keys of a section that cannot be used are not reported one by one.
+        let mut skipping = false;
+        let mut orphans = false;
+        for (number, raw) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+            let line = uncomment(raw.trim());
+            let outcome = if line.is_empty() {
+                Ok(())
+            } else if line.starts_with('[') {
+                let opened = reading.open_section(line, number);
+                skipping = opened.is_err();
+                opened
+            } else if skipping {
+                Ok(())
+            } else if !reading.found.is_empty() {
+                reading.add_key(line, number)
+            } else if !std::mem::replace(&mut orphans, true) {
+                Err(format!("`{}` stands before the first section: put it under one, such as [global]", shorten(line)))
+            } else {
+                Ok(())
             };
-            Some(Section {
-                name: name.to_owned(),
-                line: *lines.sections.get(name)?,
-                entries: properties.iter().filter_map(entry).collect(),
-            })
-        };
-        let mut sections: Vec<Section> = ini.iter().filter_map(section).collect();
-        sections.sort_by_key(|section| section.line);
-        let places = sections.iter().enumerate().map(|(place, section)| (section.name.clone(), place)).collect();
-        (Self { file: file.to_owned(), sections, places }, problems)
+            if let Err(message) = outcome {
+                reading.problem(number, message);
+            }
+        }
+        reading.end_piece();
+        (reading.document, reading.problems)
     }
 
     /// The section called `name`, if it is there.
@@ -101,80 +106,95 @@ impl Document {
     }
 }
 
-/// What the pass over the lines finds.
+/// The parser crate is given a large file in pieces of about so many bytes, at the ends of sections: what it makes of
+/// one is many times as large.
+const PIECE: usize = 64 * 1024;
+
+/// The pass over the lines.
 #[derive(Default)]
-struct Lines {
-    /// The text for the parser crate: the same number of lines, nothing but sections and `key=value`.
-    plain: String,
-    sections: HashMap<String, usize>,
-    keys: HashMap<(String, String), usize>,
+struct Reading<'a> {
+    document: Document,
     problems: Vec<Problem>,
+    /// The piece for the parser crate: nothing but sections and `key=value`.
+    plain: String,
+    /// The sections of the piece.
+    found: Vec<FoundSection<'a>>,
+    /// The keys of the last of them, each with its line.
+    keys: HashMap<Cow<'a, str>, usize>,
 }
 
-impl Lines {
-    fn read(file: &str, text: &str) -> Self {
-        let mut lines = Self::default();
-        let mut current: Option<String> = None;
-        // Keys of a section that cannot be used are not reported one by one.
-        let mut skipping = false;
-        let mut orphans = HashSet::new();
-        for (number, raw) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
-            let line = uncomment(raw.trim());
-            let outcome = if line.is_empty() {
-                Ok(String::new())
-            } else if line.starts_with('[') {
-                skipping = true;
-                lines.open_section(line, number).map(|name| {
-                    skipping = false;
-                    current = Some(name.clone());
-                    format!("[{name}]")
-                })
-            } else if skipping {
-                Ok(String::new())
-            } else if let Some(section) = &current {
-                lines.add_key(section, line, number)
-            } else if orphans.insert("keys before the first section") {
-                Err(format!("`{}` stands before the first section: put it under one, such as [global]", shorten(line)))
-            } else {
-                Ok(String::new())
-            };
-            match outcome {
-                Ok(plain) => lines.plain.push_str(&plain),
-                Err(message) => lines.problems.push(Problem { file: file.to_owned(), line: Some(number), message }),
-            }
-            lines.plain.push('\n');
-        }
-        lines
+/// A section, and its keys in lower case, each with its line.
+struct FoundSection<'a> {
+    name: &'a str,
+    line: usize,
+    keys: Vec<(Cow<'a, str>, usize)>,
+}
+
+impl<'a> Reading<'a> {
+    fn problem(&mut self, line: usize, message: String) {
+        self.problems.push(Problem { file: self.document.file.clone(), line: Some(line), message });
     }
 
-    fn open_section(&mut self, line: &str, number: usize) -> Result<String, String> {
+    fn open_section(&mut self, line: &'a str, number: usize) -> Result<(), String> {
         let name = line[1..].strip_suffix(']').map(str::trim).filter(|name| !name.is_empty() && !name.contains(['[', ']']));
         let name = name.ok_or_else(|| format!("`{}` is no section: write [name]", shorten(line)))?;
-        if let Some(first) = self.sections.get(name) {
+        let before = self.document.sections.len();
+        if let Some(&place) = self.document.places.get(name) {
+            let first = self.document.sections.get(place).map_or_else(|| self.found[place - before].line, |section| section.line);
             return Err(format!("section [{name}] appears twice, first on line {first}: merge the two"));
         }
-        self.sections.insert(name.to_owned(), number);
-        Ok(name.to_owned())
+        if self.plain.len() >= PIECE {
+            self.end_piece();
+        }
+        self.document.places.insert(name.to_owned(), self.document.sections.len() + self.found.len());
+        self.found.push(FoundSection { name, line: number, keys: Vec::new() });
+        self.keys.clear();
+        self.plain.extend(["[", name, "]\n"]);
+        Ok(())
     }
 
-    fn add_key(&mut self, section: &str, line: &str, number: usize) -> Result<String, String> {
+    fn add_key(&mut self, line: &'a str, number: usize) -> Result<(), String> {
         let (key, value) =
             line.split_once(['=', ':']).ok_or_else(|| format!("`{}` is neither a section nor KEY = VALUE", shorten(line)))?;
-        let key = key.trim().to_ascii_lowercase();
-        if key.is_empty() {
+        let key = lower_case(key.trim());
+        let Some(section) = self.found.last_mut().filter(|_| !key.is_empty()) else {
             return Err(format!("`{}` has no key before the `=`", shorten(line)));
-        }
-        if let Some(first) = self.keys.get(&(section.to_owned(), key.clone())) {
-            return Err(format!("`{key}` is set twice in [{section}], first on line {first}: remove one"));
+        };
+        if let Some(first) = self.keys.get(&key) {
+            return Err(format!("`{key}` is set twice in [{}], first on line {first}: remove one", section.name));
         }
         if value.ends_with('\\') {
             // The parser crate would join the next line to this one.
             return Err(format!("`{}` ends with a backslash: remove it", shorten(line)));
         }
-        let plain = format!("{key}={}", value.trim());
-        self.keys.insert((section.to_owned(), key), number);
-        Ok(plain)
+        self.plain.extend([&*key, "=", value.trim(), "\n"]);
+        self.keys.insert(key.clone(), number);
+        section.keys.push((key, number));
+        Ok(())
     }
+
+    /// Has the parser crate read the piece.
+    fn end_piece(&mut self) {
+        let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
+        let ini = Ini::load_from_str_opt(&self.plain, options).unwrap_or_else(|error| {
+            let first = self.found.first().map_or(1, |section| section.line);
+            self.problem(first, format!("from here on: {}", error.msg));
+            Ini::new()
+        });
+        self.document.sections.extend(self.found.drain(..).map(|found| {
+            let properties = ini.section(Some(found.name));
+            let entry = |(key, line): (Cow<'_, str>, usize)| {
+                let value = unquote(properties?.get(&key)?).to_owned();
+                Some(Entry { key: key.into_owned(), value, line })
+            };
+            Section { name: found.name.to_owned(), line: found.line, entries: found.keys.into_iter().filter_map(entry).collect() }
+        }));
+        self.plain.clear();
+    }
+}
+
+fn lower_case(key: &str) -> Cow<'_, str> {
+    if key.bytes().any(|byte| byte.is_ascii_uppercase()) { key.to_ascii_lowercase().into() } else { key.into() }
 }
 
 /// Cuts a comment: a whole line of one, or one after white space and outside quotes.
@@ -241,6 +261,22 @@ mod tests {
         assert_eq!(problems.len(), starts.len(), "{problems:?}");
         for (problem, start) in problems.iter().zip(starts) {
             assert!(problem.starts_with(start), "{problem} should start with {start}");
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_read_whole_and_its_lines_are_known_across_pieces() {
+        let section = |n: usize| format!("[s{n}]\nkey = {n}\n");
+        let text: String = (0..10_000).map(section).chain([section(0), section(9_999)]).collect();
+        assert!(text.len() > 2 * PIECE);
+        let (document, problems) = parse(&text);
+        assert_eq!(problems.len(), 2);
+        assert!(problems[0].starts_with("f:20001: section [s0] appears twice, first on line 1:"), "{problems:?}");
+        assert!(problems[1].starts_with("f:20003: section [s9999] appears twice, first on line 19999:"), "{problems:?}");
+        for n in 0..10_000 {
+            let found = document.section(&format!("s{n}")).expect("there");
+            let entry = Entry { key: "key".into(), value: n.to_string(), line: 2 * n + 2 };
+            assert_eq!((found.line, &found.entries), (2 * n + 1, &vec![entry]));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a process is told: flag before environment (`RBALANCER_<KEY>`) before `[global]` of a file before default.
 //! Here are the known keys, the typed reading of one value, and the hint at the nearest right name.
 
-use crate::ini::{Document, Problem};
+use crate::ini::{Document, Problem, Section};
 use crate::store::{RedisAddress, RedisSettings};
 use std::fmt;
 use std::net::IpAddr;
@@ -86,7 +86,10 @@ impl fmt::Display for Problems {
 /// `[global]` and the environment, read key by key.
 #[derive(Debug)]
 pub struct Global {
-    document: Document,
+    /// The file's name, empty where there is none.
+    file: String,
+    section: Option<Section>,
+    has_farms: bool,
     environment: fn(&str) -> Option<String>,
     problems: Vec<Problem>,
 }
@@ -98,37 +101,38 @@ impl Global {
             Some(path) => read_document(path)?,
             None => Default::default(),
         };
-        Ok(Self::new(document, problems, |key| std::env::var(key).ok()))
+        Ok(Self::new(&document, problems, |key| std::env::var(key).ok()))
     }
 
     /// Reads from a document already parsed, with the problems found so far.
-    pub fn new(document: Document, problems: Vec<Problem>, environment: fn(&str) -> Option<String>) -> Self {
-        let mut global = Self { document, environment, problems };
+    pub fn new(document: &Document, problems: Vec<Problem>, environment: fn(&str) -> Option<String>) -> Self {
+        let (file, section) = (document.file.clone(), document.section("global").cloned());
+        let mut global = Self { file, section, has_farms: document.section("farms").is_some(), environment, problems };
         global.check_keys();
         global
     }
 
     /// Whether the file has farms, which only the command line reads.
     pub fn has_farms(&self) -> bool {
-        self.document.section("farms").is_some()
+        self.has_farms
     }
 
     fn check_keys(&mut self) {
         let known: Vec<&str> = [PROCESS_KEYS, FARM_KEYS, CHECK_KEYS].concat();
-        let Some(section) = self.document.section("global") else { return };
+        let Some(section) = &self.section else { return };
         for entry in section.entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let message = format!("unknown key `{}` in [global]{}", entry.key, did_you_mean(&entry.key, &known));
-            self.problems.push(Problem { file: self.document.file.clone(), line: Some(entry.line), message });
+            self.problems.push(Problem { file: self.file.clone(), line: Some(entry.line), message });
         }
     }
 
     /// The value of `key` from environment or file; an unusable one is noted for [`Global::finish`].
     pub fn get<T, E: fmt::Display>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
         let variable = format!("RBALANCER_{}", key.to_ascii_uppercase());
-        let entry = self.document.section("global").and_then(|section| section.get(key));
+        let entry = self.section.as_ref().and_then(|section| section.get(key));
         let (file, line, text) = match ((self.environment)(&variable), entry) {
             (Some(text), _) => (format!("environment {variable}"), None, text),
-            (None, Some(entry)) => (self.document.file.clone(), Some(entry.line), entry.value.clone()),
+            (None, Some(entry)) => (self.file.clone(), Some(entry.line), entry.value.clone()),
             (None, None) => return None,
         };
         match parse(text.trim()) {
@@ -179,7 +183,7 @@ impl Global {
 
     /// Notes a problem found outside a single value.
     pub fn problem(&mut self, message: String) {
-        let file = if self.document.file.is_empty() { "settings".to_owned() } else { self.document.file.clone() };
+        let file = if self.file.is_empty() { "settings".to_owned() } else { self.file.clone() };
         self.problems.push(Problem { file, line: None, message });
     }
 
@@ -361,7 +365,7 @@ mod tests {
     #[test]
     fn the_environment_comes_before_the_file_and_all_problems_at_once() {
         let (document, problems) = Document::parse("f", "[global]\nport=x\nthraeds=2\nmaxconn=5\n");
-        let mut global = Global::new(document, problems, |key| (key == "RBALANCER_MAXCONN").then(|| "7".to_owned()));
+        let mut global = Global::new(&document, problems, |key| (key == "RBALANCER_MAXCONN").then(|| "7".to_owned()));
         assert_eq!(global.get("maxconn", number(1u32, 9)), Some(7));
         assert_eq!(global.get("port", number(1u16, 65535)), None);
         let text = global.finish(()).expect_err("two problems").to_string();

@@ -6,7 +6,8 @@ use common::farm::{Farm, Farms, Name, Server};
 use common::ini::{Document, Entry, Problem, Section};
 use common::settings::{CHECK_KEYS, FARM_KEYS, Global, Problems, did_you_mean, list, positive_duration, read_document, switch};
 use common::target::{Scheme, Target};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -50,11 +51,11 @@ pub fn load(path: &Path, flags: Flags) -> Result<Conf, Problems> {
 /// # Errors
 /// Every problem at once, those found while reading the text included.
 pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Result<Conf, Problems> {
-    let mut global = Global::new(document.clone(), problems, |key| std::env::var(key).ok());
+    let mut global = Global::new(document, problems, |key| std::env::var(key).ok());
     let redirector = redirector::Settings::take(&mut global, flags.listen);
     let redis = global.redis(flags.redis);
     let admin = common::admin::Admin::take(&mut global, common::admin::REDIRECTOR_PORT);
-    let mut reading = Reading { document, problems: Vec::new(), redirector: &redirector, claimed: BTreeMap::new() };
+    let mut reading = Reading { document, problems: Vec::new(), redirector: &redirector, claimed: HashMap::new() };
     let farms = reading.farms();
     let warnings = reading.unlisted();
     let mut problems = reading.problems;
@@ -80,7 +81,7 @@ struct Reading<'a> {
     problems: Vec<Problem>,
     redirector: &'a redirector::Settings,
     /// What each section is, and so which keys it may have.
-    claimed: BTreeMap<&'a str, Kind>,
+    claimed: HashMap<&'a str, Kind>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +91,10 @@ enum Kind {
 }
 
 impl Kind {
-    fn keys(self) -> Vec<&'static str> {
+    fn keys(self) -> &'static [&'static [&'static str]] {
         match self {
-            Self::Farm => [&["list", "domain"], FARM_KEYS, CHECK_KEYS].concat(),
-            Self::Server => [&["domain", "weight", "enable"], CHECK_KEYS].concat(),
+            Self::Farm => &[&["list", "domain"], FARM_KEYS, CHECK_KEYS],
+            Self::Server => &[&["domain", "weight", "enable"], CHECK_KEYS],
         }
     }
 
@@ -121,7 +122,7 @@ impl<'a> Reading<'a> {
             self.problem(None, "has no section [farms]: add one with list = FARM, …".into());
             return Vec::new();
         };
-        self.check_keys(farms, &["list"], "[farms]");
+        self.check_keys(farms, &[&["list"]], "[farms]");
         let names = self.list(farms, "farm");
         let listed: Vec<_> = names.into_iter().filter_map(|(name, line)| Some((name, self.claim(name, line, Kind::Farm)?))).collect();
         let mut hosts = HashMap::new();
@@ -171,7 +172,7 @@ impl<'a> Reading<'a> {
         };
         match self.claimed.insert(name, kind) {
             None => {
-                self.check_keys(section, &kind.keys(), &format!("{} [{name}]", kind.name()));
+                self.check_keys(section, kind.keys(), format_args!("{} [{name}]", kind.name()));
                 self.check_values(section);
             }
             Some(other) if other != kind => {
@@ -183,9 +184,11 @@ impl<'a> Reading<'a> {
         Some(section)
     }
 
-    fn check_keys(&mut self, section: &Section, known: &[&str], place: &str) {
-        for entry in section.entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            self.problem(Some(entry.line), format!("unknown key `{}` in {place}{}", entry.key, did_you_mean(&entry.key, known)));
+    fn check_keys(&mut self, section: &Section, known: &[&[&str]], place: impl fmt::Display) {
+        for Entry { key, line, .. } in &section.entries {
+            if !known.iter().any(|keys| keys.contains(&key.as_str())) {
+                self.problem(Some(*line), format!("unknown key `{key}` in {place}{}", did_you_mean(key, &known.concat())));
+            }
         }
     }
 
@@ -199,7 +202,7 @@ impl<'a> Reading<'a> {
 
     fn farm(&mut self, name: &'a str, section: &'a Section, hosts: &mut HashMap<common::host::Host, &'a str>) -> Option<Farm> {
         let global = self.document.section("global");
-        let layers = Layers(vec![Some(section), global]);
+        let layers = Layers([Some(section), global, None]);
         let domains = self.required(section, "domain", "the host clients ask for", values::hosts);
         let line = section.get("domain").map(|entry| entry.line);
         for host in domains.iter().flatten() {
@@ -233,7 +236,7 @@ impl<'a> Reading<'a> {
 
     fn server(&mut self, name: &str, section: &'a Section, farm: &'a Section) -> Option<Server> {
         let target = self.required(section, "domain", "where the server is", values::target)?;
-        let layers = Layers(vec![Some(section), Some(farm), self.document.section("global")]);
+        let layers = Layers([Some(section), Some(farm), self.document.section("global")]);
         let probed = layers.get("check", switch).unwrap_or(true);
         let check = if probed { Some(self.check(&target, &layers, section)?) } else { None };
         Some(Server {
@@ -344,7 +347,7 @@ impl<'a> Reading<'a> {
 }
 
 /// The sections a key may stand in, the first one wins. Values have been checked: an unusable one is reported already.
-struct Layers<'a>(Vec<Option<&'a Section>>);
+struct Layers<'a>([Option<&'a Section>; 3]);
 
 impl Layers<'_> {
     fn get<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
@@ -353,7 +356,7 @@ impl Layers<'_> {
     }
 
     fn own<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let entry = self.0.first().copied().flatten()?.get(key)?;
+        let entry = self.0[0]?.get(key)?;
         parse(&entry.value).ok()
     }
 }

@@ -147,7 +147,7 @@ mod tests {
 
     fn take(text: &str) -> Result<Option<TlsSettings>, String> {
         let (document, problems) = Document::parse("f", &format!("[global]\n{text}"));
-        let mut global = Global::new(document, problems, |_| None);
+        let mut global = Global::new(&document, problems, |_| None);
         let tls = TlsSettings::take(&mut global, Some([127, 0, 0, 1].into()));
         global.finish(tls).map_err(|problems| problems.to_string())
     }

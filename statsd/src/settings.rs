@@ -57,7 +57,7 @@ mod tests {
 
     fn take(text: &str) -> Result<Settings, String> {
         let (document, problems) = common::ini::Document::parse("f", text);
-        let mut global = Global::new(document, problems, |_| None);
+        let mut global = Global::new(&document, problems, |_| None);
         let settings = Settings::take(&mut global);
         global.finish(settings).map_err(|problems| problems.to_string())
     }
