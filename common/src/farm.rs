@@ -4,10 +4,11 @@ use crate::check::Check;
 use crate::host::Host;
 pub use crate::name::{Name, ServerId};
 use crate::target::Target;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A server's share among the live servers of its farm: 0 to 65535, 0 for no new redirects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -237,10 +238,11 @@ impl Farm {
     }
 }
 
-/// All farms of a cluster. Farm names and hosts are unique; every farm has a host and uniquely named servers.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "Vec<Farm>", into = "Vec<Farm>")]
-pub struct Farms(Vec<Farm>);
+/// All farms of a cluster. Farm names and hosts are unique; every farm has a host and uniquely named servers. Copies
+/// share one table.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "Vec<Farm>")]
+pub struct Farms(Arc<[Farm]>);
 
 /// Why a list of farms is no [`Farms`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -280,6 +282,11 @@ impl Farms {
         self.0.is_empty()
     }
 
+    /// How many servers they have.
+    pub fn server_count(&self) -> usize {
+        self.0.iter().map(|farm| farm.servers.len()).sum()
+    }
+
     /// Every server with its identity.
     pub fn servers(&self) -> impl Iterator<Item = (ServerId, &Server)> {
         self.0.iter().flat_map(|farm| farm.servers.iter().map(move |server| (farm.id(server), server)))
@@ -289,8 +296,9 @@ impl Farms {
 impl TryFrom<Vec<Farm>> for Farms {
     type Error = BadFarms;
     fn try_from(farms: Vec<Farm>) -> Result<Self, BadFarms> {
-        let (mut names, mut hosts, mut ids) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let (mut names, mut hosts, mut servers) = (HashSet::new(), HashSet::new(), HashSet::new());
         for farm in &farms {
+            servers.clear();
             if !names.insert(&farm.name) {
                 return Err(BadFarms::Farm(farm.name.clone()));
             }
@@ -300,17 +308,17 @@ impl TryFrom<Vec<Farm>> for Farms {
             if let Some(host) = farm.domains.iter().find(|host| !hosts.insert(*host)) {
                 return Err(BadFarms::Domain(host.clone(), farm.name.clone()));
             }
-            if let Some(server) = farm.servers.iter().find(|server| !ids.insert((&farm.name, &server.name))) {
+            if let Some(server) = farm.servers.iter().find(|server| !servers.insert(&server.name)) {
                 return Err(BadFarms::Server(farm.id(server)));
             }
         }
-        Ok(Self(farms))
+        Ok(Self(farms.into()))
     }
 }
 
-impl From<Farms> for Vec<Farm> {
-    fn from(farms: Farms) -> Self {
-        farms.0
+impl Serialize for Farms {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
     }
 }
 

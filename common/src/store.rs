@@ -26,7 +26,7 @@ use crate::check::CheckKey;
 use crate::clock::UnixMs;
 use crate::counted::Counted;
 use crate::farm::{Farms, Name, ServerId};
-use crate::generation::{Stamp, Table};
+use crate::generation::{self, Alarm, Stamp, Table};
 use crate::health::{Finding, ViewChanges};
 use crate::overrides::Override;
 use crate::tally::{CountKey, Totals};
@@ -134,7 +134,7 @@ pub struct Event {
 /// How many events the store keeps.
 pub const EVENTS_KEPT: usize = 1000;
 
-/// How many tables the store keeps, the current one included.
+/// How many tables a store on Redis keeps to go back to, the current one included.
 pub const TABLES_KEPT: usize = 20;
 
 /// A table on its way into the store.
@@ -283,8 +283,6 @@ impl Reader {
     verbs! {
         /// The stamp of the table in force; none in an empty store.
         stamp() -> Option<Stamp>;
-        /// The JSON of the table under `stamp`, unverified (see [`crate::generation::read_table`]); none if it is gone.
-        table_json(stamp: &Stamp) -> Option<Vec<u8>>;
         /// What is set by hand.
         overrides() -> HashMap<ServerId, Override>;
         /// The probers, and each one's findings changed after the index `read_to` names for it (all, if none).
@@ -314,12 +312,15 @@ impl Reader {
         }
     }
 
-    /// Reads the table under `stamp` and verifies it whole.
-    pub async fn table(&self, stamp: Stamp) -> Result<Result<Table, crate::generation::Alarm>, StoreError> {
-        let generation = stamp.table;
-        Ok(match self.table_json(&stamp).await? {
-            Some(json) => crate::generation::read_table(stamp, &json),
-            None => Err(crate::generation::Alarm::Damaged { generation, why: "its text is missing".into() }),
+    /// The table under `stamp`. What comes from elsewhere is verified whole; what this process published is shared.
+    pub async fn table(&self, stamp: Stamp) -> Result<Result<Table, Alarm>, StoreError> {
+        let missing = Alarm::Damaged { generation: stamp.table, why: "its text is missing".into() };
+        Ok(match &self.0 {
+            Store::Redis(store) => match store.table_json(&stamp).await? {
+                Some(json) => generation::read_table(stamp, &json),
+                None => Err(missing),
+            },
+            Store::Memory(store) => store.farms(&stamp).map(|farms| Table { stamp, farms }).ok_or(missing),
         })
     }
 }

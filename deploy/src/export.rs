@@ -61,7 +61,7 @@ pub fn fold(farms: &Farms, overrides: &HashMap<ServerId, Override>) -> (Farms, V
             sections.entry(server.name.clone()).or_default().insert((enable.as_str(), weight));
         }
     }
-    let (mut folded, mut left_out) = (Vec::from(farms.clone()), Vec::new());
+    let (mut folded, mut left_out) = (farms.iter().cloned().collect::<Vec<_>>(), Vec::new());
     for farm in &mut folded {
         let name = farm.clone();
         for server in &mut farm.servers {

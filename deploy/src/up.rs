@@ -2,10 +2,11 @@
 
 use crate::conf::Conf;
 use anyhow::Context;
+use common::farm::{Farms, Name};
 use common::listen::{Listeners, Passed};
 use common::process::{Failure, Reload, Shutdown, random_id};
 use common::socket::Sharing;
-use common::store::{Memory, Operator, Publication, Published, Reader, Snapshot, Store};
+use common::store::{Memory, Publication, Published, Snapshot, Store};
 use common::web::Router;
 use common::{durable, settings::Problems};
 use redirector::metrics::Own;
@@ -55,7 +56,7 @@ pub async fn run(
     let state_file = conf.redirector.state_file.clone();
     let memory = Memory::restore(kept(state_file.as_deref()));
     let store = Store::Memory(memory.clone());
-    publish(&store.operator(), &store.reader(), &conf, "start").await?;
+    publish(&store, conf.cluster.clone(), conf.farms, "start").await?;
     conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 
     let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone(), alone: true };
@@ -135,13 +136,13 @@ fn save(state_file: Option<&Path>, memory: &Memory) {
     }
 }
 
-/// Puts the table of `conf` in force.
-async fn publish(operator: &Operator, reader: &Reader, conf: &Conf, why: &str) -> anyhow::Result<()> {
-    let expected = reader.stamp().await?.map_or(0, |stamp| stamp.table);
+/// Puts a table in force.
+async fn publish(store: &Store, cluster: Name, farms: Farms, why: &str) -> anyhow::Result<()> {
+    let expected = store.reader().stamp().await?.map_or(0, |stamp| stamp.table);
     let publication = Publication {
         expected,
-        cluster: conf.cluster.clone(),
-        farms: conf.farms.clone(),
+        cluster,
+        farms,
         by: "up".into(),
         why: why.to_owned(),
         nonce: random_id(),
@@ -149,7 +150,7 @@ async fn publish(operator: &Operator, reader: &Reader, conf: &Conf, why: &str) -
         forced: true,
         reset: false,
     };
-    match operator.publish(&publication).await? {
+    match store.operator().publish(&publication).await? {
         Published::Now(_) => Ok(()),
         Published::Replaced { generation, .. } | Published::Lost { generation, .. } => anyhow::bail!("generation {generation} came first"),
     }
@@ -179,7 +180,7 @@ async fn chores(
 async fn again(store: &Store, read: Result<Conf, Problems>) {
     match read {
         Ok(conf) => {
-            if let Err(error) = publish(&store.operator(), &store.reader(), &conf, "reload").await {
+            if let Err(error) = publish(store, conf.cluster, conf.farms, "reload").await {
                 tracing::error!("reload: {error:#}");
             }
         }

@@ -63,7 +63,7 @@ impl Routes {
         let inputs = Inputs { overrides, health, counters };
         let old = previous.hosts.iter().map(Entry::farm);
         let positions: HashMap<&Name, &Positions> = old.map(|farm| (farm.name(), farm.positions())).collect();
-        let mut arena = Arena::with_capacity(farms.len(), farms.servers().count());
+        let mut arena = Arena::with_capacity(farms.len(), farms.server_count());
         let mut heads = Heads::default();
         for farm in farms.iter() {
             // A random start, so that many processes do not begin with the same server.

@@ -34,6 +34,6 @@ impl Edition {
             forced: publication.forced,
             farms: Some(publication.farms.len() as u64),
         };
-        Self { at: 0, stamp, servers: publication.farms.servers().count() as u64 }
+        Self { at: 0, stamp, servers: publication.farms.server_count() as u64 }
     }
 }

@@ -1,12 +1,10 @@
 //! The store in this process: what `rbalancer up` runs on. The same verbs with the same meaning as on Redis.
 
-use super::{
-    Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, OwnView, Publication, Published, Replica, Reported, TABLES_KEPT,
-};
+use super::{Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, OwnView, Publication, Published, Replica, Reported};
 use crate::check::CheckKey;
 use crate::clock::{UnixMs, unix_ms};
 use crate::counted::Counted;
-use crate::farm::ServerId;
+use crate::farm::{Farms, ServerId};
 use crate::generation::Stamp;
 use crate::health::{Finding, ViewChanges};
 use crate::overrides::Override;
@@ -18,6 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
 
+/// How many tables are kept: nobody goes back to an older one than a reader may have just heard of.
+const KEPT: usize = 2;
+
 /// The store in this process.
 #[derive(Debug, Clone)]
 pub struct Memory {
@@ -28,7 +29,7 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct State {
     /// The tables kept, oldest first; the last one is in force.
-    tables: VecDeque<(Edition, Vec<u8>)>,
+    tables: VecDeque<(Edition, Farms)>,
     overrides: HashMap<ServerId, Override>,
     /// The overrides' generation: it is there before the first table is.
     overridden: u64,
@@ -94,8 +95,8 @@ impl Memory {
         state.tables.back().map(|(edition, _)| Stamp { overrides: state.overridden, ..edition.stamp.clone() })
     }
 
-    pub(super) fn table_json(&self, stamp: &Stamp) -> Option<Vec<u8>> {
-        self.state().tables.iter().find(|(held, _)| held.stamp.table == stamp.table).map(|(_, json)| json.clone())
+    pub(super) fn farms(&self, stamp: &Stamp) -> Option<Farms> {
+        self.state().tables.iter().find(|(held, _)| held.stamp.table == stamp.table).map(|(_, farms)| farms.clone())
     }
 
     pub(super) fn history(&self) -> Vec<Edition> {
@@ -187,8 +188,8 @@ impl Memory {
         edition.stamp.table = new;
         let what = format!("generation {new} published");
         state.remember(Event { at: edition.at, by: publication.by.clone(), what, why: publication.why.clone() });
-        state.tables.push_back((edition, json));
-        if state.tables.len() > TABLES_KEPT {
+        state.tables.push_back((edition, publication.farms.clone()));
+        if state.tables.len() > KEPT {
             state.tables.pop_front();
         }
         if publication.reset && !state.overrides.is_empty() {
