@@ -217,6 +217,23 @@ pub fn background(threads: usize) -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(threads).enable_all().on_thread_start(give_way).build()
 }
 
+/// How much long work gives way that nobody waits for: a thirtieth is left to it of a core that others would fill. By
+/// less, the scheduler lets it finish its slice while a client waits.
+const STANDS_BACK: i32 = 15;
+
+/// Does long `work` on a thread of its own that stands back behind all others; none where that was not possible, or
+/// panicked.
+pub async fn unhurried<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, outcome) = tokio::sync::oneshot::channel();
+    let stand_back = move || {
+        let _ = rustix::process::setpriority_process(None, STANDS_BACK);
+        // Who has stopped waiting needs no outcome.
+        let _ = done.send(work());
+    };
+    std::thread::Builder::new().name("unhurried".into()).spawn(stand_back).ok()?;
+    outcome.await.ok()
+}
+
 /// The host's name, for people.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

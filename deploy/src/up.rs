@@ -4,7 +4,7 @@ use crate::conf::Conf;
 use anyhow::Context;
 use common::farm::{Farms, Name};
 use common::listen::{Listeners, Passed};
-use common::process::{Failure, Reload, Shutdown, random_id};
+use common::process::{Failure, Reload, Shutdown, random_id, unhurried};
 use common::socket::Sharing;
 use common::store::{Memory, Publication, Published, Snapshot, Store};
 use common::web::Router;
@@ -168,9 +168,9 @@ async fn chores(
     loop {
         tokio::select! {
             _ = saving.tick() => save(state_file.as_deref(), &memory),
-            () = reload.asked() => match tokio::task::spawn_blocking(reread.clone()).await {
-                Ok(read) => again(&store, read).await,
-                Err(panic) => tracing::error!("reload: keeping everything as it is: {panic}"),
+            () = reload.asked() => match unhurried(reread.clone()).await {
+                Some(read) => again(&store, read).await,
+                None => tracing::error!("reload: keeping everything as it is: the file could not be read to its end"),
             }
         }
     }
