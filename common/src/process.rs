@@ -221,8 +221,8 @@ pub fn background(threads: usize) -> std::io::Result<Runtime> {
 /// less, the scheduler lets it finish its slice while a client waits.
 const STANDS_BACK: i32 = 15;
 
-/// Does long `work` on a thread of its own that stands back behind all others; none where that was not possible, or
-/// panicked.
+/// Does long `work` on a thread of its own that stands back behind all others; none where it panicked or the kernel
+/// refused a thread.
 pub async fn unhurried<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, outcome) = tokio::sync::oneshot::channel();
     let stand_back = move || {
@@ -230,7 +230,9 @@ pub async fn unhurried<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
         // Who has stopped waiting needs no outcome.
         let _ = done.send(work());
     };
-    std::thread::Builder::new().name("unhurried".into()).spawn(stand_back).ok()?;
+    if let Err(error) = std::thread::Builder::new().name("unhurried".into()).spawn(stand_back) {
+        tracing::error!("no thread for long work: {error}");
+    }
     outcome.await.ok()
 }
 

@@ -170,7 +170,7 @@ async fn chores(
             _ = saving.tick() => save(state_file.as_deref(), &memory),
             () = reload.asked() => match unhurried(reread.clone()).await {
                 Some(read) => again(&store, read).await,
-                None => tracing::error!("reload: keeping everything as it is: the file could not be read to its end"),
+                None => tracing::error!("reload: keeping everything as it is: the reading broke off"),
             }
         }
     }

@@ -128,7 +128,7 @@ pub async fn run(
     );
     if let Some(path) = &settings.state_file {
         match last_good::read(path, &settings.cluster, settings.state_max_age) {
-            Ok(Some(table)) => refresher.adopt(table),
+            Ok(Some(table)) => refresher.adopt(table).await,
             Ok(None) => {}
             Err(problem) => tracing::warn!("{problem}"),
         }

@@ -12,6 +12,7 @@ use common::farm::{Name, ServerId};
 use common::generation::{self, Alarm, Stamp, Step, Table};
 use common::health::Views;
 use common::overrides::Override;
+use common::process::unhurried;
 use common::store::{Reader, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -78,6 +79,8 @@ pub struct Refresher {
     window: Duration,
     /// Whether the routes were built from a fresh view.
     fresh: Vec<String>,
+    /// The routes before, until every thread has let go of them: none that serves is to be the one that frees them.
+    retired: Option<Arc<Routes>>,
     /// What of the routes does not show yet what was taken in: a poll can end before they are rebuilt.
     stale: Stale,
     /// The farms that each check speaks for, by their place in the table.
@@ -113,6 +116,7 @@ impl Refresher {
             views: Views::default(),
             window: FRESH,
             fresh: Vec::new(),
+            retired: None,
             stale: Stale::default(),
             watchers: HashMap::new(),
             reachable: true,
@@ -129,7 +133,7 @@ impl Refresher {
             let began = Instant::now();
             let outcome = self.poll().await;
             self.note(&outcome);
-            self.end_overrides(Instant::now());
+            self.end_overrides(Instant::now()).await;
             // Many redirectors started together do not go on polling together.
             let pause =
                 if self.reachable { POLL.mul_f64(self.rng.random_range(0.9..1.0)) } else { POLL.mul_f64(self.rng.random_range(0.1..1.0)) };
@@ -139,7 +143,7 @@ impl Refresher {
                 Ok(()) = by_file.changed() => {
                     // The store may be away: what the file says is in force at once.
                     self.stale.all = true;
-                    self.rebuild(Instant::now());
+                    self.rebuild(Instant::now()).await;
                     self.tell(None);
                 }
             }
@@ -149,13 +153,14 @@ impl Refresher {
     /// Takes in what is new in the store, and swaps the routes if anything is. What cannot be read holds back nothing
     /// else.
     pub async fn poll(&mut self) -> Result<(), StoreError> {
+        self.retired = None;
         let offered = self.take_offered().await;
         let health = match &offered {
             Err(error) if error.is_silence() => Ok(()),
             _ => self.take_health().await,
         };
         if self.stale != Stale::default() {
-            self.rebuild(Instant::now());
+            self.rebuild(Instant::now()).await;
         }
         match &offered {
             Ok(alarm) => self.tell(alarm.as_ref().map(ToString::to_string)),
@@ -238,10 +243,10 @@ impl Refresher {
     }
 
     /// Takes over the table the last run wrote down, so that this one answers without the store.
-    pub fn adopt(&mut self, table: Table) {
+    pub async fn adopt(&mut self, table: Table) {
         tracing::info!(generation = table.stamp.table, "starting from the last good table on disk");
         self.hold(table);
-        self.rebuild(Instant::now());
+        self.rebuild(Instant::now()).await;
         self.tell(None);
     }
 
@@ -263,26 +268,32 @@ impl Refresher {
     }
 
     /// Lets go of what was set by hand for a time that is over, whether or not the store answers.
-    fn end_overrides(&mut self, now: Instant) {
+    async fn end_overrides(&mut self, now: Instant) {
         let time = self.store_time(now);
         if self.overrides.values().any(|set| set.until.is_some_and(|until| until <= time)) {
             self.overrides.values_mut().for_each(|set| *set = set.at(time));
             self.stale.all = true;
-            self.rebuild(now);
+            self.rebuild(now).await;
         }
     }
 
-    fn rebuild(&mut self, now: Instant) {
+    /// Makes new routes and swaps them in; what could not be made stays to be made.
+    async fn rebuild(&mut self, now: Instant) {
         let Some(table) = &self.table else { return };
         let health = self.views.merge(now, self.window);
         let previous = self.routes.load_full();
         let overrides = self.by_file.borrow().over(&self.overrides);
         let routes = if self.stale.all {
-            Routes::build(&table.farms, &overrides, &health, &self.counters, &previous, &mut self.rng)
+            let (farms, counters, previous) = (table.farms.clone(), self.counters.clone(), previous.clone());
+            let (clients_wait, mut rng) = (!previous.ready, SmallRng::from_rng(&mut self.rng));
+            let mut build = move || Routes::build(&farms, &overrides, &health, &counters, &previous, &mut rng);
+            if clients_wait { Some(build()) } else { unhurried(build).await }
         } else {
-            previous.rebuild(&table.farms, &self.stale.farms, &overrides, &health, &self.counters)
+            Some(previous.rebuild(&table.farms, &self.stale.farms, &overrides, &health, &self.counters))
         };
+        let Some(routes) = routes else { return };
         self.routes.store(Arc::new(routes));
+        self.retired = Some(previous);
         self.stale = Stale::default();
     }
 

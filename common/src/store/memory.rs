@@ -171,6 +171,8 @@ impl Memory {
     }
 
     pub(super) fn publish(&self, publication: &Publication) -> Published {
+        // Before anybody has to wait for it.
+        let mut edition = Edition::of(publication, &serde_json::to_vec(&publication.farms).unwrap_or_default());
         let mut state = self.state();
         let held = state.tables.back().map(|(edition, _)| edition.stamp.clone());
         let (generation, by) = held.map_or((0, String::new()), |stamp| (stamp.table, stamp.by));
@@ -181,8 +183,6 @@ impl Memory {
         if generation != publication.expected {
             return Published::Lost { generation, by };
         }
-        let json = serde_json::to_vec(&publication.farms).unwrap_or_default();
-        let mut edition = Edition::of(publication, &json);
         edition.at = unix_ms();
         let new = edition.at.max(generation + 1);
         edition.stamp.table = new;
