@@ -80,11 +80,8 @@ pub async fn run(
     let doors = redirector::Doors { clients: doors.clients, secure: doors.secure, admin: None, own };
     let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, reload.clone(), shutdown.clone());
 
-    let chores = chores(store, memory.clone(), state_file.clone(), reread, reload);
-    roles.spawn(async {
-        chores.await;
-        Ok(())
-    });
+    roles.spawn(keep(memory.clone(), state_file.clone()));
+    roles.spawn(follow(store, reread, reload));
     let mut serving = std::pin::pin!(serving);
     let outcome = loop {
         tokio::select! {
@@ -156,22 +153,26 @@ async fn publish(store: &Store, cluster: Name, farms: Farms, why: &str) -> anyho
     }
 }
 
-/// Keeps the state on disk, and reads the file again when that is asked for.
-async fn chores(
-    store: Store,
-    memory: Memory,
-    state_file: Option<PathBuf>,
-    reread: impl Fn() -> Result<Conf, Problems> + Clone + Send + Sync + 'static,
-    mut reload: Reload,
-) {
+/// Writes the state down again and again, for ever.
+async fn keep(memory: Memory, state_file: Option<PathBuf>) -> anyhow::Result<()> {
     let mut saving = tokio::time::interval(SAVE);
     loop {
-        tokio::select! {
-            _ = saving.tick() => save(state_file.as_deref(), &memory),
-            () = reload.asked() => match unhurried(reread.clone()).await {
-                Some(read) => again(&store, read).await,
-                None => tracing::error!("reload: keeping everything as it is: the reading broke off"),
-            }
+        saving.tick().await;
+        save(state_file.as_deref(), &memory);
+    }
+}
+
+/// Reads the file again whenever that is asked for, for ever.
+async fn follow(
+    store: Store,
+    reread: impl Fn() -> Result<Conf, Problems> + Clone + Send + 'static,
+    mut reload: Reload,
+) -> anyhow::Result<()> {
+    loop {
+        reload.asked().await;
+        match unhurried(reread.clone()).await {
+            Some(read) => again(&store, read).await,
+            None => tracing::error!("reload: keeping everything as it is: the reading broke off"),
         }
     }
 }

@@ -87,9 +87,10 @@ pub(crate) fn accept(door: &TcpListener) -> Accepted {
     }
 }
 
-/// Takes in whom the kernel still holds, and closes the door. The kernel resets a connection that it is just putting
-/// into the queue of a socket that closes, so for the last moment handshakes are held: they go on when the client has
-/// repeated itself, with another process on the port if `net.ipv4.tcp_migrate_req` lets it take them over.
+/// Takes in whom the kernel still holds, and closes the door. Who arrives in between is reset by the kernel, unless it
+/// lets another process on the port take over; then too it resets a connection that it is just putting into the queue
+/// of the socket that closes, so for the last moment handshakes are held: they go on with the other process when the
+/// client has repeated itself.
 pub(crate) fn close(door: TcpListener, mut take: impl FnMut(TcpStream)) {
     let mut take_all = || {
         loop {
@@ -104,12 +105,17 @@ pub(crate) fn close(door: TcpListener, mut take: impl FnMut(TcpStream)) {
         }
     };
     take_all();
-    // Where the kernel offers no filters, the moment stays as it is.
-    if socket::hold_handshakes(&door).is_ok() {
+    if handshakes_move() && socket::hold_handshakes(&door).is_ok() {
         std::thread::sleep(HANDSHAKE);
         take_all();
     }
     drop(door);
+}
+
+/// Whether the kernel lets another process on the port take over the handshakes of a socket that closes (Linux 5.14,
+/// ip-sysctl: tcp_migrate_req).
+fn handshakes_move() -> bool {
+    std::fs::read("/proc/sys/net/ipv4/tcp_migrate_req").is_ok_and(|text| text.starts_with(b"1"))
 }
 
 /// How many connections a thread may hold, together with a neighbour: one serves without TLS, one with it. Each
