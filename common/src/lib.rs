@@ -15,6 +15,7 @@ pub mod listen;
 pub mod memory;
 pub mod name;
 pub mod overrides;
+pub mod precedence;
 pub mod process;
 pub mod settings;
 pub mod socket;

@@ -1,6 +1,7 @@
 //! What every program of rbalancer does the same: common arguments, logging, signals, exit codes.
 
 use crate::ini::Problem;
+use crate::precedence::Precedence;
 use crate::settings::{Global, Problems};
 use crate::store::RedisAddress;
 use clap::{Args, ValueEnum};
@@ -200,33 +201,21 @@ pub fn on_signals() -> std::io::Result<(Shutdown, Reload)> {
     Ok((shutdown, Reload(reload)))
 }
 
-/// How much background work gives way to threads that serve clients: a quarter is left to it of a core that they
-/// would fill (sched(7), setpriority(2)).
-const GIVES_WAY: i32 = 5;
-
 /// A runtime whose `threads`, and those for blocking work, give way to the thread that makes it and to those that one
 /// starts.
 ///
 /// # Errors
 /// When the kernel refuses a thread.
 pub fn background(threads: usize) -> std::io::Result<Runtime> {
-    // Where it may not give way, it works all the same.
-    let give_way = || {
-        let _ = rustix::process::setpriority_process(None, GIVES_WAY);
-    };
-    Builder::new_multi_thread().worker_threads(threads).enable_all().on_thread_start(give_way).build()
+    Builder::new_multi_thread().worker_threads(threads).enable_all().on_thread_start(|| Precedence::Background.take()).build()
 }
-
-/// How much long work gives way that nobody waits for: a thirtieth is left to it of a core that others would fill. By
-/// less, the scheduler lets it finish its slice while a client waits.
-const STANDS_BACK: i32 = 15;
 
 /// Does long `work` on a thread of its own that stands back behind all others; none where it panicked or the kernel
 /// refused a thread.
 pub async fn unhurried<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, outcome) = tokio::sync::oneshot::channel();
     let stand_back = move || {
-        let _ = rustix::process::setpriority_process(None, STANDS_BACK);
+        Precedence::Unhurried.take();
         // Who has stopped waiting needs no outcome.
         let _ = done.send(work());
     };

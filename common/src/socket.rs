@@ -1,5 +1,5 @@
 //! The few socket calls no safe crate has, and thin names for the safe ones the hot path uses.
-//! With [`memory`](crate::memory) the only file of the workspace that may hold `unsafe`.
+//! Only this file, [`memory`](crate::memory) and [`precedence`](crate::precedence) may hold `unsafe`.
 
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
@@ -60,7 +60,7 @@ pub fn spare_acks(listener: &TcpListener) -> io::Result<()> {
 }
 
 /// Has the kernel ignore all but first words of `listener`'s clients, who say the rest again: no connection enters its
-/// queue any more. Those already in the making inherit that, to be [`heard`] after they are accepted.
+/// queue any more. One that it is just making inherits that, to be [`heard`] after it is accepted.
 pub fn hold_handshakes(listener: &TcpListener) -> io::Result<()> {
     // RFC 9293 section 3.1: the flags are the 14th byte of a segment, SYN is 2 and ACK 16.
     const FLAGS: (u32, u32, u32) = (13, 2 | 16, 2);

@@ -45,6 +45,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use common::clock::unix_ms;
 use common::listen::Listeners;
+use common::precedence::Precedence;
 use common::process::{Phase, Reload, Shutdown, host_name, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
 use connections::Deadlines;
@@ -128,7 +129,7 @@ pub async fn run(
     );
     if let Some(path) = &settings.state_file {
         match last_good::read(path, &settings.cluster, settings.state_max_age) {
-            Ok(Some(table)) => refresher.adopt(table).await,
+            Ok(Some(table)) => refresher.adopt(table),
             Ok(None) => {}
             Err(problem) => tracing::warn!("{problem}"),
         }
@@ -254,7 +255,11 @@ fn maxconn(wanted: Option<usize>) -> usize {
 /// Starts a thread; what it returns.
 fn thread(name: String, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> anyhow::Result<oneshot::Receiver<io::Result<()>>> {
     let (ended, end) = oneshot::channel();
-    std::thread::Builder::new().name(name).spawn(move || ended.send(work())).context("cannot start a thread for clients")?;
+    let serve = move || {
+        Precedence::Serving.take();
+        ended.send(work())
+    };
+    std::thread::Builder::new().name(name).spawn(serve).context("cannot start a thread for clients")?;
     Ok(end)
 }
 

@@ -12,7 +12,6 @@ use common::farm::{Name, ServerId};
 use common::generation::{self, Alarm, Stamp, Step, Table};
 use common::health::Views;
 use common::overrides::Override;
-use common::process::unhurried;
 use common::store::{Reader, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -79,8 +78,8 @@ pub struct Refresher {
     window: Duration,
     /// Whether the routes were built from a fresh view.
     fresh: Vec<String>,
-    /// The routes before, until every thread has let go of them: none that serves is to be the one that frees them.
-    retired: Option<Arc<Routes>>,
+    /// Routes that were replaced, until all threads have let go of them: none that serves is to be the one to free them.
+    retired: Vec<Arc<Routes>>,
     /// What of the routes does not show yet what was taken in: a poll can end before they are rebuilt.
     stale: Stale,
     /// The farms that each check speaks for, by their place in the table.
@@ -116,7 +115,7 @@ impl Refresher {
             views: Views::default(),
             window: FRESH,
             fresh: Vec::new(),
-            retired: None,
+            retired: Vec::new(),
             stale: Stale::default(),
             watchers: HashMap::new(),
             reachable: true,
@@ -133,7 +132,7 @@ impl Refresher {
             let began = Instant::now();
             let outcome = self.poll().await;
             self.note(&outcome);
-            self.end_overrides(Instant::now()).await;
+            self.end_overrides(Instant::now());
             // Many redirectors started together do not go on polling together.
             let pause =
                 if self.reachable { POLL.mul_f64(self.rng.random_range(0.9..1.0)) } else { POLL.mul_f64(self.rng.random_range(0.1..1.0)) };
@@ -143,7 +142,7 @@ impl Refresher {
                 Ok(()) = by_file.changed() => {
                     // The store may be away: what the file says is in force at once.
                     self.stale.all = true;
-                    self.rebuild(Instant::now()).await;
+                    self.rebuild(Instant::now());
                     self.tell(None);
                 }
             }
@@ -153,14 +152,14 @@ impl Refresher {
     /// Takes in what is new in the store, and swaps the routes if anything is. What cannot be read holds back nothing
     /// else.
     pub async fn poll(&mut self) -> Result<(), StoreError> {
-        self.retired = None;
+        self.retired.retain(|routes| Arc::strong_count(routes) > 1);
         let offered = self.take_offered().await;
         let health = match &offered {
             Err(error) if error.is_silence() => Ok(()),
             _ => self.take_health().await,
         };
         if self.stale != Stale::default() {
-            self.rebuild(Instant::now()).await;
+            self.rebuild(Instant::now());
         }
         match &offered {
             Ok(alarm) => self.tell(alarm.as_ref().map(ToString::to_string)),
@@ -243,10 +242,10 @@ impl Refresher {
     }
 
     /// Takes over the table the last run wrote down, so that this one answers without the store.
-    pub async fn adopt(&mut self, table: Table) {
+    pub fn adopt(&mut self, table: Table) {
         tracing::info!(generation = table.stamp.table, "starting from the last good table on disk");
         self.hold(table);
-        self.rebuild(Instant::now()).await;
+        self.rebuild(Instant::now());
         self.tell(None);
     }
 
@@ -268,32 +267,27 @@ impl Refresher {
     }
 
     /// Lets go of what was set by hand for a time that is over, whether or not the store answers.
-    async fn end_overrides(&mut self, now: Instant) {
+    fn end_overrides(&mut self, now: Instant) {
         let time = self.store_time(now);
         if self.overrides.values().any(|set| set.until.is_some_and(|until| until <= time)) {
             self.overrides.values_mut().for_each(|set| *set = set.at(time));
             self.stale.all = true;
-            self.rebuild(now).await;
+            self.rebuild(now);
         }
     }
 
-    /// Makes new routes and swaps them in; what could not be made stays to be made.
-    async fn rebuild(&mut self, now: Instant) {
+    fn rebuild(&mut self, now: Instant) {
         let Some(table) = &self.table else { return };
         let health = self.views.merge(now, self.window);
         let previous = self.routes.load_full();
         let overrides = self.by_file.borrow().over(&self.overrides);
         let routes = if self.stale.all {
-            let (farms, counters, previous) = (table.farms.clone(), self.counters.clone(), previous.clone());
-            let (clients_wait, mut rng) = (!previous.ready, SmallRng::from_rng(&mut self.rng));
-            let mut build = move || Routes::build(&farms, &overrides, &health, &counters, &previous, &mut rng);
-            if clients_wait { Some(build()) } else { unhurried(build).await }
+            Routes::build(&table.farms, &overrides, &health, &self.counters, &previous, &mut self.rng)
         } else {
-            Some(previous.rebuild(&table.farms, &self.stale.farms, &overrides, &health, &self.counters))
+            previous.rebuild(&table.farms, &self.stale.farms, &overrides, &health, &self.counters)
         };
-        let Some(routes) = routes else { return };
         self.routes.store(Arc::new(routes));
-        self.retired = Some(previous);
+        self.retired.push(previous);
         self.stale = Stale::default();
     }
 
