@@ -85,7 +85,7 @@ impl Document {
                 opened
             } else if skipping {
                 Ok(())
-            } else if !reading.found.is_empty() {
+            } else if !reading.document.sections.is_empty() {
                 reading.add_key(line, number)
             } else if !std::mem::replace(&mut orphans, true) {
                 Err(format!("`{}` stands before the first section: put it under one, such as [global]", shorten(line)))
@@ -113,21 +113,15 @@ const PIECE: usize = if cfg!(test) { 64 } else { 64 * 1024 };
 /// The pass over the lines.
 #[derive(Default)]
 struct Reading<'a> {
+    /// Entries of the piece that is not ended have no value yet.
     document: Document,
     problems: Vec<Problem>,
     /// The piece for the parser crate: nothing but sections and `key=value`.
     plain: String,
-    /// The sections of the piece.
-    found: Vec<FoundSection<'a>>,
-    /// The keys of the last of them, each with its line.
+    /// Where its sections begin among the document's.
+    first: usize,
+    /// The keys of the last section, each with its line.
     keys: HashMap<Cow<'a, str>, usize>,
-}
-
-/// A section, and its keys in lower case, each with its line.
-struct FoundSection<'a> {
-    name: &'a str,
-    line: usize,
-    keys: Vec<(Cow<'a, str>, usize)>,
 }
 
 impl<'a> Reading<'a> {
@@ -135,33 +129,31 @@ impl<'a> Reading<'a> {
         self.problems.push(Problem { file: self.document.file.clone(), line: Some(line), message });
     }
 
-    fn open_section(&mut self, line: &'a str, number: usize) -> Result<(), String> {
+    fn open_section(&mut self, line: &str, number: usize) -> Result<(), String> {
+        // What a backslash or a carriage return would mean to the parser crate is not what it says.
         let name = line[1..].strip_suffix(']').map(str::trim).filter(|name| !name.is_empty() && !name.contains(['[', ']', '\\', '\r']));
         let name = name.ok_or_else(|| format!("`{}` is no section: write [name]", shorten(line)))?;
-        let before = self.document.sections.len();
-        if let Some(&place) = self.document.places.get(name) {
-            let first = self.document.sections.get(place).map_or_else(|| self.found[place - before].line, |section| section.line);
-            return Err(format!("section [{name}] appears twice, first on line {first}: merge the two"));
+        if let Some(first) = self.document.section(name) {
+            return Err(format!("section [{name}] appears twice, first on line {}: merge the two", first.line));
         }
         if self.plain.len() >= PIECE {
             self.end_piece();
         }
-        self.document.places.insert(name.to_owned(), self.document.sections.len() + self.found.len());
-        self.found.push(FoundSection { name, line: number, keys: Vec::new() });
+        self.document.places.insert(name.to_owned(), self.document.sections.len());
+        self.document.sections.push(Section { name: name.to_owned(), line: number, entries: Vec::new() });
         self.keys.clear();
         self.plain.extend(["[", name, "]\n"]);
         Ok(())
     }
 
     fn add_key(&mut self, line: &'a str, number: usize) -> Result<(), String> {
-        // The parser crate takes a carriage return for the end of the line, and a backslash at an end for none.
         if line.contains('\r') {
             return Err(format!("`{}` has a carriage return in it: end lines with a line feed", shorten(&line.replace('\r', "\\r"))));
         }
         let (key, value) =
             line.split_once(['=', ':']).ok_or_else(|| format!("`{}` is neither a section nor KEY = VALUE", shorten(line)))?;
         let key = lower_case(key.trim());
-        let Some(section) = self.found.last_mut().filter(|_| !key.is_empty()) else {
+        let Some(section) = self.document.sections.last_mut().filter(|_| !key.is_empty()) else {
             return Err(format!("`{}` has no key before the `=`", shorten(line)));
         };
         if let Some(first) = self.keys.get(&key) {
@@ -171,26 +163,32 @@ impl<'a> Reading<'a> {
             return Err(format!("`{}` has a backslash in its key or at its end: remove it", shorten(line)));
         }
         self.plain.extend([&*key, "=", value.trim(), "\n"]);
-        self.keys.insert(key.clone(), number);
-        section.keys.push((key, number));
+        section.entries.push(Entry { key: key.clone().into_owned(), value: String::new(), line: number });
+        self.keys.insert(key, number);
         Ok(())
     }
 
     /// Has the parser crate read the piece.
     fn end_piece(&mut self) {
         let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
-        let read = Ini::load_from_str_opt(&self.plain, options);
-        for found in std::mem::take(&mut self.found) {
-            let properties = read.as_ref().ok().and_then(|ini| ini.section(Some(found.name)));
-            let mut entries = Vec::with_capacity(found.keys.len());
-            for (key, line) in found.keys {
-                match properties.and_then(|properties| properties.get(&key)) {
-                    Some(value) => entries.push(Entry { value: unquote(value).to_owned(), key: key.into_owned(), line }),
-                    None => self.problem(line, format!("the value of `{key}` cannot be read: write letters, digits and punctuation")),
+        let read = Ini::load_from_str_opt(&self.plain, options).ok();
+        let mut unread = Vec::new();
+        for section in &mut self.document.sections[self.first..] {
+            let properties = read.as_ref().and_then(|ini| ini.section(Some(section.name.as_str())));
+            section.entries.retain_mut(|entry| match properties.and_then(|properties| properties.get(&entry.key)) {
+                Some(value) => {
+                    entry.value = unquote(value).to_owned();
+                    true
                 }
-            }
-            self.document.sections.push(Section { name: found.name.to_owned(), line: found.line, entries });
+                None => {
+                    unread
+                        .push((entry.line, format!("the value of `{}` cannot be read: write letters, digits and punctuation", entry.key)));
+                    false
+                }
+            });
         }
+        unread.into_iter().for_each(|(line, message)| self.problem(line, message));
+        self.first = self.document.sections.len();
         self.plain.clear();
     }
 }

@@ -1,3 +1,5 @@
+//! What a text reads as, and that none of its lines is lost.
+
 use super::*;
 use proptest::prelude::*;
 

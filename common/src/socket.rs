@@ -62,13 +62,15 @@ pub fn spare_acks(listener: &TcpListener) -> io::Result<()> {
 /// Has the kernel ignore all but first words of `listener`'s clients, who say the rest again: no connection enters its
 /// queue any more. One that it is just making inherits that, to be [`heard`] after it is accepted.
 pub fn hold_handshakes(listener: &TcpListener) -> io::Result<()> {
-    // RFC 9293 section 3.1: the flags are the 14th byte of a segment, SYN is 2 and ACK 16.
-    const FLAGS: (u32, u32, u32) = (13, 2 | 16, 2);
+    // RFC 9293 section 3.1: where the flags are in a segment, and two of them.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 2;
+    const ACK: u32 = 16;
     let instruction = |code: u32, then, otherwise, value| SockFilter::new(code as u16, then, otherwise, value);
     socket2::SockRef::from(listener).attach_filter(&[
-        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS.0),
-        instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, FLAGS.1),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, FLAGS.2),
+        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS),
+        instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, SYN | ACK),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, SYN),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ])

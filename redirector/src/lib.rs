@@ -252,7 +252,7 @@ fn maxconn(wanted: Option<usize>) -> usize {
     wanted.map_or(possible, |wanted| wanted.min(possible))
 }
 
-/// Starts a thread; what it returns.
+/// Starts a thread that serves clients; what it returns.
 fn thread(name: String, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> anyhow::Result<oneshot::Receiver<io::Result<()>>> {
     let (ended, end) = oneshot::channel();
     let serve = move || {

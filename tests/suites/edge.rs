@@ -136,7 +136,7 @@ fn requests_are_logged_as_log_readers_know_them_and_the_file_can_be_moved() {
 /// Clients of every habit that note what goes wrong.
 struct Clients {
     stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
     failed: mpsc::Receiver<String>,
     running: Vec<JoinHandle<()>>,
 }
@@ -146,17 +146,17 @@ type Done = (u64, io::Result<()>);
 
 impl Clients {
     fn start(address: SocketAddr) -> Self {
-        type Habit = fn(SocketAddr) -> Done;
-        let habits: [(&str, Habit); 4] =
-            [("once", Self::once), ("kept", Self::kept), ("silent first", Self::silent_first), ("pausing", Self::pausing)];
+        type Habit = (&'static str, fn(SocketAddr) -> Done);
+        let (once, kept): (Habit, Habit) = (("once", Self::once), ("kept", Self::kept));
+        let (silent_first, pausing): (Habit, Habit) = (("silent first", Self::silent_first), ("pausing", Self::pausing));
         let (failures, failed) = mpsc::channel();
-        let mut clients = Self { stop: Arc::default(), asked: Arc::default(), failed, running: Vec::new() };
-        for (name, habit) in [0, 0, 1, 1, 2, 2, 3].map(|index: usize| habits[index]) {
-            let (stop, asked, failures) = (clients.stop.clone(), clients.asked.clone(), failures.clone());
+        let mut clients = Self { stop: Arc::default(), answered: Arc::default(), failed, running: Vec::new() };
+        for (name, habit) in [once, once, kept, kept, silent_first, silent_first, pausing] {
+            let (stop, all, failures) = (clients.stop.clone(), clients.answered.clone(), failures.clone());
             clients.running.push(std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let (answered, end) = habit(address);
-                    asked.fetch_add(answered, Ordering::Relaxed);
+                    all.fetch_add(answered, Ordering::Relaxed);
                     if let Err(why) = end {
                         failures.send(format!("{name}, answer {answered}: {why}")).expect("the test listens");
                     }
@@ -236,7 +236,7 @@ impl Clients {
     fn end(self) -> (u64, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         self.running.into_iter().for_each(|client| client.join().expect("a client ends"));
-        (self.asked.load(Ordering::Relaxed), self.failed.try_iter().collect())
+        (self.answered.load(Ordering::Relaxed), self.failed.try_iter().collect())
     }
 }
 

@@ -1,5 +1,5 @@
-//! A large table is read anew under load, again and again; beside it, what a loop that does nothing costs on that core:
-//! whoever reads could do no better.
+//! A large table is read anew under load, again and again; and a mere loop runs on that core instead, which tells how
+//! much of the difference is the reading's.
 
 use super::{CLIENTS, CROWD, Effort, measure, requests_for_all, start_rbalancer};
 use crate::configuration;
