@@ -2,7 +2,7 @@
 
 use common::clock::UnixMs;
 use common::farm::{Farms, ServerId};
-use common::generation::{Alarm, Stamp, Table};
+use common::generation::{Alarm, SCHEMA, Stamp, Table};
 use common::health::{Health, Views};
 use common::overrides::Override;
 use common::store::{Reader, StoreError};
@@ -90,6 +90,12 @@ impl Present {
             Some(Err(alarm)) => format!("nothing can be compared with what is in force: {alarm}\n"),
             _ => String::new(),
         }
+    }
+
+    /// The generation in force, if its table is a good one of just these `farms`, written as we would write it.
+    pub fn holds(&self, farms: &Farms) -> Option<u64> {
+        let table = self.table.as_ref()?.as_ref().ok()?;
+        (table.farms == *farms && table.stamp.schema == SCHEMA).then_some(table.stamp.table)
     }
 
     /// The farms in force; none where there is no good table.

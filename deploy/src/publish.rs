@@ -1,5 +1,6 @@
 //! Putting a table in force: once, known or unknown but never half, and who has it then.
 
+use common::farm::Farms;
 use common::process::{Failure, host_name};
 use common::store::{Announcement, Copies, Publication, Published, Reader, Store, StoreError};
 use std::time::{Duration, Instant};
@@ -25,17 +26,19 @@ pub async fn publish(store: &Store, publication: &Publication) -> Result<String,
         Published::Replaced { mine, generation, by } => Ok(format!(
             "generation {mine} was put in force, and generation {generation} by {by} has replaced it since: look at it with `rbalancer show`\n"
         )),
-        Published::Now(generation) => {
-            let (farms, servers) = (publication.farms.len(), publication.farms.servers().count());
-            let mut text = format!("generation {generation} in force: {farms} farms, {servers} servers\n");
-            // It is in force, whatever can be said of it.
-            match spread(store, generation).await {
-                Ok(lines) => text.push_str(&lines),
-                Err(error) => text.push_str(&format!("who uses it is unknown: {error}\n")),
-            }
-            Ok(text)
-        }
+        Published::Now(generation) => Ok(in_force(store, generation, &publication.farms, "").await),
     }
+}
+
+/// The lines about a table in force, begun with `how` that came about.
+pub async fn in_force(store: &Store, generation: u64, farms: &Farms, how: &str) -> String {
+    let mut text = format!("{how}generation {generation} in force: {} farms, {} servers\n", farms.len(), farms.servers().count());
+    // It is in force, whatever can be said of it.
+    match spread(store, generation).await {
+        Ok(lines) => text.push_str(&lines),
+        Err(error) => text.push_str(&format!("who uses it is unknown: {error}\n")),
+    }
+    text
 }
 
 /// A lost reply is no lost race: the same publication is asked for again under the same nonce.

@@ -28,6 +28,11 @@ pub async fn rollback(
     let old = choose(&history, current.table, back)?.stamp.clone();
     let generation = old.table;
     let farms = reader.table(old).await.map_err(anyhow::Error::from)?.map_err(anyhow::Error::from)?.farms;
+    if present.holds(&farms).is_some() && !wish.reset {
+        return Err(
+            anyhow!("generation {generation} holds the table in force: `rbalancer history` lists the others, by their checksum").into()
+        );
+    }
     let (held, none) = (present.farms(), HashMap::new());
     let kept = if wish.reset { &none } else { &present.overrides };
     let before = Picture { farms: &held, overrides: &present.overrides };

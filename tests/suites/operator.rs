@@ -175,6 +175,22 @@ fn twenty_tables_are_kept_and_any_can_be_gone_back_to() {
 }
 
 #[test]
+fn a_file_applied_again_takes_no_place_in_the_history() {
+    let desk = Desk::new();
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &["in force: 2 farms"]);
+    let more = TWO_FARMS.replace("http://a.test", "http://a.test\nweight = 2");
+    desk.file("apply", &more, &[]).expect(0, &[]);
+    let generation = desk.generation();
+    desk.file("apply", &more, &[]).expect(0, &[&format!("no change: generation {generation} in force: 2 farms, 4 servers")]);
+    assert_eq!((desk.generation(), desk.json(&["history"]).as_array().map(Vec::len)), (generation, Some(2)));
+    // A table that was put in force twice is none to go back to.
+    desk.file("apply", &more, &["--reset"]).expect(0, &[]);
+    desk.run(&["rollback"]).expect(1, &["holds the table in force", "rbalancer history"]);
+    desk.run(&["rollback", "2"]).expect(0, &["in force"]);
+    assert_eq!(desk.json(&["show"])["farms"][0]["servers"][0]["weight"], 1);
+}
+
+#[test]
 fn what_is_set_by_hand_shows_in_every_answer() {
     let [a, b, c] = ["a", "b", "c"].map(Origin::start);
     let conf = one_farm("", "", &[("a", &a, 1), ("b", &b, 1), ("c", &c, 1)]);

@@ -71,7 +71,7 @@ impl Desk {
 fn of_two_applies_at_once_one_wins_and_the_other_is_told_who() {
     let desk = Desk::new();
     let (first, second) = (desk.file("a.conf", &conf(2, "a")), desk.file("b.conf", &conf(2, "b")));
-    desk.start(&first, "base").wait(START).expect(0, &[]);
+    desk.start(&desk.file("base.conf", &conf(2, "c")), "base").wait(START).expect(0, &[]);
     // Both read what is in force before either can write.
     desk.redis.order("CLIENT PAUSE 10000 WRITE");
     let racers = [desk.start(&first, "ann"), desk.start(&second, "bob")];
@@ -89,10 +89,11 @@ fn of_two_applies_at_once_one_wins_and_the_other_is_told_who() {
 #[test]
 fn a_redis_that_hangs_in_the_middle_leaves_the_outcome_unknown() {
     let desk = Desk::new();
-    let file = desk.file("a.conf", &conf(2, "a"));
-    desk.start(&file, "ann").wait(START).expect(0, &[]);
+    desk.start(&desk.file("a.conf", &conf(2, "a")), "ann").wait(START).expect(0, &[]);
     desk.redis.order("CLIENT PAUSE 60000 WRITE");
-    desk.start(&file, "ann").wait(START).expect(1, &["whether the table was taken is unknown", "rbalancer show"]);
+    desk.start(&desk.file("b.conf", &conf(2, "b")), "ann")
+        .wait(START)
+        .expect(1, &["whether the table was taken is unknown", "rbalancer show"]);
     let set = command(&desk.redis, &desk.directory, &["drain", "img/s0"]);
     set.expect(1, &["whether it was set is unknown"]);
     desk.redis.order("CLIENT UNPAUSE");
