@@ -3,6 +3,7 @@
 use crate::host::{Host, MAX_HOST, normalize};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 /// The two schemes a client can be redirected to.
@@ -62,6 +63,12 @@ pub enum BadTarget {
     /// A query or fragment cannot be combined with the request's.
     #[error("`{0}` is not allowed here: a server is [http[s]://]HOST[:PORT][/BASE]")]
     QueryOrFragment(char),
+    /// A name nobody means: `http` and `https` are what a URL written with one slash or none is left with.
+    #[error("`{0}` is no host here: write {0}://HOST")]
+    SchemeAsHost(String),
+    /// A host of digits that is no address: resolvers read such as one, or find nothing (WHATWG URL, ends in a number).
+    #[error("`{0}` is no IPv4 address: it has four numbers from 0 to 255")]
+    Address(String),
     /// Host or port malformed.
     #[error("`{0}` is no host with an optional port")]
     Authority(String),
@@ -138,8 +145,31 @@ impl FromStr for Target {
         if port == Some(0) {
             return Err(bad());
         }
+        plausible(&host)?;
+        if authority.ends_with(':') {
+            return Err(bad());
+        }
         Ok(Self { scheme, host, port, base: base.into() })
     }
+}
+
+/// Refuses a host that parses but that no server has: a slip of the pen would send every client nowhere.
+fn plausible(host: &Host) -> Result<(), BadTarget> {
+    let name = host.as_str();
+    if matches!(name, "http" | "https") {
+        return Err(BadTarget::SchemeAsHost(name.to_owned()));
+    }
+    let labels = || name.split('.');
+    let in_numbers = labels().next_back().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    if in_numbers && name.parse::<Ipv4Addr>().map_or(true, |address| address.is_unspecified()) {
+        return Err(BadTarget::Address(name.to_owned()));
+    }
+    // RFC 1035 section 2.3.1: a label is not empty and does not begin or end with a dash.
+    let is_bad = |label: &str| label.is_empty() || label.starts_with('-') || label.ends_with('-');
+    if !name.starts_with('[') && labels().any(is_bad) {
+        return Err(BadTarget::Authority(name.to_owned()));
+    }
+    Ok(())
 }
 
 impl TryFrom<String> for Target {
@@ -182,6 +212,21 @@ mod tests {
         assert_eq!(target.origin(Scheme::Https), "https://img1.org:81/x");
         let fixed: Target = "http://img1.org".parse().expect("valid");
         assert_eq!(fixed.origin(Scheme::Https), "http://img1.org");
+    }
+
+    #[test]
+    fn what_was_written_by_mistake_is_refused() {
+        for bad in ["http:/img1.org", "http//img1.org", "https:img1.org", "HTTP", "img1.org:", "http://img1.org:/a", "10.0.0.300", "1.2.3"]
+        {
+            assert!(bad.parse::<Target>().is_err(), "{bad:?} was accepted");
+        }
+        for bad in ["a..b", "-a.org", "a-.org", "0.0.0.0:80", "12"] {
+            assert!(bad.parse::<Target>().is_err(), "{bad:?} was accepted");
+        }
+        for good in ["10.0.0.3", "3com.org", "a--b.org", "_x.org", "localhost", "img1", "img1.org.", "1.2.3.example"] {
+            assert!(good.parse::<Target>().is_ok(), "{good:?} was refused");
+        }
+        assert!("http:/img1.org".parse::<Target>().is_err_and(|error| error.to_string().contains("write http://HOST")));
     }
 
     #[test]
