@@ -7,6 +7,7 @@ use crate::present::Present;
 use common::farm::{Farm, Server};
 use common::generation::Table;
 use common::health::State;
+use common::overrides::Force;
 use common::store::{Redis, RedisSettings, Store};
 use common::tally::{CountKey, Tally};
 use serde_json::{Value, json};
@@ -54,11 +55,11 @@ fn row(present: &Present, farm: &Farm, server: &Server, totals: &Tally) -> Row {
     let id = farm.id(server);
     let hand = present.overrides.get(&id);
     let finding = server.check.as_ref().and_then(|check| present.health.of(&check.key()));
-    let state = match finding.map(|finding| finding.state) {
-        Some(State::Up) => "up",
-        Some(State::Down) => "down",
-        Some(State::Suspect) => "suspect",
-        Some(State::Abstain) | None => "unknown",
+    let state = match (hand.and_then(|hand| hand.force), finding.map(|finding| finding.state)) {
+        (Some(Force::Up), _) | (None, Some(State::Up)) => "up",
+        (Some(Force::Down), _) | (None, Some(State::Down)) => "down",
+        (None, Some(State::Suspect)) => "suspect",
+        (None, Some(State::Abstain) | None) => "unknown",
     };
     let by_hand = hand.and_then(|hand| {
         let until = hand.until.map(|until| format!(" until {} UTC", utc(until))).unwrap_or_default();

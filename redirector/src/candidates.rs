@@ -29,14 +29,8 @@ pub(crate) fn candidates<'a>(farm: &'a Farm, overrides: &HashMap<ServerId, Overr
     farm.servers.iter().filter_map(candidate).collect()
 }
 
-/// The candidates in service. One nobody has probed yet waits while a mate is known to be up; with no mate up, or
-/// no prober at work, it is in.
+/// The candidates in service, where probers are at work (`watched`) or not.
 pub(crate) fn live<'a, 'b>(candidates: &'b [Candidate<'a>], watched: bool) -> Vec<&'b Candidate<'a>> {
     let mate_up = watched && candidates.iter().any(|candidate| candidate.state == State::Up);
-    let in_service = |candidate: &&Candidate<'_>| match candidate.state {
-        State::Up | State::Suspect => true,
-        State::Abstain => !mate_up,
-        State::Down => false,
-    };
-    candidates.iter().filter(in_service).collect()
+    candidates.iter().filter(|candidate| candidate.state.serves(mate_up)).collect()
 }

@@ -6,7 +6,7 @@ use crate::known::{Known, ServerFacts};
 use crate::rate::Counts;
 use common::clock::UnixMs;
 use common::farm::{Balance, Farm, Intent, Name, ServerId, Weight};
-use common::health::Health;
+use common::health::{Health, State};
 use common::overrides::Override;
 use common::store::{Event, Replica};
 use common::tally::CountKey;
@@ -98,6 +98,8 @@ pub struct ServerReport {
     pub enable: Intent,
     /// Its health in force.
     pub health: Standing,
+    /// Whether it gets new redirects.
+    pub in_service: bool,
     /// How its latest probes went.
     pub checked: Checked,
     /// When the latest probe ended, by the prober's clock.
@@ -119,9 +121,14 @@ pub struct ServerReport {
 }
 
 impl ServerReport {
-    /// Whether it gets new redirects.
-    pub fn in_service(&self) -> bool {
-        self.enable == Intent::On && self.weight.0 > 0 && self.health != Standing::Down
+    /// Whether it gets redirects if its health allows.
+    fn is_wanted(&self) -> bool {
+        self.enable == Intent::On && self.weight.0 > 0
+    }
+
+    /// Whether it gets none only because nobody has checked it yet.
+    pub fn waits(&self) -> bool {
+        self.is_wanted() && !self.in_service && self.health != Standing::Down
     }
 }
 
@@ -236,11 +243,18 @@ impl<'a> CountedFarm<'a> {
 
 fn farm_report(inputs: &Inputs<'_>, farm: &Farm, facts: &[ServerFacts], mut counted: CountedFarm<'_>) -> FarmReport {
     let servers = farm.servers.iter().zip(facts);
-    let mut servers: Vec<ServerReport> = servers.map(|(server, facts)| server::report(inputs, farm, server, facts)).collect();
-    let in_service = |server: &&ServerReport| server.in_service();
+    let (mut servers, states): (Vec<ServerReport>, Vec<State>) =
+        servers.map(|(server, facts)| server::report(inputs, farm, server, facts)).unzip();
+    // As a redirector chooses.
+    let is_up = |(server, state): (&ServerReport, &State)| server.is_wanted() && *state == State::Up;
+    let mate_up = inputs.health.is_fresh() && servers.iter().zip(&states).any(is_up);
+    for (server, state) in servers.iter_mut().zip(&states) {
+        server.in_service = server.is_wanted() && state.serves(mate_up);
+    }
+    let in_service = |server: &&ServerReport| server.in_service;
     let weights: u64 = servers.iter().filter(in_service).map(|server| u64::from(server.weight.0)).sum();
     for server in &mut servers {
-        if server.in_service() {
+        if server.in_service {
             server.share_intended = f64::from(server.weight.0) / weights as f64;
         }
         server.share_actual = match (counted.rate, counted.redirects) {

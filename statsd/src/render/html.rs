@@ -157,6 +157,7 @@ fn health_words(server: &ServerReport) -> &'static str {
         (Standing::Suspect, _) => "▲ suspect, still used",
         (Standing::Up, Checked::Off) if server.enable == Intent::Off => "– not checked",
         (Standing::Up, Checked::Off) => "● up, not checked",
+        (Standing::Up, Checked::Never) if server.waits() => "○ waits for its first check",
         (Standing::Up, Checked::Never) => "○ up, not checked yet",
         (Standing::Up, _) => "● up",
     }

@@ -16,11 +16,15 @@ pub fn page(report: &Report) -> String {
     let mut out = String::with_capacity(1000 + servers * 300);
     redirects(&mut out, report);
     counters(&mut out, report);
-    each_server(&mut out, report, "rbalancer_server_up", "Whether the server counts as up (suspect ones do).", |server| {
-        u16::from(server.health != Standing::Down)
-    });
+    each_server(
+        &mut out,
+        report,
+        "rbalancer_server_up",
+        "Whether the server counts as up (suspect ones do, and those not checked yet).",
+        |server| u16::from(server.health != Standing::Down),
+    );
     each_server(&mut out, report, "rbalancer_server_in_service", "Whether the server gets new redirects.", |server| {
-        u16::from(server.in_service())
+        u16::from(server.in_service)
     });
     each_server(&mut out, report, "rbalancer_server_weight", "The server's weight in force.", |server| server.weight.0);
     gauge(&mut out, "rbalancer_generation", "Generation of the table in force, 0 for none.", report.generation);

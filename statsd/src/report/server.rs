@@ -2,13 +2,14 @@
 
 use super::{Checked, Inputs, ServerReport, Standing};
 use crate::known::ServerFacts;
+use crate::sample::clock_time;
 use common::farm::{Farm, Intent, Server};
 use common::health::{self, Finding, State};
 use common::overrides::{Force, Override};
 use common::tally::CountKey;
 
-/// The server without its shares, which depend on its mates.
-pub(super) fn report(inputs: &Inputs<'_>, farm: &Farm, server: &Server, facts: &ServerFacts) -> ServerReport {
+/// The server without what depends on its mates, and the state by which that is decided.
+pub(super) fn report(inputs: &Inputs<'_>, farm: &Farm, server: &Server, facts: &ServerFacts) -> (ServerReport, State) {
     let id = farm.id(server);
     let by_hand = inputs.overrides.get(&id);
     let enable = by_hand.and_then(|by_hand| by_hand.enable).unwrap_or(server.enable);
@@ -17,12 +18,18 @@ pub(super) fn report(inputs: &Inputs<'_>, farm: &Farm, server: &Server, facts: &
     let finding = check.and_then(|check| inputs.health.of(check));
     let force = by_hand.and_then(|by_hand| by_hand.force);
     let count = inputs.counts.of(&CountKey::Server(id));
-    ServerReport {
+    let state = match (force, &facts.check) {
+        (Some(Force::Up), _) | (None, None) => State::Up,
+        (Some(Force::Down), _) => State::Down,
+        (None, Some(_)) => finding.map_or(State::Abstain, |finding| finding.state),
+    };
+    let report = ServerReport {
         name: server.name.clone(),
         domain: facts.domain.clone(),
         weight: by_hand.and_then(|by_hand| by_hand.weight).unwrap_or(server.weight),
         enable,
-        health: standing(force, finding),
+        health: standing(state),
+        in_service: false,
         checked: check.map_or(Checked::Off, |_| checked(finding)),
         last_check: finding.map(|finding| finding.last_check).filter(|at| *at > 0),
         reason: reason(force, finding),
@@ -32,15 +39,15 @@ pub(super) fn report(inputs: &Inputs<'_>, farm: &Farm, server: &Server, facts: &
         rate: count.rate,
         share_intended: 0.0,
         share_actual: 0.0,
-    }
+    };
+    (report, state)
 }
 
-fn standing(force: Option<Force>, finding: Option<&Finding>) -> Standing {
-    match (force, finding.map(|finding| finding.state)) {
-        (Some(Force::Up), _) => Standing::Up,
-        (Some(Force::Down), _) | (None, Some(State::Down)) => Standing::Down,
-        (None, Some(State::Suspect)) => Standing::Suspect,
-        (None, Some(State::Up | State::Abstain) | None) => Standing::Up,
+fn standing(state: State) -> Standing {
+    match state {
+        State::Down => Standing::Down,
+        State::Suspect => Standing::Suspect,
+        State::Up | State::Abstain => Standing::Up,
     }
 }
 
@@ -70,6 +77,10 @@ fn hand(by_hand: &Override) -> String {
         by_hand.force.map(|force| if force == Force::Up { "force up".to_owned() } else { "force down".to_owned() }),
     ];
     let mut text = set.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    if let Some(until) = by_hand.until {
+        text.push_str(" until ");
+        text.push_str(&clock_time(until));
+    }
     if !by_hand.by.is_empty() {
         text.push_str(" by ");
         text.push_str(&by_hand.by);

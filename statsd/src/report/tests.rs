@@ -99,6 +99,10 @@ fn only_servers_in_service_have_an_intended_share() {
     assert_eq!(shares(&report(&[], &health(&[]), &none)), [0.75, 0.25, 0.0, 0.0]);
     assert_eq!(shares(&report(&[], &health(&[("srv2", State::Down)]), &none)), [1.0, 0.0, 0.0, 0.0]);
     assert_eq!(shares(&report(&[], &health(&[("srv2", State::Suspect)]), &none)), [0.75, 0.25, 0.0, 0.0]);
+    // One nobody has probed waits while a mate is known to be up, as the redirectors have it.
+    let waiting = report(&[], &health(&[("srv1", State::Up)]), &none);
+    assert_eq!((shares(&waiting), waiting.farms[0].in_service), (vec![1.0, 0.0, 0.0, 0.0], 1));
+    assert!(waiting.farms[0].servers[1].waits() && !waiting.farms[0].servers[3].waits());
     let all_down = health(&[("srv1", State::Down), ("srv2", State::Down)]);
     assert_eq!(shares(&report(&[], &all_down, &none)), [0.0; 4]);
 }
@@ -106,12 +110,13 @@ fn only_servers_in_service_have_an_intended_share() {
 #[test]
 fn what_is_set_by_hand_beats_table_and_probes() {
     let drain = Override { enable: Some(Intent::Drain), by: "ann".into(), why: "disk".into(), ..Override::default() };
-    let weight = Override { weight: Some(Weight(9)), force: Some(Force::Up), ..Override::default() };
+    let weight = Override { weight: Some(Weight(9)), force: Some(Force::Up), until: Some(1000), ..Override::default() };
     let down = health(&[("srv2", State::Down)]);
     let report = report(&[("img/srv1", drain), ("img/srv2", weight)], &down, &Counts::default());
     let (first, second) = (&report.farms[0].servers[0], &report.farms[0].servers[1]);
     assert_eq!((first.enable, first.by_hand.as_deref()), (Intent::Drain, Some("enable drain by ann: disk")));
     assert_eq!((second.weight, second.health, second.checked), (Weight(9), Standing::Up, Checked::Failing));
+    assert_eq!(second.by_hand.as_deref(), Some("weight 9, force up until Thu, 01 Jan 1970 00:00:01 GMT"));
     assert_eq!(second.reason, "forced up; probes say: connection refused");
     assert_eq!(shares(&report), [0.0, 1.0, 0.0, 0.0]);
 }
