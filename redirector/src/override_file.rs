@@ -1,7 +1,7 @@
 //! What an operator sets by hand on this host, beating the store: the way to take a server out while the store is
 //! away. One line a server: `img/srv2 off`.
 
-use common::farm::{Intent, ServerId};
+use common::farm::{Farms, Intent, ServerId};
 use common::overrides::Override;
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
@@ -50,6 +50,19 @@ impl ByFile {
             all.entry(id.clone()).or_default().enable = Some(*intent);
         }
         all
+    }
+
+    /// The servers it names that are not among `farms`: a slip of the pen, or a line that was forgotten. Logged where
+    /// they are others than those `said` before.
+    pub fn unknown(&self, farms: &Farms, said: &[ServerId]) -> Vec<ServerId> {
+        let is_known =
+            |id: &ServerId| farms.iter().any(|farm| farm.name == id.farm && farm.servers.iter().any(|server| server.name == id.server));
+        let unknown: Vec<ServerId> = self.0.keys().filter(|id| !is_known(id)).cloned().collect();
+        if unknown != said && !unknown.is_empty() {
+            let names = unknown.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            tracing::warn!("override_file: not in the table, and so without effect: {names}");
+        }
+        unknown
     }
 
     /// For people: `img/srv2 off, img/srv3 drain`.

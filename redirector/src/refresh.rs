@@ -73,6 +73,8 @@ pub struct Refresher {
     read_at: Option<(UnixMs, Instant)>,
     /// What this host's own file sets, as it is now.
     by_file: watch::Receiver<ByFile>,
+    /// The servers that the file names and the table does not, as last said.
+    unknown: Vec<ServerId>,
     views: Views,
     /// How long a view stays fresh: three probing intervals, and no less than [`FRESH`].
     window: Duration,
@@ -112,6 +114,7 @@ impl Refresher {
             overrides_generation: 0,
             read_at: None,
             by_file,
+            unknown: Vec::new(),
             views: Views::default(),
             window: FRESH,
             fresh: Vec::new(),
@@ -278,6 +281,9 @@ impl Refresher {
 
     fn rebuild(&mut self, now: Instant) {
         let Some(table) = &self.table else { return };
+        if self.stale.all {
+            self.unknown = self.by_file.borrow().unknown(&table.farms, &self.unknown);
+        }
         let health = self.views.merge(now, self.window);
         let previous = self.routes.load_full();
         let overrides = self.by_file.borrow().over(&self.overrides);

@@ -71,13 +71,14 @@ fn a_server_is_taken_out_by_a_file_while_redis_is_away() {
     let [a, b] = ["a", "b"].map(Origin::start);
     let world = World::start(RedisServer::forgetful(), &one_farm("", "", &[("a", &a, 1), ("b", &b, 1)]), "img.test");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let file = write(directory.path(), "by-hand", "img/b on\n");
+    let file = write(directory.path(), "by-hand", "img/b on\nimg/bb off\n");
     let environment = [("RBALANCER_ADMIN_BIND", "127.0.0.1:0"), ("RBALANCER_OVERRIDE_FILE", file.as_str())];
     let arguments = ["--redis", &world.redis.url(), "--listen", "127.0.0.1:0"];
     let here = Process::start("rbalancer-redirector", directory.path(), &arguments, &environment);
     let address = here.wait_for_address(START);
     let uses = |origin: &Origin| load(address, "img.test", 100, 2).to(&origin.url()) > 0;
     eventually!(START, uses(&a) && uses(&b));
+    here.wait_for_line("not in the table, and so without effect: img/bb", START);
     world.redis.pause();
     write(directory.path(), "by-hand", "img/a off  # its disk is broken\n");
     here.signal(Signal::HUP);
