@@ -5,31 +5,37 @@ use crate::settings::Global;
 use crate::socket::Sharing;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
-/// The default port of a redirector's admin listener.
-pub const REDIRECTOR_PORT: u16 = 9997;
-
-/// The default port of a healthd's admin listener.
-pub const HEALTHD_PORT: u16 = 9996;
-
 /// Where a daemon's admin listener is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admin {
+    /// What it is called in the file: one file may serve all daemons of a host, whose listeners are apart.
+    key: &'static str,
     address: ListenAddress,
     /// Whether somebody asked for this very address.
     chosen: bool,
 }
 
 impl Admin {
-    /// Takes `admin_bind`, by default `port` on loopback; none when it is `off`.
-    pub fn take(global: &mut Global, port: u16) -> Option<Self> {
+    /// Takes a redirector's, or that of `rbalancer up`; none when it is `off`.
+    pub fn of_redirector(global: &mut Global) -> Option<Self> {
+        Self::take(global, "admin_bind", 9997)
+    }
+
+    /// Takes a healthd's; none when it is `off`.
+    pub fn of_healthd(global: &mut Global) -> Option<Self> {
+        Self::take(global, "healthd_bind", 9996)
+    }
+
+    /// By default it is `port` on loopback.
+    fn take(global: &mut Global, key: &'static str, port: u16) -> Option<Self> {
         let parse = |text: &str| match text.eq_ignore_ascii_case("off") {
             true => Ok(None),
             false => text.parse::<ListenAddress>().map(Some),
         };
-        let default = Self { address: ListenAddress { ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port }, chosen: false };
-        match global.get("admin_bind", parse) {
+        let default = Self { key, address: ListenAddress { ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port }, chosen: false };
+        match global.get(key, parse) {
             None => Some(default),
-            Some(chosen) => chosen.map(|address| Self { address, chosen: true }),
+            Some(chosen) => chosen.map(|address| Self { key, address, chosen: true }),
         }
     }
 
@@ -43,7 +49,7 @@ impl Admin {
                 tracing::info!("admin pages on {}", listeners.address);
                 Ok(listeners.sockets.pop())
             }
-            Err(error) if self.chosen => Err(error.context("admin_bind")),
+            Err(error) if self.chosen => Err(error.context(self.key)),
             Err(error) => {
                 tracing::warn!("no admin pages: {error:#}");
                 Ok(None)

@@ -41,6 +41,7 @@ pub const PROCESS_KEYS: &[&str] = &[
     "stats_allow",
     "stats_bind",
     "admin_bind",
+    "healthd_bind",
     "client_timeout",
     "keepalive_timeout",
     "maxconn",

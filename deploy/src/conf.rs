@@ -1,12 +1,16 @@
 //! rbalancer.conf: Document → Farms, or every problem at once with its line.
 
 use crate::values;
+use common::admin::Admin;
 use common::check::{Check, CheckUri, Method, StatusSet};
 use common::farm::{Farm, Farms, Name, Server};
 use common::ini::{Document, Entry, Problem, Section};
-use common::settings::{CHECK_KEYS, FARM_KEYS, Global, Problems, did_you_mean, list, positive_duration, read_document, switch};
+use common::listen::ListenAddress;
+use common::settings::{
+    CHECK_KEYS, FARM_KEYS, Global, PROCESS_KEYS, Problems, did_you_mean, list, positive_duration, read_document, switch,
+};
 use common::target::{Scheme, Target};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +27,9 @@ pub struct Conf {
     /// The Redis that `[global]` names, if any.
     pub redis: Option<common::store::RedisSettings>,
     /// The admin listener that `[global]` names, or the default one.
-    pub admin: Option<common::admin::Admin>,
+    pub admin: Option<Admin>,
+    /// What `[global]` sets of the process, as written: it is taken once, at the start.
+    pub process: BTreeMap<String, String>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<String>,
 }
@@ -32,7 +38,7 @@ pub struct Conf {
 #[derive(Debug, Default)]
 pub struct Flags {
     /// `--listen`
-    pub listen: Option<common::listen::ListenAddress>,
+    pub listen: Option<ListenAddress>,
     /// `--redis`
     pub redis: Option<common::store::RedisAddress>,
 }
@@ -54,7 +60,9 @@ pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Resul
     let mut global = Global::new(document, problems, |key| std::env::var(key).ok());
     let redirector = redirector::Settings::take(&mut global, flags.listen);
     let redis = global.redis(flags.redis);
-    let admin = common::admin::Admin::take(&mut global, common::admin::REDIRECTOR_PORT);
+    let admin = Admin::of_redirector(&mut global);
+    // What is only for other daemons that read this file has to be good too.
+    let _ = (Admin::of_healthd(&mut global), global.get("stats_bind", str::parse::<ListenAddress>));
     let mut reading = Reading { document, problems: Vec::new(), redirector: &redirector, claimed: HashMap::new() };
     let farms = reading.farms();
     let warnings = reading.unlisted();
@@ -72,7 +80,13 @@ pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Resul
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
-    Ok(Conf { cluster: redirector.cluster.clone(), farms, redirector, redis, admin, warnings })
+    let process = document.section("global").map(process).unwrap_or_default();
+    Ok(Conf { cluster: redirector.cluster.clone(), farms, redirector, redis, admin, process, warnings })
+}
+
+fn process(global: &Section) -> BTreeMap<String, String> {
+    let set = global.entries.iter().filter(|entry| PROCESS_KEYS.contains(&entry.key.as_str()));
+    set.map(|entry| (entry.key.clone(), entry.value.clone())).collect()
 }
 
 /// The reading of the farms of one document.

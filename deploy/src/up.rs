@@ -11,6 +11,7 @@ use common::web::Router;
 use common::{durable, settings::Problems};
 use redirector::metrics::Own;
 use redirector::tls::{Tls, TlsSettings};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,7 +82,7 @@ pub async fn run(
     let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, reload.clone(), shutdown.clone());
 
     roles.spawn(keep(memory.clone(), state_file.clone()));
-    roles.spawn(follow(store, reread, reload));
+    roles.spawn(follow(store, conf.process, reread, reload));
     let mut serving = std::pin::pin!(serving);
     let outcome = loop {
         tokio::select! {
@@ -165,26 +166,39 @@ async fn keep(memory: Memory, state_file: Option<PathBuf>) -> anyhow::Result<()>
 /// Reads the file again whenever that is asked for, for ever.
 async fn follow(
     store: Store,
+    process: BTreeMap<String, String>,
     reread: impl Fn() -> Result<Conf, Problems> + Clone + Send + 'static,
     mut reload: Reload,
 ) -> anyhow::Result<()> {
     loop {
         reload.asked().await;
         match unhurried(reread.clone()).await {
-            Some(read) => again(&store, read).await,
+            Some(read) => again(&store, &process, read).await,
             None => tracing::error!("reload: keeping everything as it is: the reading broke off"),
         }
     }
 }
 
-/// Puts a file that was read again in force; a bad one changes nothing and is logged.
-async fn again(store: &Store, read: Result<Conf, Problems>) {
+/// Puts the farms of a file that was read again in force; a bad one changes nothing and is logged. `process` is what the
+/// process was started with, and keeps.
+async fn again(store: &Store, process: &BTreeMap<String, String>, read: Result<Conf, Problems>) {
     match read {
         Ok(conf) => {
+            conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            let later = differing(process, &conf.process);
+            if !later.is_empty() {
+                tracing::warn!("reload: only farms are taken, what [global] says of {} is in force after a restart", later.join(", "));
+            }
             if let Err(error) = publish(store, conf.cluster, conf.farms, "reload").await {
                 tracing::error!("reload: {error:#}");
             }
         }
         Err(problems) => tracing::error!("reload: keeping everything as it is:\n{problems}"),
     }
+}
+
+/// The keys that are not the same in both.
+fn differing<'a>(one: &'a BTreeMap<String, String>, other: &'a BTreeMap<String, String>) -> Vec<&'a str> {
+    let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    keys.into_iter().filter(|key| one.get(*key) != other.get(*key)).map(String::as_str).collect()
 }

@@ -1,7 +1,7 @@
 //! `rbalancer-healthd`: arguments, logging, settings before sockets, bind, run until the signal.
 
 use clap::Parser;
-use common::admin::{Admin, HEALTHD_PORT};
+use common::admin::Admin;
 use common::farm::Name;
 use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
 use common::store::{Redis, Store};
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<(), Failure> {
     let mut global = args.common.open()?;
     let settings = Settings::take(&mut global, args.id);
-    let admin = Admin::take(&mut global, HEALTHD_PORT);
+    let admin = Admin::of_healthd(&mut global);
     let redis = global.redis_needed(args.common.redis);
     let settings = global.finish(settings)?;
     let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };

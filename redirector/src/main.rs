@@ -1,7 +1,7 @@
 //! `rbalancer-redirector`: arguments, logging, settings before sockets, bind, run until the signal.
 
 use clap::Parser;
-use common::admin::{Admin, REDIRECTOR_PORT};
+use common::admin::Admin;
 use common::listen::{ListenAddress, Passed};
 use common::process::{CommonArgs, Failure, background, finish, on_signals, start_logging};
 use common::socket::Sharing;
@@ -35,7 +35,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let mut global = args.common.open()?;
     let settings = Settings::take(&mut global, args.listen);
     let redis = global.redis_needed(args.common.redis);
-    let admin = Admin::take(&mut global, REDIRECTOR_PORT);
+    let admin = Admin::of_redirector(&mut global);
     let settings = global.finish(settings)?;
     let tls = settings.tls.as_ref().map(TlsSettings::load).transpose()?;
     let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };

@@ -170,7 +170,8 @@ impl Way {
     pub fn start(&self, program: &str, directory: &Path, more: &[&str], name: &str) -> Process {
         let state = directory.join(format!("{name}.state"));
         let mut environment = self.environment();
-        environment.extend([("RBALANCER_ADMIN_BIND", "127.0.0.1:0"), ("RBALANCER_STATE_FILE", state.to_str().expect("a path in UTF-8"))]);
+        environment.extend(["RBALANCER_ADMIN_BIND", "RBALANCER_HEALTHD_BIND"].map(|key| (key, "127.0.0.1:0")));
+        environment.push(("RBALANCER_STATE_FILE", state.to_str().expect("a path in UTF-8")));
         Process::start(program, directory, &[&["--redis", &self.url], more].concat(), &environment)
     }
 

@@ -52,8 +52,11 @@ impl Guarded {
 
     fn run(&self, role: &str, program: &str, arguments: &[&str]) -> Process {
         let (url, password) = (format!("redis://rbalancer-{role}@127.0.0.1:{}", self.port), self.directory.path().join(role));
-        let environment =
-            [("RBALANCER_ADMIN_BIND", "127.0.0.1:0"), ("RBALANCER_REDIS_PASSWORD_FILE", password.to_str().expect("a path in UTF-8"))];
+        let environment = [
+            ("RBALANCER_ADMIN_BIND", "127.0.0.1:0"),
+            ("RBALANCER_HEALTHD_BIND", "127.0.0.1:0"),
+            ("RBALANCER_REDIS_PASSWORD_FILE", password.to_str().expect("a path in UTF-8")),
+        ];
         Process::start(program, self.directory.path(), &[&["--redis", &url], arguments].concat(), &environment)
     }
 

@@ -72,7 +72,7 @@ impl Site {
     }
 
     fn healthd(&self, id: &str, environment: &[(&str, &str)]) -> Process {
-        let environment = [&[("RBALANCER_ADMIN_BIND", "127.0.0.1:0")], environment].concat();
+        let environment = [&[("RBALANCER_HEALTHD_BIND", "127.0.0.1:0")], environment].concat();
         Process::start("rbalancer-healthd", self.directory.path(), &["--redis", &self.redis.url(), "--id", id], &environment)
     }
 
@@ -83,7 +83,7 @@ impl Site {
             "rbalancer-healthd",
             self.directory.path(),
             &["--redis", &redis, "--id", id],
-            &[("RBALANCER_ADMIN_BIND", "127.0.0.1:0")],
+            &[("RBALANCER_HEALTHD_BIND", "127.0.0.1:0")],
         )
     }
 

@@ -35,9 +35,16 @@ fn a_good_file_is_taken_on_hup_and_a_bad_one_changes_nothing() {
     write(up.directory.path(), "rbalancer.conf", configuration("http://b.test").replace("state_file = state\n", ""));
     up.process.signal(Signal::HUP);
     eventually!(START, goes_to("http://b.test"));
+    // What the process was started with stays, which is said: who closes the stats must not believe it is done.
+    let changed = configuration("http://c.test").replace("state_file = state\n", "stats_allow = none\n") + "[d]\ndomain = d.test\n";
+    write(up.directory.path(), "rbalancer.conf", changed);
+    up.process.signal(Signal::HUP);
+    up.process.wait_for_line("what [global] says of stats_allow is in force after a restart", START);
+    up.process.wait_for_line("[d]", START);
+    eventually!(START, goes_to("http://c.test"));
     write(up.directory.path(), "rbalancer.conf", "[farms]\nlist = gone\n");
     up.process.signal(Signal::HUP);
     up.process.wait_for_line("`gone` is listed but has no section", START);
-    assert!(goes_to("http://b.test"));
+    assert!(goes_to("http://c.test"));
     ends_well(up.process);
 }

@@ -59,7 +59,7 @@ fn with(effort: &Effort, farms: usize, refusing: usize) -> anyhow::Result<(Vec<F
     let port = |server: usize| if refusing > 0 && server.is_multiple_of(refusing) { 1 } else { open };
     let cluster = Cluster::start(&configuration::watched(farms, 10, port), &effort.programs, &effort.folder)?;
     let admin = free_port()?;
-    let settings = configuration::write(&effort.folder, "healthd.conf", &format!("[global]\nadmin_bind = 127.0.0.1:{admin}\n"))?;
+    let settings = configuration::write(&effort.folder, "healthd.conf", &format!("[global]\nhealthd_bind = 127.0.0.1:{admin}\n"))?;
     let arguments = ["--id", "bench", "-c", &*settings.to_string_lossy()];
     let healthd = cluster.run(&effort.programs.join("rbalancer-healthd"), admin, &arguments, SERVER_CORE, &effort.folder)?;
     settle(&healthd, farms * 10)?;
