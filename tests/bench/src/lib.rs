@@ -8,6 +8,7 @@ pub mod floor;
 pub mod handshake;
 pub mod idle;
 pub mod load;
+mod presence;
 pub mod report;
 pub mod server;
 pub mod socket;

@@ -1,6 +1,7 @@
 //! The load: many clients on one thread, each a small state machine on epoll. Closed (a client asks again when it is
 //! answered) or open (requests are due at set times, whatever the server does, and their time runs from then).
 
+use crate::presence::Presence;
 use crate::socket::{dial, receive, send};
 use crate::spread::Latencies;
 use anyhow::{Context, ensure};
@@ -95,7 +96,9 @@ pub struct Outcome {
     pub failures: u64,
     /// From the first request to the last reply.
     pub elapsed: Duration,
-    /// Of the redirects, sorted.
+    /// Redirects of an open load that took nobody knows how long: it did not run itself while they were under way.
+    pub untimed: u64,
+    /// Of the other redirects, sorted.
     pub latencies: Latencies,
 }
 
@@ -116,6 +119,7 @@ impl<'a> Load<'a> {
             clients: (0..self.clients).map(|_| Client::default()).collect(),
             free: (0..self.clients).collect(),
             made: 0,
+            presence: Presence::begin(),
             outcome: Outcome::default(),
         };
         let began = Instant::now();
@@ -154,6 +158,7 @@ struct Run<'a> {
     clients: Vec<Client>,
     free: Vec<usize>,
     made: usize,
+    presence: Presence,
     outcome: Outcome,
 }
 
@@ -166,6 +171,9 @@ impl Run<'_> {
         let rest = Timespec { tv_sec: 0, tv_nsec: if self.load.pace == Pace::Closed { 50_000_000 } else { 0 } };
         loop {
             let now = Instant::now();
+            if self.load.pace != Pace::Closed {
+                self.presence.look(now);
+            }
             self.ask(now, end, &mut due);
             if now >= end && due.waiting.is_empty() && self.free.len() == self.clients.len() {
                 return Ok(());
@@ -282,7 +290,14 @@ impl Run<'_> {
             Turn::Pending => return,
             Turn::Redirected => {
                 self.outcome.redirects += 1;
-                self.outcome.latencies.push(client.since.map_or(Duration::MAX, |since| since.elapsed()));
+                let now = Instant::now();
+                let since = client.since.unwrap_or(now);
+                // A closed load sleeps where it has nothing to do.
+                if self.load.pace != Pace::Closed && self.presence.was_away(since, now) {
+                    self.outcome.untimed += 1;
+                } else {
+                    self.outcome.latencies.push(now - since);
+                }
             }
             Turn::Failed => self.outcome.failures += 1,
         }
