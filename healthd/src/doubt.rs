@@ -17,6 +17,10 @@ const FEWEST: usize = 3;
 /// Hard evidence is believed after this long.
 const BELIEVED: Duration = Duration::from_secs(30);
 
+/// What fails through so many doubts that others' answers ended is dead by itself: else one server that answers now and
+/// then would hold the dead beside it in service for ever.
+const OUTLIVED: u8 = 2;
+
 /// Whether the prober suspects itself, and since when.
 #[derive(Debug, Clone, Default)]
 pub struct Doubt {
@@ -82,7 +86,11 @@ impl Doubt {
 
 /// The checks whose failure would be news.
 fn living<'a>(all: impl Iterator<Item = Seen<'a>>) -> impl Iterator<Item = Seen<'a>> {
-    all.filter(|seen| seen.judge.finding().state != State::Down && !seen.judge.trail().quiet)
+    let is_news = |seen: &Seen<'_>| {
+        let trail = seen.judge.trail();
+        seen.judge.finding().state != State::Down && !trail.quiet && trail.outlived < OUTLIVED
+    };
+    all.filter(is_news)
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub struct Trail {
     pub quiet: bool,
     /// When the state became suspect.
     pub suspect_since: Option<Instant>,
+    /// How often since its latest success the prober ceased to suspect itself, because another target answered.
+    pub outlived: u8,
 }
 
 /// What a fall that is due rests on.
@@ -125,6 +127,7 @@ impl Judge {
         let trail = &mut self.trail;
         if checked == Checked::Ok {
             (trail.good_since, trail.last_good, trail.failing_since) = (since(trail.good_since), Some(started), None);
+            trail.outlived = 0;
         } else {
             (trail.failing_since, trail.good_since) = (since(trail.failing_since), None);
         }
@@ -190,6 +193,13 @@ impl Judge {
     pub fn forget_rows(&mut self) {
         (self.row, self.hard_row) = (0, 0);
         (self.trail.failing_since, self.trail.good_since) = (None, None);
+    }
+
+    /// Another target has answered while the prober suspected itself: what failed in a row meanwhile says nothing of
+    /// anybody. Who goes on failing each time that happens is not failing because of the prober.
+    pub fn outlive_doubt(&mut self) {
+        self.trail.outlived = self.trail.outlived.saturating_add(u8::from(self.trail.failing_since.is_some()));
+        self.forget_rows();
     }
 
     /// Withdraws the vouch for a server that is up when its last success is too old and nothing conclusive came since.

@@ -202,9 +202,8 @@ impl WatchList {
     fn doubt(&mut self, key: &CheckKey, evidence: &Evidence, at: At<'_>) {
         match evidence {
             Evidence::Success(why) if self.doubt.end() => {
-                // What failed in a row while we were cut off says nothing about anybody.
                 let others = self.checks.iter_mut().filter(|(other, _)| *other != key);
-                others.for_each(|(_, watched)| watched.judge.forget_rows());
+                others.for_each(|(_, watched)| watched.judge.outlive_doubt());
                 self.tell("prober no longer suspect", format!("{key} answers again: {why}"), at);
             }
             Evidence::Hard(_) | Evidence::Soft(_) => {

@@ -163,6 +163,24 @@ fn a_dead_server_is_out_soon_whatever_its_mates_do() {
 }
 
 #[test]
+fn the_dead_are_out_though_a_mate_answers_now_and_then() {
+    for (seed, failure) in (0..20).flat_map(|seed| [(seed, refused()), (seed, silent())]) {
+        let mut sim = Simulation::start(3, seed);
+        sim.run(5.0, |_| good());
+        // A probe looks at the world when it begins, and again when it ends.
+        let asked = std::cell::Cell::new(0);
+        let overloaded = |n: usize| {
+            asked.set(asked.get() + usize::from(n == 2));
+            if n == 2 && asked.get() % 8 < 2 { good() } else { failure.clone() }
+        };
+        sim.run(60.0, overloaded);
+        let states = sim.states();
+        assert!(states[..2].iter().all(|state| *state != State::Up), "{states:?}, seed {seed}, {failure:?}: {:?}", sim.told);
+        assert!(refused() != failure || states[..2] == [State::Down; 2], "{states:?}, seed {seed}: {:?}", sim.told);
+    }
+}
+
+#[test]
 fn hard_evidence_takes_out_the_last_server_too() {
     let mut sim = Simulation::start(2, 1);
     sim.run(3.0, |_| good());
