@@ -1,6 +1,6 @@
 //! What probers see, and how the views of several probers become one. Pure: time comes in as an argument.
 
-use crate::check::CheckKey;
+use crate::check::{Check, CheckKey};
 use crate::clock::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -52,6 +52,22 @@ pub enum Checked {
 /// How old a success may be that outweighs another prober's failures.
 pub fn vouch_limit(inter: Duration) -> Duration {
     (3 * inter).max(Duration::from_secs(5))
+}
+
+/// The shortest time a view stays fresh without its sequence moving.
+pub const FRESH: Duration = Duration::from_secs(5);
+
+/// How long a view stays fresh without its sequence moving, where `checks` are made: three intervals of the soonest,
+/// and no less than it takes to tell of it where the server is down and silent. A prober tells once in an interval,
+/// but no more often than twice a second and no less than each five seconds.
+pub fn window<'a>(checks: impl Iterator<Item = &'a Check>) -> Duration {
+    let of = |check: &Check| {
+        let told = check.inter.clamp(Duration::from_millis(500), Duration::from_secs(5));
+        // Intervals are up to a tenth longer than they are set.
+        let silent = check.inter.max(check.downinter).mul_f64(1.1) + check.timeout + told;
+        (3 * check.inter).max(silent)
+    };
+    checks.map(of).min().map_or(FRESH, |window| window.max(FRESH))
 }
 
 /// The reason a prober gives for holding in service what fails while it suspects itself.

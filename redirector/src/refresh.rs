@@ -10,8 +10,8 @@ use common::check::CheckKey;
 use common::clock::UnixMs;
 use common::farm::{Name, ServerId};
 use common::generation::{self, Alarm, Stamp, Step, Table};
-use common::health::Views;
-use common::overrides::Override;
+use common::health::{FRESH, Views, window};
+use common::overrides::{Override, probed};
 use common::store::{Reader, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -29,9 +29,6 @@ const GAP: Duration = Duration::from_millis(25);
 
 /// How long a table that was found damaged is not read again: it is large, and an operator has to replace it.
 const DAMAGED_REST: Duration = Duration::from_secs(10);
-
-/// The shortest time a view stays fresh without its sequence moving.
-const FRESH: Duration = Duration::from_secs(5);
 
 /// What the redirector says of its state to others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,7 +73,7 @@ pub struct Refresher {
     /// The servers that the file names and the table does not, as last said.
     unknown: Vec<ServerId>,
     views: Views,
-    /// How long a view stays fresh: three probing intervals, and no less than [`FRESH`].
+    /// How long a view stays fresh.
     window: Duration,
     /// Whether the routes were built from a fresh view.
     fresh: Vec<String>,
@@ -232,14 +229,11 @@ impl Refresher {
 
     fn hold(&mut self, table: Table) {
         self.watchers.clear();
-        let mut shortest: Option<Duration> = None;
         for (index, farm) in (0..).zip(table.farms.iter()) {
             for check in farm.servers.iter().filter_map(|server| server.check.as_ref()) {
                 self.watchers.entry(check.key()).or_default().push(index);
-                shortest = Some(shortest.map_or(check.inter, |held| held.min(check.inter)));
             }
         }
-        self.window = shortest.map_or(FRESH, |inter| (3 * inter).max(FRESH));
         self.table = Some(table);
         self.stale.all = true;
     }
@@ -282,6 +276,7 @@ impl Refresher {
     fn rebuild(&mut self, now: Instant) {
         let Some(table) = &self.table else { return };
         if self.stale.all {
+            self.window = window(probed(&table.farms, &self.overrides));
             self.unknown = self.by_file.borrow().unknown(&table.farms, &self.unknown);
         }
         let health = self.views.merge(now, self.window);

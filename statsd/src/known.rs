@@ -5,10 +5,6 @@ use common::farm::{Farm, Server};
 use common::generation::Table;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// A view that has not moved for this long has no vote, unless its checks are rarer.
-const SHORTEST_WINDOW: Duration = Duration::from_secs(5);
 
 /// What a table makes of one server, however often it is reported on.
 #[derive(Debug)]
@@ -27,7 +23,6 @@ pub struct Known {
     facts: Vec<Vec<ServerFacts>>,
     /// Every check once.
     checks: Vec<CheckKey>,
-    window: Duration,
 }
 
 impl Known {
@@ -39,9 +34,7 @@ impl Known {
         let mut seen = HashSet::new();
         let keys = facts.iter().flatten().filter_map(|facts| facts.check.as_ref());
         let checks = keys.filter(|key| seen.insert(*key)).cloned().collect();
-        let intervals = table.farms.iter().flat_map(|farm| &farm.servers).filter_map(|server| Some(server.check.as_ref()?.inter));
-        let window = intervals.min().map_or(SHORTEST_WINDOW, |inter| (3 * inter).max(SHORTEST_WINDOW));
-        Self { table, facts, checks, window }
+        Self { table, facts, checks }
     }
 
     /// The table itself.
@@ -57,10 +50,5 @@ impl Known {
     /// Every check that is to be made.
     pub fn checks(&self) -> &[CheckKey] {
         &self.checks
-    }
-
-    /// How long a view stays fresh without its sequence moving.
-    pub fn window(known: Option<&Self>) -> Duration {
-        known.map_or(SHORTEST_WINDOW, |known| known.window)
     }
 }

@@ -10,8 +10,8 @@ use common::clock::{UnixMs, unix_ms};
 use common::counted::Counted;
 use common::farm::{Name, ServerId};
 use common::generation::{Step, step};
-use common::health::{Health, State, Views};
-use common::overrides::Override;
+use common::health::{FRESH, Health, State, Views, window};
+use common::overrides::{Override, probed};
 use common::process::{Phase, Shutdown};
 use common::store::{Reader, StoreError};
 use std::collections::HashMap;
@@ -41,6 +41,8 @@ pub(crate) struct Sampler {
     /// The generation the overrides were read at.
     overrides_read: Option<u64>,
     views: Views,
+    /// How long a view stays fresh.
+    window: Duration,
     /// How many of the checks were read again since the first of them was.
     refreshed: usize,
     counted: Counted,
@@ -58,6 +60,7 @@ impl Sampler {
             overrides: HashMap::new(),
             overrides_read: None,
             views: Views::default(),
+            window: FRESH,
             refreshed: 0,
             counted: Counted::default(),
             ring: Ring::default(),
@@ -122,7 +125,7 @@ impl Sampler {
         self.reader.follow(&mut self.counted).await?;
         self.ring.push(Instant::now(), &self.counted);
         let (replicas, events) = (self.reader.replicas().await?, self.reader.events(EVENTS).await?);
-        let health = self.views.merge(Instant::now(), self.window());
+        let health = self.views.merge(Instant::now(), self.window);
         let at = unix_ms();
         if self.overrides.values().any(|set| set.until.is_some()) {
             let time = self.reader.time().await?;
@@ -158,6 +161,7 @@ impl Sampler {
     }
 
     async fn read_table(&mut self) -> Result<(), StoreError> {
+        let mut is_new = false;
         let offered = self.reader.stamp().await?;
         let alarm = match step(&self.cluster, self.table.as_ref().map(|known| &known.table().stamp), offered.as_ref()) {
             Step::Alarm(alarm) => Some(alarm),
@@ -167,6 +171,7 @@ impl Sampler {
                     Ok(table) => {
                         tracing::debug!(generation = table.stamp.table, farms = table.farms.len(), "table read");
                         self.table = Some(Known::new(table));
+                        is_new = true;
                         None
                     }
                     Err(alarm) => Some(alarm),
@@ -180,6 +185,10 @@ impl Sampler {
         if let Some(stamp) = offered.filter(|stamp| sound && self.overrides_read != Some(stamp.overrides)) {
             self.overrides = self.reader.overrides().await?;
             self.overrides_read = Some(stamp.overrides);
+            is_new = true;
+        }
+        if let Some(known) = self.table.as_ref().filter(|_| is_new) {
+            self.window = window(probed(&known.table().farms, &self.overrides));
         }
         Ok(())
     }
@@ -194,10 +203,6 @@ impl Sampler {
         }
     }
 
-    fn window(&self) -> Duration {
-        Known::window(self.table.as_ref())
-    }
-
     fn alarm(&self, health: &Health) -> Option<String> {
         if self.table_alarm.is_some() {
             return self.table_alarm.clone();
@@ -205,7 +210,7 @@ impl Sampler {
         let Some(known) = &self.table else {
             return Some("the store holds no table yet: run `rbalancer apply`".into());
         };
-        let doubtful = self.views.doubtful(Instant::now(), self.window());
+        let doubtful = self.views.doubtful(Instant::now(), self.window);
         if !doubtful.is_empty() {
             let names = doubtful.join(", ");
             return Some(format!(
@@ -220,7 +225,7 @@ impl Sampler {
 
     /// What probers that are at work see differently: the network between them and the server, most often.
     fn disagreement(&self) -> Option<String> {
-        let mut disputed = self.views.disagreements(Instant::now(), self.window()).into_iter();
+        let mut disputed = self.views.disagreements(Instant::now(), self.window).into_iter();
         let (check, said) = disputed.next()?;
         let said = |state| said.iter().filter(|(_, said)| *said == state).map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(", ");
         let more = disputed.count();
