@@ -8,11 +8,16 @@ use common::farm::{Farms, Name};
 use common::generation::{Stamp, Table};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// From one writing of a table that is still in force to the next.
 const RENEW: Duration = Duration::from_secs(3600);
+
+/// From one try to the next while the file cannot be written.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// What is written down.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,32 +39,37 @@ impl LastGood {
 pub struct Keeping {
     path: PathBuf,
     writing: Option<JoinHandle<()>>,
-    /// The generation written last, and when.
+    /// The generation written last, or tried last, and when.
     written: Option<(u64, Instant)>,
+    /// Whether the last try failed.
+    failing: Arc<AtomicBool>,
 }
 
 impl Keeping {
     /// Keeps the table in `path`; nothing is written yet.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, writing: None, written: None }
+        Self { path, writing: None, written: None, failing: Arc::default() }
     }
 
     /// Writes `table`, which the store confirms, where the file has another one or has not been written for long. One
     /// writing at a time: what comes meanwhile is written at a later call.
     pub fn confirm(&mut self, table: &Table, now: Instant) {
+        let again = if self.failing.load(Ordering::Relaxed) { RETRY } else { RENEW };
         let is_due = match self.written {
-            Some((generation, at)) => generation != table.stamp.table || now.saturating_duration_since(at) >= RENEW,
+            Some((generation, at)) => generation != table.stamp.table || now.saturating_duration_since(at) >= again,
             None => true,
         };
         if !is_due || self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
             return;
         }
         self.written = Some((table.stamp.table, now));
-        let (path, kept) = (self.path.clone(), LastGood::of(table));
-        self.writing = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = common::durable::write(&path, &kept) {
-                tracing::warn!("{error:#}; a restart without the store would start without a table");
+        let (path, kept, failing) = (self.path.clone(), LastGood::of(table), self.failing.clone());
+        self.writing = Some(tokio::task::spawn_blocking(move || match common::durable::write(&path, &kept) {
+            Err(error) if !failing.swap(true, Ordering::Relaxed) => {
+                tracing::warn!("{error:#}; a restart without the store would start with an older table or none");
             }
+            Ok(()) if failing.swap(false, Ordering::Relaxed) => tracing::info!("the last good table is written again"),
+            _ => {}
         }));
     }
 }
@@ -112,6 +122,23 @@ mod tests {
         assert_eq!(confirm(5, start + RENEW / 2).await, None);
         assert_eq!(confirm(6, start + RENEW / 2).await, Some(6));
         assert_eq!(confirm(6, start + RENEW + RENEW / 2).await, Some(6));
+    }
+
+    #[tokio::test]
+    async fn a_table_that_could_not_be_written_is_written_soon() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("gone").join("state");
+        let (mut keeping, start) = (Keeping::new(path.clone()), Instant::now());
+        let mut confirm = async |at| {
+            keeping.confirm(&table("prod", 5), at);
+            if let Some(writing) = keeping.writing.take() {
+                writing.await.expect("no panic");
+            }
+            common::durable::read::<LastGood>(&path).expect("a good file, or none").is_some()
+        };
+        assert!(!confirm(start).await);
+        std::fs::create_dir(folder.path().join("gone")).expect("a folder");
+        assert!(!confirm(start + RETRY / 2).await && confirm(start + RETRY).await);
     }
 
     #[test]
