@@ -43,16 +43,20 @@ pub async fn in_force(store: &Store, generation: u64, farms: &Farms, how: &str) 
 
 /// A lost reply is no lost race: the same publication is asked for again under the same nonce.
 async fn send(store: &Store, publication: &Publication) -> Result<Published, anyhow::Error> {
-    let began = Instant::now();
+    let (began, mut was_silent) = (Instant::now(), false);
     loop {
         match store.operator().publish(publication).await {
             Ok(published) => return Ok(published),
-            Err(error) if !error.is_silence() => anyhow::bail!("{error}; nothing was changed"),
+            // What refuses now says nothing of a try before it that was not answered.
+            Err(error) if !error.is_silence() && !was_silent => anyhow::bail!("{error}; nothing was changed"),
             Err(error) if began.elapsed() > PATIENCE => {
                 anyhow::bail!("{error}; whether the table was taken is unknown, run `rbalancer show`")
             }
-            // A store that refuses connections says so at once.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            // A store that refuses says so at once.
+            Err(error) => {
+                was_silent |= error.is_silence();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
 }

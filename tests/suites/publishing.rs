@@ -101,6 +101,20 @@ fn a_redis_that_hangs_in_the_middle_leaves_the_outcome_unknown() {
 }
 
 #[test]
+fn a_refusal_after_a_silence_says_nothing_of_the_try_before() {
+    let desk = Desk::new();
+    desk.start(&desk.file("a.conf", &conf(2, "a")), "ann").wait(START).expect(0, &[]);
+    desk.redis.order("CLIENT PAUSE 60000 WRITE");
+    let apply = desk.start(&desk.file("b.conf", &conf(2, "b")), "ann");
+    eventually!(START, desk.waiting() == 1);
+    // Longer than an answer is waited for.
+    std::thread::sleep(Duration::from_secs(2));
+    desk.redis.order("CONFIG SET min-replicas-to-write 3");
+    desk.redis.order("CLIENT UNPAUSE");
+    apply.wait(START).expect(1, &["NOREPLICAS", "whether the table was taken is unknown"]);
+}
+
+#[test]
 fn a_killed_apply_leaves_the_old_table_or_the_new_one() {
     let desk = Desk::new();
     let files = ["old", "new"].map(|table| desk.file(&format!("{table}.conf"), &conf(SERVERS, table)));
