@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 pub use hyper::{Method, StatusCode, header};
@@ -37,6 +37,13 @@ const CONNECTIONS: usize = 512;
 
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client may take nothing of what is sent to it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection takes requests, and how long the last of them may take after that: whoever reads a byte now and
+/// then holds no place for ever.
+const LIFE: Duration = Duration::from_secs(60);
 
 /// The media type of OpenMetrics 1.0.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -68,19 +75,30 @@ pub async fn serve(listener: TcpListener, router: Router) {
                 continue;
             }
         };
+        // tcp(7): the kernel ends a connection whose peer has no room for so long.
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT));
         let router = router.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(router.clone(), request));
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "page connection");
-            }
+            connection(stream, router).await;
             drop(place);
         });
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router) {
+    let service = service_fn(move |request| answer(router.clone(), request));
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = tokio::time::sleep(LIFE) => {
+            serving.as_mut().graceful_shutdown();
+            tokio::time::timeout(LIFE, serving).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "page connection");
     }
 }
 
