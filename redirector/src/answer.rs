@@ -133,7 +133,10 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
     // What is no host makes no request, whatever is asked (RFC 9112 section 3.2). HTTP/1.0 may name none: then it is the
     // host of no farm.
     let host = if head.host.is_empty() && !head.http11 { Some((&[][..], None)) } else { normalize(head.host, &mut buffer) };
-    let Some((host, _)) = host else { return refuse(Refusal::BadRequest, None, view, out) };
+    let Some((host, _)) = host else {
+        // As with a body, what follows is not to be trusted.
+        return refuse(Refusal::BadRequest, Some(&Head { body: true, ..*head }), view, out);
+    };
     if head.method == Method::Other {
         return refuse(Refusal::Method, Some(head), view, out);
     }

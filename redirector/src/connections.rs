@@ -73,6 +73,8 @@ impl Place {
 struct Clock {
     /// None: the place is free.
     phase: Option<Phase>,
+    /// Whether it was ever answered.
+    answered: bool,
     since: u32,
 }
 
@@ -111,7 +113,7 @@ impl<T> Connections<T> {
 
     /// Takes a place for a new connection.
     pub fn insert(&mut self, held: T) -> Place {
-        let clock = Clock { phase: Some(Phase::Idle), since: self.tick };
+        let clock = Clock { phase: Some(Phase::Idle), answered: false, since: self.tick };
         if let Some(index) = self.free.pop() {
             let entry = &mut self.entries[index as usize];
             (entry.held, self.clocks[index as usize]) = (Some(held), clock);
@@ -141,12 +143,12 @@ impl<T> Connections<T> {
         Some((place, clock.phase?, entry.held.as_mut()?))
     }
 
-    /// The connection at `place` waits for something. The time of a head or an answer goes on from its first byte,
-    /// unless it is a `new` one.
-    pub fn enter(&mut self, place: Place, phase: Phase, new: bool) {
+    /// The connection at `place` waits for something. The time of a head or an answer goes on from its first byte, unless
+    /// it has `moved`: was answered, or took enough of an answer.
+    pub fn enter(&mut self, place: Place, phase: Phase, moved: bool) {
         let clock = &mut self.clocks[place.index()];
-        if new || clock.phase != Some(phase) || !matches!(phase, Phase::Head | Phase::Write | Phase::Linger) {
-            *clock = Clock { phase: Some(phase), since: self.tick };
+        if moved || clock.phase != Some(phase) || !matches!(phase, Phase::Head | Phase::Write | Phase::Linger) {
+            *clock = Clock { phase: Some(phase), answered: clock.answered || moved, since: self.tick };
         }
     }
 
@@ -167,15 +169,22 @@ impl<T> Connections<T> {
         self.clocks.iter().enumerate().filter(|(_, clock)| over(clock)).filter_map(|(index, _)| self.at(index)).collect()
     }
 
-    /// The `count` connections that have been idle for longest, or all that are idle.
-    pub fn longest_idle(&self, count: usize) -> Vec<Place> {
-        let idle = self.clocks.iter().enumerate().filter(|(_, clock)| clock.phase == Some(Phase::Idle));
-        let mut idle: Vec<(u32, usize)> = idle.map(|(index, clock)| (clock.since, index)).collect();
-        if count < idle.len() {
-            idle.select_nth_unstable(count);
-            idle.truncate(count);
+    /// The `count` connections that have been idle for longest; where fewer are idle, then those that were answered and
+    /// have been in the head of another request for longest: with a byte of one after each answer they would hold their
+    /// place for ever. Who has not been answered yet has its time.
+    pub fn longest_waiting(&self, count: usize) -> Vec<Place> {
+        let rank = |clock: &Clock| match clock.phase? {
+            Phase::Idle => Some(0),
+            Phase::Head if clock.answered => Some(1),
+            _ => None,
+        };
+        let waiting = self.clocks.iter().enumerate().filter_map(|(index, clock)| Some((rank(clock)?, clock.since, index)));
+        let mut waiting: Vec<(u8, u32, usize)> = waiting.collect();
+        if count < waiting.len() {
+            waiting.select_nth_unstable(count);
+            waiting.truncate(count);
         }
-        idle.into_iter().filter_map(|(_, index)| self.at(index)).collect()
+        waiting.into_iter().filter_map(|(.., index)| self.at(index)).collect()
     }
 }
 
@@ -194,7 +203,7 @@ mod tests {
             assert_eq!(over, if tick < 20 { vec![] } else { vec![slow] });
         }
         assert_eq!(connections.remove(slow), Some("slow"));
-        assert_eq!((connections.len(), connections.longest_idle(5)), (1, vec![idle]));
+        assert_eq!((connections.len(), connections.longest_waiting(5)), (1, vec![idle]));
     }
 
     #[test]
@@ -209,10 +218,10 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_come_first_and_the_busy_never() {
+    fn the_longest_idle_come_first_then_slow_heads_and_the_busy_never() {
         let deadlines = Deadlines { idle: Duration::from_secs(65), head: Duration::from_secs(5) };
         let mut connections = Connections::default();
-        let places: Vec<Place> = (0..4)
+        let places: Vec<Place> = (0..6)
             .map(|number| {
                 connections.sweep(&deadlines);
                 connections.insert(number)
@@ -220,7 +229,11 @@ mod tests {
             .collect();
         connections.enter(places[0], Phase::Write, false);
         connections.enter(places[1], Phase::Idle, true);
-        assert_eq!(connections.longest_idle(1), [places[2]]);
-        assert_eq!(connections.longest_idle(9).len(), 3);
+        connections.enter(places[4], Phase::Head, true);
+        connections.enter(places[5], Phase::Head, false);
+        assert_eq!(connections.longest_waiting(1), [places[2]]);
+        assert!(!connections.longest_waiting(3).contains(&places[4]));
+        assert!(connections.longest_waiting(4).contains(&places[4]));
+        assert_eq!(connections.longest_waiting(9).len(), 4);
     }
 }

@@ -80,8 +80,9 @@ impl Guests {
         }
         let said = proxied::parse(bytes);
         guest.introduced = said != Proxied::Partial;
-        if let Proxied::Client(Some(client), _) = said {
-            (guest.client, guest.trusted) = (Some(client), self.trusts(client));
+        // Somebody the proxy cannot name may be anybody.
+        if let Proxied::Client(client, _) = said {
+            (guest.client, guest.trusted) = (client, client.is_some_and(|client| self.trusts(client)));
         }
         said
     }

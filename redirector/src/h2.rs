@@ -77,7 +77,8 @@ pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Se
     let stream = TokioIo::new(Stream::new(stream, session, signs.clone()));
     let serving = std::pin::pin!(builder.serve_connection(stream, service));
     let mut serving = std::pin::pin!(WithStreams { connection: serving, begun });
-    let mut patient = Patient::new(serving.as_mut(), signs, deadlines.time(Phase::Head), deadlines.time(Phase::Write));
+    let went = || connection.enter(true);
+    let mut patient = Patient::new(serving.as_mut(), signs, [deadlines.time(Phase::Head), deadlines.time(Phase::Write)], &went);
     tokio::select! {
         // How a client ends its connection is its own affair.
         () = &mut patient => return,
@@ -121,12 +122,9 @@ impl Connection {
     }
 
     async fn page(&self, target: &str, head_only: bool) -> Response<Bytes> {
-        self.pages.set(self.pages.get() + 1);
-        self.registered.enter(Phase::Page);
-        let page = self.registered.page(target).await;
-        self.pages.set(self.pages.get() - 1);
-        self.enter();
-        message::of_page(page, head_only)
+        // The client may reset the stream: what is awaited here is dropped then.
+        let _making = Making::of(self);
+        message::of_page(self.registered.page(target).await, head_only)
     }
 
     /// Logs a page as it is sent.
@@ -137,9 +135,15 @@ impl Connection {
         log(guests.as_deref_mut(), asker, request, None, head.as_bytes());
     }
 
-    /// The connection is idle from here on, unless a page is being made.
-    fn enter(&self) {
-        self.registered.enter(if self.pages.get() == 0 { Phase::Idle } else { Phase::Page });
+    /// The connection is idle from here on, unless a page is being made or an answer is on its way: that has its whole
+    /// time again if it `moved`.
+    fn enter(&self, moved: bool) {
+        let phase = match (self.pages.get(), self.signs.is_sending()) {
+            (0, false) => Phase::Idle,
+            (0, true) => Phase::Write,
+            _ => Phase::Page,
+        };
+        self.registered.enter(phase, moved);
     }
 
     /// Who asks.
@@ -155,7 +159,7 @@ impl Connection {
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Answered {
-        self.enter();
+        self.enter(false);
         let desk = &mut *self.registered.thread.desk.borrow_mut();
         let Desk { sources, guests, output, .. } = desk;
         let asker = self.asker(guests.as_deref(), request);
@@ -165,7 +169,9 @@ impl Connection {
         let head = match message::head(request) {
             Ok(head) => head,
             Err(refusal) => {
-                refuse(refusal, Some(&message::UNKNOWN), &view, output);
+                let head_only = request.method() == hyper::Method::HEAD;
+                let method = if head_only { Method::Head } else { Method::Get };
+                refuse(refusal, Some(&Head { method, ..message::UNKNOWN }), &view, output);
                 log(guests.as_deref_mut(), asker, request, None, output);
                 return Answered::Here(message::of_bytes(output, None));
             }
@@ -189,6 +195,24 @@ impl Connection {
             }
         }
         Answered::Here(message::of_bytes(output, file.map(|file| file.body.clone())))
+    }
+}
+
+/// A page that is being made.
+struct Making<'a>(&'a Connection);
+
+impl<'a> Making<'a> {
+    fn of(connection: &'a Connection) -> Self {
+        connection.pages.set(connection.pages.get() + 1);
+        connection.enter(false);
+        Self(connection)
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.pages.set(self.0.pages.get() - 1);
+        self.0.enter(false);
     }
 }
 

@@ -66,7 +66,8 @@ struct Waiting {
     queued: bool,
     /// Whether room to write is watched too.
     writes: bool,
-    /// Whether it was answered though its address is full: before it waits for more it needs a share.
+    /// Whether it was answered though its address is full: it has little time to take what it asked for, and before it
+    /// waits for more it needs a share.
     owes: bool,
     /// Its share of what its address may hold.
     held: Option<Held>,
@@ -270,10 +271,10 @@ impl Plain {
         self.door.iter_mut().for_each(|door| door.rest = Some(until));
     }
 
-    /// Ends the `count` connections that have been idle for longest.
+    /// Ends the `count` connections that have waited for longest.
     fn evict(&mut self, count: usize) {
         if count > 0 {
-            self.connections.longest_idle(count).into_iter().for_each(|place| drop(self.connections.remove(place)));
+            self.connections.longest_waiting(count).into_iter().for_each(|place| drop(self.connections.remove(place)));
         }
     }
 
@@ -292,10 +293,10 @@ impl Plain {
             // What is answered already is sent to its end.
             (Err(Full), _) => (None, true),
         };
-        let descriptor = stream.as_raw_fd();
+        let (descriptor, moved) = (stream.as_raw_fd(), connection.has_moved());
         let place = self.connections.insert(Waiting { stream, connection, ended: false, queued: false, writes: false, owes, held });
         match self.poll.registry().register(&mut SourceFd(&descriptor), Token(place.index()), Interest::READABLE) {
-            Ok(()) => self.settle(place, progress, true),
+            Ok(()) => self.settle(place, progress, moved),
             Err(_) => drop(self.connections.remove(place)),
         }
     }
@@ -308,8 +309,8 @@ impl Plain {
         // What comes before a page is there is read behind it; who waits for a turn has only one.
         if phase != Phase::Page && !waiting.queued {
             let progress = waiting.advance(&self.settings, &mut self.desk);
-            let new = waiting.connection.has_moved();
-            self.settle(place, progress, new);
+            let moved = waiting.connection.has_moved();
+            self.settle(place, progress, moved);
         }
     }
 
@@ -317,13 +318,14 @@ impl Plain {
         let Some(waiting) = self.connections.get_mut(place) else { return };
         waiting.queued = false;
         let progress = waiting.advance(&self.settings, &mut self.desk);
-        let new = waiting.connection.has_moved();
-        self.settle(place, progress, new);
+        let moved = waiting.connection.has_moved();
+        self.settle(place, progress, moved);
     }
 
-    /// Notes what the connection at `place` waits for; `new`: from now on.
+    /// Notes what the connection at `place` waits for, and whether it has `moved`.
     #[inline]
-    fn settle(&mut self, place: Place, progress: Progress, new: bool) {
+    fn settle(&mut self, place: Place, progress: Progress, moved: bool) {
+        let owes = self.settings.per_address.is_some() && self.connections.get_mut(place).is_some_and(|waiting| waiting.owes);
         let phase = match progress {
             Progress::Done => return drop(self.connections.remove(place)),
             Progress::Idle => Phase::Idle,
@@ -343,7 +345,12 @@ impl Plain {
                 Phase::Page
             }
         };
-        self.connections.enter(place, phase, new);
+        match phase {
+            Phase::Page => self.connections.enter(place, phase, moved),
+            // One time for all of it, however often it moves.
+            _ if owes => self.connections.enter(place, Phase::Linger, false),
+            _ => self.connections.enter(place, phase, moved),
+        }
     }
 
     fn watch_writes(&mut self, place: Place) {

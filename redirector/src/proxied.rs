@@ -26,8 +26,10 @@ pub enum Proxied {
     Partial,
     /// No such header: a request begins here.
     Absent,
-    /// A header of so many bytes; the client's address, if the proxy names one.
+    /// A header of so many bytes; the client's address, if the proxy can name it.
     Client(Option<IpAddr>, usize),
+    /// A header of so many bytes: the proxy asks for itself.
+    Itself(usize),
     /// A header that is not right: nothing after it can be trusted.
     Bad,
 }
@@ -72,7 +74,7 @@ fn v2(bytes: &[u8]) -> Proxied {
     let Some(addresses) = bytes.get(16..16 + length) else { return Proxied::Partial };
     // LOCAL: the proxy itself asks, for its health checks.
     if version_command & 0xf == 0 {
-        return Proxied::Client(None, 16 + length);
+        return Proxied::Itself(16 + length);
     }
     let client = match family >> 4 {
         1 => addresses.get(..12).map(|_| IpAddr::V4(Ipv4Addr::new(addresses[0], addresses[1], addresses[2], addresses[3]))),
@@ -176,7 +178,7 @@ mod tests {
         let mut addresses = [0; 40];
         addresses[15] = 1;
         assert_eq!(parse(&binary(0x21, 0x21, &addresses)), Proxied::Client(client("::1"), 56));
-        assert_eq!(parse(&binary(0x20, 0, &[])), Proxied::Client(None, 16));
+        assert_eq!(parse(&binary(0x20, 0, &[])), Proxied::Itself(16));
         assert_eq!(parse(&binary(0x21, 0x31, &[0; 216])), Proxied::Client(None, 232));
         for bad in [binary(0x11, 0x11, &[0; 12]), binary(0x22, 0x11, &[0; 12]), binary(0x21, 0x11, &[0; 8]), binary(0x21, 0x41, &[0; 12])] {
             assert_eq!(parse(&bad), Proxied::Bad, "{bad:?}");

@@ -131,7 +131,7 @@ impl Thread {
         let Ok(held) = self.settings.admit(&stream) else { return self.settings.turn_away() };
         let place = self.connections.borrow_mut().insert(None);
         // Before its task's first turn: only the idle make room for others.
-        self.connections.borrow_mut().enter(place, Phase::Handshake, true);
+        self.connections.borrow_mut().enter(place, Phase::Handshake, false);
         let registered = Registered { thread: self.clone(), place, _held: held };
         let task = tokio::task::spawn_local(registered.secure(stream, self.config.clone()));
         if let Some(abort) = self.connections.borrow_mut().get_mut(place) {
@@ -142,7 +142,7 @@ impl Thread {
     /// Ends the `count` connections that have been idle for longest.
     fn evict(&self, count: usize) {
         if count > 0 {
-            let idle = self.connections.borrow().longest_idle(count);
+            let idle = self.connections.borrow().longest_waiting(count);
             self.end(&idle);
         }
     }

@@ -38,7 +38,7 @@ impl Registered {
         let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
         let Ok(guest) = self.meet(&stream).await else { return };
         let Ok(session) = Session::accept(&stream, config, &self.thread.handshakes).await else { return };
-        self.enter(Phase::Idle);
+        self.enter(Phase::Idle, false);
         if session.is_h2() {
             // Its state is large: only those who speak it hold it.
             return Box::pin(h2::serve(self, stream, session, guest)).await;
@@ -71,16 +71,16 @@ impl Registered {
                     tokio::task::yield_now().await;
                 }
                 Proxied::Absent => {}
-                Proxied::Client(_, length) => drop(socket::receive(stream, &mut start[..length])?),
+                Proxied::Client(_, length) | Proxied::Itself(length) => drop(socket::receive(stream, &mut start[..length])?),
                 Proxied::Bad => return Err(ErrorKind::InvalidData.into()),
             }
         }
         Ok(Some(guest))
     }
 
-    /// The connection waits for something else now.
-    pub(crate) fn enter(&self, phase: Phase) {
-        self.thread.connections.borrow_mut().enter(self.place, phase, false);
+    /// The connection waits for something else now, and may have `moved`.
+    pub(crate) fn enter(&self, phase: Phase, moved: bool) {
+        self.thread.connections.borrow_mut().enter(self.place, phase, moved);
     }
 
     async fn drive(&self, stream: &tokio::net::TcpStream, session: &Session, mut connection: Connection) {
@@ -94,7 +94,8 @@ impl Registered {
                 Progress::Page(_) => Phase::Page,
                 Progress::Done => return,
             };
-            if matches!(phase, Phase::Idle | Phase::Head) && session.has_ended() {
+            // Who has ended may still be owed answers to what came before the end.
+            if matches!(progress, Progress::Idle | Progress::Head) && session.has_ended() {
                 return;
             }
             self.thread.connections.borrow_mut().enter(self.place, phase, connection.has_moved());

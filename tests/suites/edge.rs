@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::netns::Namespace;
 use tests::process::{Process, binary};
 use tests::up::{Up, write};
@@ -46,6 +46,11 @@ fn only_a_trusted_proxy_speaks_for_its_clients() {
     assert!(stats("", "X-Forwarded-For: 192.0.2.7\r\n").starts_with("HTTP/1.1 200 "));
     assert!(stats("", "X-Forwarded-For: 192.0.2.7, 6.6.6.6\r\n").starts_with("HTTP/1.1 403 "));
     assert!(stats("PROXY TCP4 6.6.6.6 192.0.2.1 5 80\r\n", "").starts_with("HTTP/1.1 403 "));
+    // Somebody without a name is not the proxy, though it is a loopback address that may see them.
+    let here = Up::start(&format!("[global]\ntrusted_proxies = 127.0.0.0/8\n{FARM}"));
+    let nobody = b"PROXY UNKNOWN\r\nGET /stats.json HTTP/1.1\r\nHost: x.test\r\nConnection: close\r\n\r\n";
+    assert!(ask(here.address, &nobody[15..]).starts_with("HTTP/1.1 200 "));
+    assert!(ask(here.address, nobody).starts_with("HTTP/1.1 403 "));
     // A client that was introduced is no proxy.
     assert!(stats("PROXY TCP4 6.6.6.6 192.0.2.1 5 80\r\n", "X-Forwarded-For: 192.0.2.7\r\n").starts_with("HTTP/1.1 403 "));
     // Several fields are one list, whatever stands before the request.
@@ -88,12 +93,39 @@ fn an_address_holds_as_many_waiting_connections_as_it_may() {
     // More than one turn's worth is answered, and then there is nothing to wait for.
     let many = "GET /x HTTP/1.1\r\nHost: img.test\r\n\r\n".repeat(400);
     assert_eq!(ask(up.address, many.as_bytes()).matches("HTTP/1.1 302 ").count(), 400);
+    // Whoever asks for ever and takes its answers as it likes, or not at all, has a moment for it.
+    let mut greedy: Vec<TcpStream> = (0..5).map(|_| half()).collect();
+    eventually!(START, {
+        greedy.retain_mut(|stream| {
+            let sent = stream.write_all("Host: img.test\r\n\r\nGET /x HTTP/1.1\r\n".repeat(400).as_bytes());
+            let _ = stream.read(&mut [0; 1000]);
+            sent.is_ok() || sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        });
+        greedy.is_empty()
+    });
     drop(held);
     eventually!(START, {
         let mut stream = half();
         stream.set_nonblocking(false).expect("a socket");
         stream.write_all(b"Host: img.test\r\nConnection: close\r\n\r\n").is_ok() && stream.read(&mut [0; 1]).is_ok_and(|count| count == 1)
     });
+    up.end();
+}
+
+#[test]
+fn a_byte_of_another_request_is_no_place_for_ever() {
+    let up = Up::start(&format!("[global]\nthreads = 1\nmaxconn = 100\n{FARM}"));
+    let asks = "GET /x HTTP/1.1\r\nHost: img.test\r\n\r\n";
+    let hold = |_| {
+        let mut stream = TcpStream::connect(up.address).expect("it listens");
+        stream.write_all(asks.as_bytes()).and_then(|()| stream.write_all(b"G")).expect("sent");
+        stream
+    };
+    let held: Vec<TcpStream> = (0..140).map(hold).collect();
+    let began = Instant::now();
+    assert!(ask(up.address, format!("{REQUEST}\r\n").as_bytes()).starts_with("HTTP/1.1 302 "));
+    assert!(began.elapsed() < Duration::from_secs(2), "answered after {:?}", began.elapsed());
+    drop(held);
     up.end();
 }
 

@@ -50,6 +50,11 @@ fn answers_are_those_of_http_1() {
     let answer = curl(&up, &["-X", "DELETE", &url]);
     assert!(answer.starts_with("HTTP/2 405") && answer.contains("allow: GET, HEAD\r\n"), "{answer}");
     assert!(curl(&up, &["-I", &url]).starts_with("HTTP/2 302"));
+    // A refusal of HEAD is a head alone (RFC 9110 section 9.3.2), or the client takes it for broken.
+    for (host, path, status) in [("img.test", "a".repeat(9000), 414), ("a@b", String::new(), 400)] {
+        let answer = curl(&up, &["-I", "-H", &format!("Host: {host}"), &format!("https://img.test:{}/{path}", up.secure.port())]);
+        assert!(answer.starts_with(&format!("HTTP/2 {status}")), "{host}: {answer}");
+    }
     let stats = format!("https://img.test:{}/stats.json", up.secure.port());
     assert!(curl(&up, &[&stats]).starts_with("HTTP/2 200"));
     // Counted like any other.

@@ -123,6 +123,20 @@ fn a_connection_is_kept_and_requests_sent_at_once_are_answered_in_order() {
 }
 
 #[test]
+fn who_ends_is_still_answered_what_it_asked() {
+    let up = SecureUp::start("", "", ANY_SCHEME);
+    let mut connection = Secured::open(up.secure, "img.test", http1()).expect("a handshake");
+    let requests: String = (0..300).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: img.test\r\n\r\n")).collect();
+    connection.0.write_all(requests.as_bytes()).expect("sent");
+    connection.0.conn.send_close_notify();
+    connection.0.flush().expect("sent");
+    connection.0.sock.shutdown(std::net::Shutdown::Write).expect("a socket");
+    for n in 0..300 {
+        assert!(connection.read_head().expect("an answer").contains(&format!("https://a.test/{n}\r\n")), "{n}");
+    }
+}
+
+#[test]
 fn handshakes_that_stall_end_by_the_deadline_and_hold_nobody_up() {
     let up = SecureUp::start("client_timeout = 1s", "", ANY_SCHEME);
     let begun = [&b""[..], b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n", &[0x16, 3, 1, 0xff, 0xff, 1, 0xff, 0xff]];

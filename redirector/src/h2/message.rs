@@ -3,6 +3,7 @@
 
 use crate::head::{Head, MAX_FIELDS, MAX_TARGET, Method, Refusal, is_same_authority};
 use bytes::Bytes;
+use common::host::{MAX_HOST, normalize};
 use common::target::Scheme;
 use common::web::Page;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
@@ -65,7 +66,11 @@ fn host<B>(request: &Request<B>) -> Result<&[u8], Refusal> {
     match (authority, once(request.headers(), &HOST)?) {
         (Some(authority), Some(host)) if !is_same_authority(authority, host, scheme) => Err(Refusal::BadRequest),
         (None, None) => Err(Refusal::BadRequest),
-        (authority, host) => Ok(authority.or(host).unwrap_or_default()),
+        (authority, host) => {
+            let host = authority.or(host).unwrap_or_default();
+            // What is no host makes no request; only its own stream ends with it.
+            normalize(host, &mut [0; MAX_HOST]).map(|_| host).ok_or(Refusal::BadRequest)
+        }
     }
 }
 

@@ -70,8 +70,13 @@ impl Signs {
         Bytes::from_owner(Unsent { body, count: self.unsent.clone() })
     }
 
+    /// Whether an answer is on its way.
+    pub(super) fn is_sending(&self) -> bool {
+        self.blocked.get() || self.unsent.load(Ordering::Relaxed) > 0
+    }
+
     fn debt(&self) -> Option<Debt> {
-        if self.blocked.get() || self.unsent.load(Ordering::Relaxed) > 0 {
+        if self.is_sending() {
             return Some(Debt::Room);
         }
         self.frames.borrow().owes().then_some(Debt::Head)
@@ -114,16 +119,18 @@ impl Drop for Unsent {
 pub(super) struct Patient<'a, F> {
     pub(super) serving: Pin<&'a mut F>,
     signs: Rc<Signs>,
-    /// For the rest of a head, and for room.
     limits: [Duration; 2],
     debt: Option<Debt>,
+    /// Told when an answer begins or ceases to be on its way, and when enough of it went.
+    went: &'a dyn Fn(),
     /// When the debt is due.
     due: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'a, F> Patient<'a, F> {
-    pub(super) fn new(serving: Pin<&'a mut F>, signs: Rc<Signs>, head: Duration, room: Duration) -> Self {
-        Self { serving, signs, limits: [head, room], debt: None, due: None }
+    /// `limits`: for the rest of a head, and for room.
+    pub(super) fn new(serving: Pin<&'a mut F>, signs: Rc<Signs>, limits: [Duration; 2], went: &'a dyn Fn()) -> Self {
+        Self { serving, signs, limits, debt: None, went, due: None }
     }
 }
 
@@ -134,13 +141,14 @@ impl<F: Future> Future for Patient<'_, F> {
         if this.serving.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
-        let Some(debt) = this.signs.debt() else {
-            this.debt = None;
-            return Poll::Pending;
-        };
-        let moved = this.signs.has_moved(debt);
-        let before = this.debt.replace(debt);
-        if moved || before != Some(debt) {
+        let debt = this.signs.debt();
+        let before = std::mem::replace(&mut this.debt, debt);
+        let moved = debt.is_some_and(|debt| this.signs.has_moved(debt)) || before != debt;
+        if moved && [before, debt].contains(&Some(Debt::Room)) {
+            (this.went)();
+        }
+        let Some(debt) = debt else { return Poll::Pending };
+        if moved {
             let due = Instant::now() + this.limits[debt as usize];
             match &mut this.due {
                 Some(sleep) => sleep.as_mut().reset(due),
@@ -162,7 +170,7 @@ mod tests {
     /// Whether a client of which `signs` are seen is left before long.
     async fn is_left(signs: Signs, head: Duration, room: Duration) -> bool {
         let mut serving = std::pin::pin!(pending::<()>());
-        let patient = Patient::new(serving.as_mut(), Rc::new(signs), head, room);
+        let patient = Patient::new(serving.as_mut(), Rc::new(signs), [head, room], &|| {});
         tokio::time::timeout(SOON * 4, patient).await.is_ok()
     }
 
@@ -188,6 +196,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn it_is_told_when_an_answer_begins_moves_and_is_over() {
+        let (signs, told) = (Rc::new(Signs::new()), Cell::new(0));
+        let (seen, mut turns) = (signs.clone(), 0);
+        let mut bodies = Vec::new();
+        let mut serving = std::pin::pin!(poll_fn(move |context| {
+            turns += 1;
+            match turns {
+                2 => bodies.push(seen.sending(Bytes::from_static(b"text"))),
+                4 => seen.went(ENOUGH, false),
+                5 => seen.went(10, false),
+                6 => bodies.clear(),
+                7 => return Poll::Ready(()),
+                _ => {}
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        Patient::new(serving.as_mut(), signs, [NEVER, NEVER], &|| told.set(told.get() + 1)).await;
+        assert_eq!(told.get(), 3);
+    }
+
+    #[tokio::test]
     async fn each_thing_that_is_ended_gives_the_next_its_whole_time() {
         let signs = Rc::new(Signs::new());
         signs.came(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -202,7 +232,7 @@ mod tests {
             if times > 20 { Poll::Ready(()) } else { Poll::Pending }
         }));
         let started = Instant::now();
-        Patient::new(serving.as_mut(), signs, SOON * 2, NEVER).await;
+        Patient::new(serving.as_mut(), signs, [SOON * 2, NEVER], &|| {}).await;
         assert!(started.elapsed() >= SOON * 3, "left after {:?}", started.elapsed());
     }
 }
