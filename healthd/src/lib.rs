@@ -8,13 +8,14 @@ pub mod judge;
 pub mod keeper;
 pub mod lookup;
 pub mod metrics;
-mod plain;
 pub mod probe;
 pub mod queue;
+mod request;
 pub mod schedule;
 pub mod settings;
 pub mod silent;
 pub mod table;
+mod tls;
 pub mod watched;
 
 pub use settings::Settings;

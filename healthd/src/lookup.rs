@@ -2,7 +2,6 @@
 //! when a look-up fails or takes long: a resolver that hangs says nothing about servers. One that was found a moment
 //! ago is not looked up again: ten thousand servers would ask the resolver thousands of times a second.
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,22 +49,15 @@ pub struct Lookup {
     /// Look-ups on their way, one a name: all who ask for it wait for the same one.
     asked: Arc<Mutex<HashMap<String, watch::Receiver<Option<Found>>>>>,
     room: Arc<Semaphore>,
-    /// One name that leads to another host.
-    pin: Option<(String, String)>,
 }
 
 impl Default for Lookup {
     fn default() -> Self {
-        Self { known: Arc::default(), asked: Arc::default(), room: Arc::new(Semaphore::new(AT_ONCE)), pin: None }
+        Self { known: Arc::default(), asked: Arc::default(), room: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 }
 
 impl Lookup {
-    /// The same, but `name` leads to `host`.
-    pub fn pinned(&self, name: &str, host: &str) -> Self {
-        Self { pin: Some((name.to_owned(), host.trim_matches(['[', ']']).to_owned())), ..self.clone() }
-    }
-
     /// The name is looked up the next time it is asked for.
     pub fn doubt(&self, name: &str) {
         if let Some(known) = self.known().get_mut(name) {
@@ -74,10 +66,6 @@ impl Lookup {
     }
 
     pub(crate) async fn find(self, name: String, limit: Duration) -> Found {
-        let name = match self.pin {
-            Some((ref from, ref to)) if *from == name => to.clone(),
-            _ => name,
-        };
         if let Some(known) = self.known().get(&name).filter(|known| known.until > Instant::now()) {
             return Ok(known.addresses.clone());
         }
@@ -133,16 +121,6 @@ impl Lookup {
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Resolve for Lookup {
-    fn resolve(&self, name: Name) -> Resolving {
-        let finding = self.clone().find(name.as_str().to_owned(), LIMIT);
-        Box::pin(async move {
-            let addresses = finding.await?;
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
     }
 }
 

@@ -1,14 +1,14 @@
 //! One probe of one check → what it is evidence of.
 
 use crate::lookup::{LIMIT, Lookup, LookupFailed};
-use crate::plain;
+use crate::request;
+use crate::tls::Tls;
 use common::check::{Check, Method};
 use common::target::Scheme;
-use reqwest::{Client, StatusCode, header, redirect};
+use hyper::StatusCode;
 use std::error::Error;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What a probe says about a server.
@@ -28,33 +28,17 @@ pub enum Evidence {
 #[derive(Clone)]
 pub struct Prober {
     lookup: Lookup,
-    /// None while the system has no root certificates: they are looked for again with each probe that needs them.
-    /// Roots once read are kept, so a certificate store that is emptied later changes nothing.
-    verifying: Arc<OnceLock<Client>>,
-    unverifying: Option<Client>,
+    tls: Tls,
 }
 
 impl Prober {
     /// A prober. Where TLS cannot be set up, every https probe is no evidence.
     pub fn new() -> Self {
-        // A second caller in one process finds it installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let lookup = Lookup::default();
-        let unverifying = client(&lookup, false).build().map_err(|error| tracing::warn!(%error, "no probes over https")).ok();
-        let prober = Self { lookup, verifying: Arc::default(), unverifying };
-        if prober.verifying().is_none() {
+        let prober = Self { lookup: Lookup::default(), tls: Tls::new() };
+        if prober.tls.connector(true).is_none() {
             tracing::warn!("no root certificates are found here: https servers whose certificate is to be verified are not judged");
         }
         prober
-    }
-
-    fn verifying(&self) -> Option<Client> {
-        if self.verifying.get().is_none() {
-            let made = client(&self.lookup, true).build().ok()?;
-            // Another probe may have been quicker.
-            let _ = self.verifying.set(made);
-        }
-        self.verifying.get().cloned()
     }
 
     /// Probes once, within the check's timeout.
@@ -86,23 +70,14 @@ impl Prober {
     }
 
     async fn request(&self, check: &Check, method: Method) -> Result<StatusCode, Evidence> {
-        if check.scheme == Scheme::Http {
-            return plain::ask(&self.lookup, check, method).await.map_err(|error| from_error(&*error));
-        }
-        let Some(client) = self.client_for(check) else { return Err(Evidence::Nothing("TLS cannot be set up here".into())) };
-        secure(&client, check, method).await.map_err(|error| from_error(&error))
-    }
-
-    fn client_for(&self, check: &Check) -> Option<Client> {
-        match &check.addr {
-            // The certificate must carry the server's name though another address is asked.
-            Some(addr) => {
-                let lookup = self.lookup.pinned(check.host.as_str(), addr.host.as_str());
-                client(&lookup, check.tls_verify).build().ok()
-            }
-            None if check.tls_verify => self.verifying(),
-            None => self.unverifying.clone(),
-        }
+        let secure = match check.scheme {
+            Scheme::Http => None,
+            Scheme::Https => match self.tls.connector(check.tls_verify) {
+                None => return Err(Evidence::Nothing("TLS cannot be set up here".into())),
+                connector => connector,
+            },
+        };
+        request::ask(&self.lookup, secure, check, method).await.map_err(|error| from_error(&*error))
     }
 }
 
@@ -115,29 +90,6 @@ impl Default for Prober {
 /// The host that is connected to.
 fn asked(check: &Check) -> &str {
     check.addr.as_ref().map_or(&check.host, |addr| &addr.host).as_str()
-}
-
-fn client(lookup: &Lookup, verify: bool) -> reqwest::ClientBuilder {
-    Client::builder()
-        .http1_only()
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .pool_max_idle_per_host(0)
-        .user_agent(plain::USER_AGENT)
-        .dns_resolver(Arc::new(lookup.clone()))
-        .tls_danger_accept_invalid_certs(!verify)
-}
-
-async fn secure(client: &Client, check: &Check, method: Method) -> Result<StatusCode, reqwest::Error> {
-    let port = check.addr.as_ref().and_then(|addr| addr.port).unwrap_or(check.port);
-    let url = format!("{}://{}:{port}{}", check.scheme, check.host, check.uri);
-    let request = match method {
-        Method::Head => client.head(url),
-        Method::Get => client.get(url).header(header::RANGE, "bytes=0-0"),
-    };
-    // The body, if any, is not read: dropping the response closes the connection.
-    let request = request.header(header::HOST, plain::host(check)).header(header::CONNECTION, "close");
-    request.send().await.map(|response| response.status())
 }
 
 fn judge(outcome: Result<StatusCode, Evidence>, check: &Check) -> Evidence {

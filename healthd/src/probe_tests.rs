@@ -1,7 +1,7 @@
 //! Probes against real sockets.
 
 use super::*;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -126,4 +126,45 @@ async fn a_resolver_that_hangs_is_no_evidence() {
         let evidence = prober.probe(&Check { scheme, ..check("hung.invalid", 80) }).await;
         assert!(matches!(&evidence, Evidence::Nothing(why) if why.contains("resolve")), "{evidence:?}");
     }
+}
+
+/// A server over TLS with a certificate for `names`, which answers 200; its port, and the certificate.
+async fn secure_server(names: &[&str]) -> (u16, rustls::pki_types::CertificateDer<'static>) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let (certificate, key) = (made.cert.der().clone(), made.signing_key.serialize_der().try_into().expect("a key"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate.clone()], key).expect("a pair");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        }
+    });
+    (port, certificate)
+}
+
+#[tokio::test]
+async fn a_certificate_carries_the_servers_name_whatever_address_is_asked() {
+    let (port, certificate) = secure_server(&["img.test", "192.0.2.9"]).await;
+    let prober = Prober { tls: Tls::trusting(certificate), ..Prober::new() };
+    let there = |host: &str| {
+        let addr = Some(format!("127.0.0.1:{port}").parse().expect("an address"));
+        Check { scheme: Scheme::Https, addr, ..check(host, 443) }
+    };
+    for host in ["img.test", "192.0.2.9"] {
+        assert_eq!(prober.probe(&there(host)).await, Evidence::Success("HTTP 200".into()), "{host}");
+    }
+    for host in ["other.test", "192.0.2.8"] {
+        let evidence = prober.probe(&there(host)).await;
+        assert!(matches!(&evidence, Evidence::Soft(why) if why.starts_with("certificate: ")), "{host}: {evidence:?}");
+        assert_eq!(prober.probe(&Check { tls_verify: false, ..there(host) }).await, Evidence::Success("HTTP 200".into()));
+    }
+    let unknown = Prober::new().probe(&there("img.test")).await;
+    assert!(matches!(unknown, Evidence::Soft(_) | Evidence::Nothing(_)), "{unknown:?}");
 }

@@ -1,7 +1,8 @@
-//! The request of a probe over plain HTTP: one connection, one request, one status. Most checks are of this kind, so
-//! nothing is done for it that a browser would need: no pool, no cookies, no redirects, no URL taken apart again.
+//! The request of a probe: one connection, one request, one status. Nothing is done for it that a browser would need: no
+//! pool, no cookies, no redirects, no URL taken apart again.
 
 use crate::lookup::{LIMIT, Lookup};
+use crate::tls;
 use common::check::{Check, Method};
 use http_body_util::Empty;
 use hyper::body::Bytes;
@@ -11,21 +12,30 @@ use hyper_util::rt::TokioIo;
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// Why there is no status.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// How a probe names itself.
-pub(crate) const USER_AGENT: &str = concat!("rbalancer-healthd/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT: &str = concat!("rbalancer-healthd/", env!("CARGO_PKG_VERSION"));
 
 /// What the kind of address that a name's first one is of has before the other is tried too (RFC 8305 section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Asks once; the status of the answer.
-pub(crate) async fn ask(lookup: &Lookup, check: &Check, method: Method) -> Result<StatusCode, Failure> {
+/// Asks once, over TLS with a connector for that; the status of the answer.
+pub(crate) async fn ask(lookup: &Lookup, secure: Option<&TlsConnector>, check: &Check, method: Method) -> Result<StatusCode, Failure> {
     let request = request(check, method)?;
     let stream = connect(lookup, check).await?;
+    match secure {
+        None => answer(stream, request).await,
+        Some(connector) => answer(tls::handshake(connector, check, stream).await?, request).await,
+    }
+}
+
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<Empty<Bytes>>) -> Result<StatusCode, Failure> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = sender.send_request(request);
     tokio::pin!(answer, connection);
@@ -52,7 +62,7 @@ fn request(check: &Check, method: Method) -> Result<Request<Empty<Bytes>>, hyper
 }
 
 /// The value of the Host field.
-pub(crate) fn host(check: &Check) -> String {
+fn host(check: &Check) -> String {
     if check.port == check.scheme.default_port() { check.host.to_string() } else { format!("{}:{}", check.host, check.port) }
 }
 
