@@ -264,6 +264,10 @@ impl Schedule {
             (Err(_), Some(_)) => {}
             (Ok(reported), _) => {
                 self.away = None;
+                // Nobody but another prober has told of more than we have: two began at once, and found nobody.
+                if !report.idle && reported.before.is_some_and(|before| before >= report.sequence) {
+                    self.claim = self.unclaimed;
+                }
                 self.list.told(report, reported);
             }
         }

@@ -92,3 +92,25 @@ async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
     until(async || store.prober().own_view("h").await.expect("memory").sequence > sequence + 1).await;
     assert_eq!(store.reader().events(100).await.expect("memory"), before);
 }
+
+#[tokio::test]
+async fn of_two_that_begin_at_once_under_one_id_one_ends() {
+    let (port, serving) = origin(0).await;
+    let check = check(port);
+    let checks = Checks { made: [(check.key(), (check, Vec::new()))].into(), ..Checks::default() };
+    let (store, (_sender, mut receiver)) = (Store::Memory(Memory::default()), watch::channel(checks));
+    receiver.mark_changed();
+    let begin = || Schedule::new("h".into(), false, room(1024), store.prober(), receiver.clone(), Arc::default());
+    let (mut one, mut other) = (tokio::spawn(begin().run()), tokio::spawn(begin().run()));
+    let ended = async {
+        tokio::select! {
+            ended = &mut one => ended,
+            ended = &mut other => ended,
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await.expect("one ends").expect("no panic");
+    assert_eq!(ended, Err(Taken("h".into())));
+    assert!(!one.is_finished() || !other.is_finished(), "the other one goes on");
+    [one, other].iter().for_each(task::JoinHandle::abort);
+    serving.abort();
+}
