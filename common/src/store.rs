@@ -77,6 +77,15 @@ impl StoreError {
     }
 }
 
+/// The generations by which somebody judged that a change does no harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// Of the table.
+    pub table: u64,
+    /// Of what is set by hand.
+    pub overrides: u64,
+}
+
 /// What a redirector says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
@@ -333,8 +342,9 @@ impl Operator {
     verbs! {
         /// Puts a table in force if the expected generation still is.
         publish(publication: &Publication) -> Published;
-        /// Sets what `value` names over what is set already (see [`Override::over`]), or clears all with none.
-        set_override(id: &ServerId, value: Option<&Override>, event: &Event) -> ();
+        /// Sets what `value` names over what is set already (see [`Override::over`]), or clears all with none. False, and
+        /// nothing is set, where what is in force is no more what it was `judged` by.
+        set_override(id: &ServerId, value: Option<&Override>, event: &Event, judged: Option<Judged>) -> bool;
         /// How many of the store's connected copies hold all that was written up to now; none where it has none.
         copies() -> Option<Copies>;
         /// Makes every kind of write an operator needs, none with an effect: refused if one of them is.

@@ -11,7 +11,7 @@ use common::farm::{Farms, Intent, ServerId, Weight};
 use common::overrides::{Force, Override};
 use common::process::Failure;
 use common::settings::did_you_mean;
-use common::store::{Event, Redis, RedisSettings, Store, StoreError};
+use common::store::{Event, Judged, Redis, RedisSettings, Store, StoreError};
 use std::time::Duration;
 
 /// What is set.
@@ -27,6 +27,9 @@ pub enum Setting {
     Clear,
 }
 
+/// How often a change is judged anew because another one came first.
+const TRIES: usize = 5;
+
 /// Known servers listed where none is near: more are a wall of text.
 const LISTED: usize = 20;
 
@@ -36,10 +39,20 @@ const LISTED: usize = 20;
 /// When the server is unknown, Redis does not answer, or a farm would be left without a live server.
 pub async fn set(redis: &RedisSettings, id: &ServerId, setting: Setting, why: &str, force: bool) -> Result<String, Failure> {
     let store = Store::Redis(Redis::pooled(redis));
+    for _ in 0..TRIES {
+        if let Some(lines) = try_to_set(&store, id, setting, why, force).await? {
+            return Ok(lines);
+        }
+    }
+    Err(anyhow!("others keep changing what is in force, and nothing was changed: try again").into())
+}
+
+/// The lines to print; none if what is in force has changed since it was judged by.
+async fn try_to_set(store: &Store, id: &ServerId, setting: Setting, why: &str, force: bool) -> Result<Option<String>, Failure> {
     let present = Present::read(&store.reader()).await.map_err(anyhow::Error::from)?;
     let held = present.set.get(id);
     if setting == Setting::Clear && held.is_none() {
-        return Ok(format!("nothing was set by hand for {id}\n"));
+        return Ok(Some(format!("nothing was set by hand for {id}\n")));
     }
     let farms = &present.table()?.farms;
     if held.is_none() || setting != Setting::Clear {
@@ -55,11 +68,14 @@ pub async fn set(redis: &RedisSettings, id: &ServerId, setting: Setting, why: &s
     guard::check(before, Picture { farms, overrides: &after }, &present.health, force)?;
     let what = value.as_ref().and_then(words).map_or_else(|| format!("{id} cleared"), |words| format!("{id} set to {words}"));
     let event = Event { at: unix_ms(), by: operator(), what, why: why.to_owned() };
-    write(&store, id, value.as_ref(), &event).await?;
+    let judged = present.stamp.as_ref().map(|stamp| Judged { table: stamp.table, overrides: stamp.overrides });
+    if !write(store, id, value.as_ref(), &event, judged).await? {
+        return Ok(None);
+    }
     let all = after.get(id).and_then(words).map_or_else(|| "as the file has it".to_owned(), |words| format!("by hand: {words}"));
     let until = value.and_then(|value| value.until).map(|until| format!(", forced until {} UTC", utc(until))).unwrap_or_default();
-    let spread = spread(&store).await.unwrap_or_else(|error| format!("who uses it is unknown: {error}\n"));
-    Ok(format!("{}; now {all}{until}\n{spread}", event.what))
+    let spread = spread(store).await.unwrap_or_else(|error| format!("who uses it is unknown: {error}\n"));
+    Ok(Some(format!("{}; now {all}{until}\n{spread}", event.what)))
 }
 
 fn value(setting: Setting, why: &str, now: u64) -> Option<Override> {
@@ -86,13 +102,14 @@ fn known(farms: &Farms, id: &ServerId) -> anyhow::Result<()> {
     Err(anyhow!("no server {id} in the table in force{}", if wall { "; `rbalancer show` lists them" } else { &hint }))
 }
 
-/// Setting the same twice does no harm: a lost reply is asked for again.
-async fn write(store: &Store, id: &ServerId, value: Option<&Override>, event: &Event) -> anyhow::Result<()> {
+/// Setting the same twice does no harm: a lost reply is asked for again. False if what is in force is not what was judged
+/// by, as after a try that was carried out though its reply was lost.
+async fn write(store: &Store, id: &ServerId, value: Option<&Override>, event: &Event, judged: Option<Judged>) -> anyhow::Result<bool> {
     let unknown = |error: StoreError| anyhow!("{error}; whether it was set is unknown, run `rbalancer show`");
-    match store.operator().set_override(id, value, event).await {
-        Ok(()) => Ok(()),
+    match store.operator().set_override(id, value, event, judged).await {
+        Ok(set) => Ok(set),
         Err(StoreError::TimedOut(_) | StoreError::Unreachable { .. }) => {
-            store.operator().set_override(id, value, event).await.map_err(unknown)
+            store.operator().set_override(id, value, event, judged).await.map_err(unknown)
         }
         Err(error) => Err(anyhow!("{error}; nothing was changed")),
     }

@@ -137,7 +137,7 @@ mod tests {
     async fn set(operator: &Operator, server: &str, json: serde_json::Value) {
         let (id, value): (_, Override) = (server.parse().expect("an id"), serde_json::from_value(json).expect("an override"));
         let event = Event { at: 1, by: "me".into(), what: "set".into(), why: String::new() };
-        operator.set_override(&id, Some(&value), &event).await.expect("memory");
+        operator.set_override(&id, Some(&value), &event, None).await.expect("memory");
     }
 
     /// Servers whose check decides, and those that nothing decides about.

@@ -87,7 +87,7 @@ async fn hints_come_over_tls() {
     tokio::time::timeout(START, hints.next()).await.expect("it listens");
     let id = "img/a".parse().expect("a server");
     let event = serde_json::from_value(serde_json::json!({"at": 1, "by": "t", "what": "w", "why": ""})).expect("an event");
-    store.operator().set_override(&id, Some(&Default::default()), &event).await.expect("an answer");
+    store.operator().set_override(&id, Some(&Default::default()), &event, None).await.expect("an answer");
     tokio::time::timeout(START, hints.next()).await.expect("a hint");
 }
 

@@ -87,6 +87,25 @@ fn of_two_applies_at_once_one_wins_and_the_other_is_told_who() {
 }
 
 #[test]
+fn of_two_who_take_servers_out_at_once_the_second_is_judged_by_what_the_first_left() {
+    let desk = Desk::new();
+    desk.start(&desk.file("a.conf", &conf(2, "a")), "ann").wait(START).expect(0, &[]);
+    let disable = |server: &str| {
+        let arguments = ["disable", server, "--redis", &desk.redis.url()];
+        Process::start("rbalancer", desk.directory.path(), &arguments, &[])
+    };
+    // Both judge what is in force before either can write.
+    desk.redis.order("CLIENT PAUSE 10000 WRITE");
+    let both = ["img/s0", "img/s1"].map(disable);
+    eventually!(START, desk.waiting() == 2);
+    desk.redis.order("CLIENT UNPAUSE");
+    let mut ended = both.map(|process| process.wait(START));
+    ended.sort_by_key(|ended| ended.code);
+    ended[0].expect(0, &["set to off"]);
+    ended[1].expect(1, &["farm img would have no live server"]);
+}
+
+#[test]
 fn a_redis_that_hangs_in_the_middle_leaves_the_outcome_unknown() {
     let desk = Desk::new();
     desk.start(&desk.file("a.conf", &conf(2, "a")), "ann").wait(START).expect(0, &[]);

@@ -6,7 +6,9 @@ use common::farm::{Farms, Intent, ServerId, Weight};
 use common::generation;
 use common::health::{Checked, Finding, State, Views};
 use common::overrides::{Force, Override};
-use common::store::{Announcement, Answer, Event, HealthReport, Memory, Publication, Published, Redis, Reported, Store, StoreError};
+use common::store::{
+    Announcement, Answer, Event, HealthReport, Judged, Memory, Publication, Published, Redis, Reported, Store, StoreError,
+};
 use common::tally::CountKey;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -49,6 +51,7 @@ contracts! {
     a_table_of_any_size_reads_back_whole
     overrides_are_set_counted_and_cleared
     an_override_keeps_what_was_set_before
+    an_override_is_set_where_what_it_was_judged_by_is_in_force
     an_override_before_the_first_table_is_counted_too
     health_is_told_once_and_whole_to_newcomers
     a_prober_finds_its_own_view_again
@@ -187,7 +190,7 @@ async fn the_last_tables_are_listed_and_read(store: Store) {
 async fn what_was_set_by_hand_is_dropped_with_the_publication_that_says_so(store: Store) {
     let first = now(&publish(&store, 0, "one").await);
     let off = Override { enable: Some(Intent::Off), ..Override::default() };
-    store.operator().set_override(&id("img/srv1"), Some(&off), &event("off")).await.expect("an answer");
+    store.operator().set_override(&id("img/srv1"), Some(&off), &event("off"), None).await.expect("an answer");
     let before = store.reader().stamp().await.expect("an answer").expect("a table").overrides;
     // One that comes too late drops nothing.
     let late = Publication { reset: true, ..publication(0, "late", farms(2)) };
@@ -220,7 +223,7 @@ async fn overrides_are_set_counted_and_cleared(store: Store) {
     let counted = async || reader.stamp().await.expect("an answer").expect("a table").overrides;
     let before = counted().await;
     let drain = Override { enable: Some(Intent::Drain), by: "me".into(), until: Some(99), ..Override::default() };
-    operator.set_override(&id("img/srv1"), Some(&drain), &event("drained")).await.expect("an answer");
+    operator.set_override(&id("img/srv1"), Some(&drain), &event("drained"), None).await.expect("an answer");
     let set = counted().await;
     assert!(set > before, "{set} after {before}");
     assert_eq!(reader.overrides().await.expect("an answer"), [(id("img/srv1"), drain)].into());
@@ -228,14 +231,14 @@ async fn overrides_are_set_counted_and_cleared(store: Store) {
     let generation = reader.stamp().await.expect("an answer").expect("a table").table;
     publish(&store, generation, "two").await;
     assert_eq!((counted().await, reader.overrides().await.expect("an answer").len()), (set, 1));
-    operator.set_override(&id("img/srv1"), None, &event("cleared")).await.expect("an answer");
+    operator.set_override(&id("img/srv1"), None, &event("cleared"), None).await.expect("an answer");
     assert!(counted().await > set && reader.overrides().await.expect("an answer").is_empty());
     assert_eq!(reader.events(1).await.expect("an answer")[0], event("cleared"));
 }
 
 async fn an_override_keeps_what_was_set_before(store: Store) {
     let set = async |value: &Override| {
-        store.operator().set_override(&id("img/srv1"), Some(value), &event("set")).await.expect("an answer");
+        store.operator().set_override(&id("img/srv1"), Some(value), &event("set"), None).await.expect("an answer");
         store.reader().overrides().await.expect("an answer")[&id("img/srv1")].clone()
     };
     let drain = set(&Override { enable: Some(Intent::Drain), by: "ann".into(), why: "disk \"é\" / 1".into(), ..Override::default() }).await;
@@ -251,9 +254,22 @@ async fn an_override_keeps_what_was_set_before(store: Store) {
     assert_eq!(set(&Override { force: Some(Force::Down), ..Override::default() }).await.until, None);
 }
 
+async fn an_override_is_set_where_what_it_was_judged_by_is_in_force(store: Store) {
+    let table = now(&publish(&store, 0, "one").await);
+    let set = async |judged| {
+        let off = Override { enable: Some(Intent::Off), ..Override::default() };
+        store.operator().set_override(&id("img/srv1"), Some(&off), &event("off"), Some(judged)).await.expect("an answer")
+    };
+    let judged = Judged { table, overrides: 0 };
+    assert!(!set(Judged { table: table - 1, ..judged }).await && !set(Judged { overrides: 1, ..judged }).await);
+    assert!(store.reader().overrides().await.expect("an answer").is_empty());
+    assert!(set(judged).await && !set(judged).await);
+    assert_eq!(store.reader().overrides().await.expect("an answer").len(), 1);
+}
+
 async fn an_override_before_the_first_table_is_counted_too(store: Store) {
     let off = Override { enable: Some(Intent::Off), ..Override::default() };
-    store.operator().set_override(&id("img/srv1"), Some(&off), &event("off")).await.expect("an answer");
+    store.operator().set_override(&id("img/srv1"), Some(&off), &event("off"), None).await.expect("an answer");
     assert_eq!(store.reader().stamp().await, Ok(None));
     publish(&store, 0, "one").await;
     let stamp = store.reader().stamp().await.expect("an answer").expect("a table");

@@ -1,6 +1,6 @@
 //! The store in this process: what `rbalancer up` runs on. The same verbs with the same meaning as on Redis.
 
-use super::{Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, OwnView, Publication, Published, Replica, Reported};
+use super::{Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, Judged, OwnView, Publication, Published, Replica, Reported};
 use crate::check::CheckKey;
 use crate::clock::{UnixMs, unix_ms};
 use crate::counted::Counted;
@@ -201,8 +201,12 @@ impl Memory {
         Published::Now(new)
     }
 
-    pub(super) fn set_override(&self, id: &ServerId, value: Option<&Override>, event: &Event) {
+    pub(super) fn set_override(&self, id: &ServerId, value: Option<&Override>, event: &Event, judged: Option<Judged>) -> bool {
         let mut state = self.state();
+        let table = state.tables.back().map_or(0, |(edition, _)| edition.stamp.table);
+        if judged.is_some_and(|judged| judged != Judged { table, overrides: state.overridden }) {
+            return false;
+        }
         match value {
             Some(value) => {
                 let held = state.overrides.get(id).cloned().unwrap_or_default();
@@ -214,6 +218,7 @@ impl Memory {
         state.remember(event.clone());
         drop(state);
         self.published.send_modify(|count| *count += 1);
+        true
     }
 
     pub(super) fn report(&self, report: &HealthReport) -> Reported {

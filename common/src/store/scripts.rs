@@ -177,13 +177,16 @@ pub(super) static RELIST: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Sets an override over what is set already, or clears it, and counts the overrides' generation on. KEYS:
-/// generation, overrides, events. ARGV: server, JSON or empty, events kept, at, by, what, why, hint channel.
+/// generation, overrides, events. ARGV: server, JSON or empty, events kept, at, by, what, why, hint channel, then the
+/// generations of table and overrides that must be in force, where they must. Returns 0 where others are.
 pub(super) static OVERRIDE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time = redis.call('TIME')
         local ms = time[1] * 1000 + math.floor(time[2] / 1000)
-        local current = tonumber(redis.call('HGET', KEYS[1], 'overrides') or '0')
+        local held = redis.call('HMGET', KEYS[1], 'table', 'overrides')
+        local current = tonumber(held[2] or '0')
+        if ARGV[9] and (tonumber(held[1] or '0') ~= tonumber(ARGV[9]) or current ~= tonumber(ARGV[10])) then return 0 end
         if ARGV[2] == '' then
             redis.call('HDEL', KEYS[2], ARGV[1])
         else

@@ -6,7 +6,7 @@ use crate::farm::ServerId;
 use crate::generation::SCHEMA;
 use crate::overrides::Override;
 use crate::store::{
-    Announcement, EVENTS_KEPT, Edition, Event, HealthReport, Publication, Published, Reported, StoreError, TABLES_KEPT, scripts,
+    Announcement, EVENTS_KEPT, Edition, Event, HealthReport, Judged, Publication, Published, Reported, StoreError, TABLES_KEPT, scripts,
 };
 use crate::tally::CountKey;
 use redis::{Value, pipe};
@@ -45,13 +45,22 @@ impl Redis {
         }
     }
 
-    pub(in crate::store) async fn set_override(&self, id: &ServerId, value: Option<&Override>, event: &Event) -> Result<(), StoreError> {
+    pub(in crate::store) async fn set_override(
+        &self,
+        id: &ServerId,
+        value: Option<&Override>,
+        event: &Event,
+        judged: Option<Judged>,
+    ) -> Result<bool, StoreError> {
         let json = value.map(serde_json::to_string).transpose().map_err(content)?.unwrap_or_default();
         let mut call = scripts::OVERRIDE.prepare_invoke();
         call.key(self.keys.generation()).key(self.keys.overrides()).key(self.keys.events());
         call.arg(id.to_string()).arg(json).arg(EVENTS_KEPT).arg(event.at).arg(&event.by).arg(&event.what).arg(&event.why);
         call.arg(self.keys.hint());
-        self.writing.script::<Value>(&call).await.map(drop)
+        if let Some(Judged { table, overrides }) = judged {
+            call.arg(table).arg(overrides);
+        }
+        self.writing.script(&call).await
     }
 
     pub(in crate::store) async fn report(&self, report: &HealthReport) -> Result<Reported, StoreError> {
