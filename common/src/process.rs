@@ -22,7 +22,8 @@ pub struct CommonArgs {
         long,
         value_name = "URL",
         global = true,
-        help = "Redis to share state through: redis://HOST[:PORT][/DB] or redis+unix:///PATH [env: RBALANCER_REDIS_URL]"
+        help = "Redis to share state through: redis://HOST[:PORT][/DB], rediss://…, redis+unix:///PATH, redis+sentinel://HOST,…/PRIMARY \
+                or redis+cluster://HOST,… [env: RBALANCER_REDIS_URL]"
     )]
     pub redis: Option<RedisAddress>,
     /// How to log

@@ -111,7 +111,7 @@ impl Lookup {
             other => known
                 .get(name)
                 .map(|known| known.addresses.clone())
-                .ok_or_else(|| LookupFailed(other.err().map_or_else(|| "no address".into(), |error| error.to_string()))),
+                .ok_or_else(|| LookupFailed(other.err().map_or_else(|| "no address".into(), |error| words(&error)))),
         }
     }
 
@@ -122,6 +122,12 @@ impl Lookup {
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Without what the reader knows already.
+fn words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
 }
 
 #[cfg(test)]

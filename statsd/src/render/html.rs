@@ -70,8 +70,8 @@ fn farm_table(out: &mut String, farm: &FarmReport, now: UnixMs) {
         out.push_str("<p class=alarm role=alert><b>No server of this farm is in service.</b></p>");
     }
     out.push_str(
-        "<div class=wide><table><thead><tr><th>Server<th>Target<th class=n>Weight<th>Enable<th>Health<th>Since<th>Reason\
-         <th>Last check<th class=n>Redirects<th class=n>Per second<th>Share: intended, actual<tbody>",
+        "<div class=wide><table><thead><tr><th>Server<th>Health<th>Enable<th class=n>Weight<th class=n>Redirects<th class=n>Per second\
+         <th>Share: intended, actual<th>Since<th>Reason<th>Last check<th>Target<tbody>",
     );
     farm.servers.iter().for_each(|server| server_row(out, server, now));
     out.push_str("<tfoot>");
@@ -79,28 +79,32 @@ fn farm_table(out: &mut String, farm: &FarmReport, now: UnixMs) {
         counted_row(out, removed.name.as_str(), "no longer in the table", removed.redirects);
     }
     counted_row(out, "fallback", "sent on while no server was live", farm.fallbacks);
-    out.push_str("<tr class=total><th colspan=8>Farm total<td class=n>");
+    out.push_str("<tr class=total><th colspan=4>Farm total<td class=n>");
     number(out, farm.redirects);
     out.push_str("<td class=n>");
     rate(out, farm.rate);
-    out.push_str("<td></table></div></section>");
+    out.push_str("<td colspan=5></table></div></section>");
 }
 
+/// What is looked for first comes first: on a narrow screen the rest is a scroll away.
 fn server_row(out: &mut String, server: &ServerReport, now: UnixMs) {
     put(out, format_args!("<tr class={}><th>", row_class(server)));
     escape(out, server.name.as_str());
-    out.push_str("<td>");
-    escape(out, &server.domain);
-    out.push_str("<td class=n>");
-    number(out, server.weight.0.into());
+    out.push_str("<td class=h>");
+    out.push_str(health_words(server));
     put(out, format_args!("<td class=e-{0}>{0}", server.enable.as_str()));
     if let Some(by_hand) = &server.by_hand {
         out.push_str(" <abbr title=\"");
         escape(out, by_hand);
         out.push_str("\">by hand</abbr>");
     }
-    out.push_str("<td class=h>");
-    out.push_str(health_words(server));
+    out.push_str("<td class=n>");
+    number(out, server.weight.0.into());
+    out.push_str("<td class=n>");
+    number(out, server.redirects);
+    out.push_str("<td class=n>");
+    rate(out, server.rate);
+    share_cell(out, server);
     age_cell(out, server.since, now, "");
     out.push_str("<td class=why>");
     escape(out, &server.reason);
@@ -110,11 +114,8 @@ fn server_row(out: &mut String, server: &ServerReport, now: UnixMs) {
         Checked::Ok => age_cell(out, server.last_check, now, " ago, ok"),
         Checked::Failing => age_cell(out, server.last_check, now, " ago, failing"),
     }
-    out.push_str("<td class=n>");
-    number(out, server.redirects);
-    out.push_str("<td class=n>");
-    rate(out, server.rate);
-    share_cell(out, server);
+    out.push_str("<td class=to>");
+    escape(out, &server.domain);
 }
 
 fn share_cell(out: &mut String, server: &ServerReport) {
@@ -135,9 +136,9 @@ fn share_cell(out: &mut String, server: &ServerReport) {
 fn counted_row(out: &mut String, name: &str, what: &str, redirects: u64) {
     out.push_str("<tr><th>");
     escape(out, name);
-    put(out, format_args!("<td colspan=7>{what}<td class=n>"));
+    put(out, format_args!("<td colspan=3>{what}<td class=n>"));
     number(out, redirects);
-    out.push_str("<td><td>");
+    out.push_str("<td><td colspan=5>");
 }
 
 fn row_class(server: &ServerReport) -> &'static str {
@@ -157,7 +158,7 @@ fn health_words(server: &ServerReport) -> &'static str {
         (Standing::Suspect, _) => "▲ suspect, still used",
         (Standing::Up, Checked::Off) if server.enable == Intent::Off => "– not checked",
         (Standing::Up, Checked::Off) => "● up, not checked",
-        (Standing::Up, Checked::Never) if server.waits() => "○ waits for its first check",
+        (Standing::Up, Checked::Never) if server.waits() => "○ waits for a check",
         (Standing::Up, Checked::Never) => "○ up, not checked yet",
         (Standing::Up, _) => "● up",
     }
