@@ -102,6 +102,17 @@ pub struct Outcome {
     pub latencies: Latencies,
 }
 
+impl Outcome {
+    /// The part of the redirects of all `outcomes` that was not timed, in words.
+    pub fn untimed<'a>(outcomes: impl Iterator<Item = &'a Self>) -> String {
+        let (untimed, all) = outcomes.fold((0, 0), |(untimed, all), outcome| (untimed + outcome.untimed, all + outcome.redirects));
+        format!(
+            "{:.1} % of the redirects are not timed: the load itself did not run while they were under way.",
+            untimed as f64 * 100.0 / all as f64
+        )
+    }
+}
+
 impl<'a> Load<'a> {
     /// A closed one of `clients` who send together.
     pub fn closed(port: u16, manner: Manner, requests: &'a [Vec<u8>], clients: usize, time: Duration) -> Self {

@@ -3,7 +3,7 @@
 use super::{CLIENTS, CROWD, Effort, measure, peers};
 use crate::calm::Calmest;
 use crate::configuration::HOST;
-use crate::load::{Load, Manner, Pace, Sending};
+use crate::load::{Load, Manner, Outcome, Pace, Sending};
 use crate::report::{Bound, Report, Target};
 use crate::spread::Spread;
 
@@ -39,7 +39,8 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
             Ok(())
         })?;
         let outcomes: Vec<_> = outcomes.into_iter().map(|outcomes| calmest.only(outcomes)).collect();
-        report.notes.push(format!("{}: {calmest}", manner.name()));
+        let untimed = Outcome::untimed(outcomes.iter().flatten());
+        report.notes.push(format!("{}: {calmest} {untimed}", manner.name()));
         let p99 = |of: usize| outcomes[of].iter().map(|outcome| outcome.latencies.quantile(0.99)).collect::<Vec<_>>();
         for (server, outcomes) in servers.iter().zip(&outcomes) {
             let quantile = |share| Spread::of(outcomes.iter().map(|outcome| outcome.latencies.quantile(share))).to_string();

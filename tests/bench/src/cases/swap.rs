@@ -3,7 +3,7 @@
 
 use super::{CLIENTS, CROWD, Effort, measure, requests_for_all, start_rbalancer};
 use crate::configuration;
-use crate::load::{Load, Manner, Pace, Sending};
+use crate::load::{Load, Manner, Outcome, Pace, Sending};
 use crate::report::{Bound, Report, Target};
 use crate::server::{PATIENCE, SERVER_CORE, Server, free_port};
 use crate::spread::Spread;
@@ -79,6 +79,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     }
     let of = |row: usize| rows[row].1.iter().map(|(outcome, ..)| outcome.latencies.quantile(0.99)).collect::<Vec<_>>();
     report.targets.push(Target::new("p99 with changes over p99 without", Spread::ratio(&of(1), &of(0)), Bound::AtMost(1.5)));
+    report.notes.push(Outcome::untimed(rows.iter().flat_map(|(_, found)| found).map(|(outcome, ..)| outcome)));
     let beside = Spread::ratio(&of(1), &of(2));
     report.notes.push(format!(
         "At a quarter of saturation; reading the file happens on the one core that also serves. p99 with changes over p99 beside a loop at nice \
@@ -106,7 +107,7 @@ impl Drop for Loop {
 }
 
 /// The load, while another thread changes the file and tells the server.
-fn changed(server: &Server, file: &Path, editions: &[PathBuf; 2], load: &Load<'_>) -> anyhow::Result<crate::load::Outcome> {
+fn changed(server: &Server, file: &Path, editions: &[PathBuf; 2], load: &Load<'_>) -> anyhow::Result<Outcome> {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let changing = scope.spawn(|| {
