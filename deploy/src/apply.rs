@@ -4,7 +4,7 @@ use crate::conf::Conf;
 use crate::guard::{self, Picture};
 use crate::plan::describe;
 use crate::present::Present;
-use crate::publish::{in_force, operator, publish};
+use crate::publish::{in_force, is_agreed, operator, publish};
 use anyhow::anyhow;
 use common::process::{Failure, random_id};
 use common::store::{Publication, Redis, RedisSettings, Store};
@@ -34,9 +34,11 @@ pub async fn apply(
     let store = Store::Redis(Redis::pooled(redis));
     let present = Present::read(&store.reader()).await.map_err(anyhow::Error::from)?;
     same_cluster(&present, conf)?;
-    if let Some(generation) = present.holds(&conf.farms).filter(|_| !wish.reset) {
+    if let Some(stamp) = present.holds(&conf.farms).filter(|_| !wish.reset)
+        && is_agreed(&store.reader(), stamp).await.map_err(anyhow::Error::from)?
+    {
         // A table more in the history would push out one that can be gone back to.
-        return Ok(in_force(&store, generation, &conf.farms, "no change: ").await);
+        return Ok(in_force(&store, stamp.table, &conf.farms, "no change: ").await);
     }
     let (held, none) = (present.farms(), HashMap::new());
     let kept = if wish.reset { &none } else { &present.overrides };

@@ -92,10 +92,10 @@ impl Present {
         }
     }
 
-    /// The generation in force, if its table is a good one of just these `farms`, written as we would write it.
-    pub fn holds(&self, farms: &Farms) -> Option<u64> {
+    /// The stamp in force, if its table is a good one of just these `farms`, written as we would write it.
+    pub fn holds(&self, farms: &Farms) -> Option<&Stamp> {
         let table = self.table.as_ref()?.as_ref().ok()?;
-        (table.farms == *farms && table.stamp.schema == SCHEMA).then_some(table.stamp.table)
+        (table.farms == *farms && table.stamp.schema == SCHEMA).then_some(&table.stamp)
     }
 
     /// The farms in force; none where there is no good table.

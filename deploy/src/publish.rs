@@ -1,8 +1,9 @@
 //! Putting a table in force: once, known or unknown but never half, and who has it then.
 
 use common::farm::Farms;
+use common::generation::Stamp;
 use common::process::{Failure, host_name};
-use common::store::{Announcement, Copies, Publication, Published, Reader, Store, StoreError};
+use common::store::{Announcement, Copies, Publication, Published, Reader, Replica, Store, StoreError};
 use std::time::{Duration, Instant};
 
 /// How long to wait for redirectors to take a change.
@@ -73,6 +74,17 @@ async fn spread(store: &Store, generation: u64) -> Result<String, StoreError> {
     }
     text.push_str(&taken(&reader, |said| said.generation >= generation).await?);
     Ok(text)
+}
+
+/// Whether no live redirector refuses what `stamp` is of, because it holds something newer or found it damaged: another
+/// publication is what helps it.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn is_agreed(reader: &Reader, stamp: &Stamp) -> Result<bool, StoreError> {
+    let agrees = |said: &Announcement| said.alarm.is_empty() && said.generation <= stamp.table && said.overrides <= stamp.overrides;
+    let live = |replica: &Replica| !replica.said.left && replica.silent_ms < LIVE_MS;
+    Ok(reader.replicas().await?.iter().filter(|replica| live(replica)).all(|replica| agrees(&replica.said)))
 }
 
 /// How many of the live redirectors use a change, once all do or the wait is over.

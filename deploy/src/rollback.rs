@@ -4,7 +4,7 @@ use crate::apply::Wish;
 use crate::guard::{self, Picture};
 use crate::plan::describe;
 use crate::present::Present;
-use crate::publish::{operator, publish};
+use crate::publish::{is_agreed, operator, publish};
 use anyhow::{Context, anyhow};
 use common::process::{Failure, random_id};
 use common::store::{Edition, Publication, Redis, RedisSettings, Store, TABLES_KEPT};
@@ -28,7 +28,9 @@ pub async fn rollback(
     let old = choose(&history, current.table, back)?.stamp.clone();
     let generation = old.table;
     let farms = reader.table(old).await.map_err(anyhow::Error::from)?.map_err(anyhow::Error::from)?.farms;
-    if present.holds(&farms).is_some() && !wish.reset {
+    if let Some(stamp) = present.holds(&farms).filter(|_| !wish.reset)
+        && is_agreed(&reader, stamp).await.map_err(anyhow::Error::from)?
+    {
         return Err(
             anyhow!("generation {generation} holds the table in force: `rbalancer history` lists the others, by their checksum").into()
         );

@@ -1,7 +1,7 @@
 //! Publishing is whole or not at all: races, kills, a Redis that hangs in the middle, copies that lag.
 #![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
 
-use common::store::{Answer, Redis, Store};
+use common::store::{Announcement, Answer, Redis, Store};
 use std::time::Duration;
 use tempfile::TempDir;
 use tests::process::Process;
@@ -117,6 +117,26 @@ fn a_redis_that_hangs_in_the_middle_leaves_the_outcome_unknown() {
     set.expect(1, &["whether it was set is unknown"]);
     desk.redis.order("CLIENT UNPAUSE");
     assert_eq!(desk.in_force().len(), 2);
+}
+
+#[test]
+fn a_table_that_a_redirector_refuses_is_published_again_though_nothing_changed() {
+    let desk = Desk::new();
+    let file = desk.file("a.conf", &conf(2, "a"));
+    desk.start(&file, "ann").wait(START).expect(0, &["in force"]);
+    let announce = |alarm: &str, overrides: u64| {
+        let said = serde_json::json!({"id": "r", "host": "h", "address": "127.0.0.1:1", "version": "1", "generation": 1,
+            "overrides": overrides, "started": 1, "alarm": alarm});
+        let said: Announcement = serde_json::from_value(said).expect("an announcement");
+        desk.runtime.block_on(desk.store.replica().announce(&said)).expect("an answer");
+    };
+    announce("", 0);
+    desk.start(&file, "ann").wait(START).expect(0, &["no change: generation"]);
+    for (alarm, overrides) in [("the store offers overrides 1, older than 2 in memory", 0), ("", 1 << 50)] {
+        announce(alarm, overrides);
+        let ended = desk.start(&file, "ann").wait(START);
+        assert!(ended.code == Some(0) && !ended.lines.concat().contains("no change"), "{:?}", ended.lines);
+    }
 }
 
 #[test]
