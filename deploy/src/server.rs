@@ -12,7 +12,7 @@ use common::overrides::{Force, Override};
 use common::process::Failure;
 use common::settings::did_you_mean;
 use common::store::{Event, Judged, Redis, RedisSettings, Store, StoreError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,20 @@ pub enum Setting {
     Clear,
 }
 
-/// How often a change is judged anew because another one came first.
-const TRIES: usize = 5;
+impl Setting {
+    /// Whether the farm may be left with less.
+    fn may_take_away(self) -> bool {
+        match self {
+            Self::Enable(enable) => enable != Intent::On,
+            Self::Weight(weight) => weight.0 == 0,
+            Self::Force(force, _) => force == Force::Down,
+            Self::Clear => true,
+        }
+    }
+}
+
+/// How long a change is judged anew because others come first.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Known servers listed where none is near: more are a wall of text.
 const LISTED: usize = 20;
@@ -39,10 +51,13 @@ const LISTED: usize = 20;
 /// When the server is unknown, Redis does not answer, or a farm would be left without a live server.
 pub async fn set(redis: &RedisSettings, id: &ServerId, setting: Setting, why: &str, force: bool) -> Result<String, Failure> {
     let store = Store::Redis(Redis::pooled(redis));
-    for _ in 0..TRIES {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
         if let Some(lines) = try_to_set(&store, id, setting, why, force).await? {
             return Ok(lines);
         }
+        // Commands that were judged together do not write together again: their numbers differ.
+        tokio::time::sleep(Duration::from_millis(10 + u64::from(std::process::id() % 190))).await;
     }
     Err(anyhow!("others keep changing what is in force, and nothing was changed: try again").into())
 }
@@ -52,7 +67,7 @@ async fn try_to_set(store: &Store, id: &ServerId, setting: Setting, why: &str, f
     let present = Present::read(&store.reader()).await.map_err(anyhow::Error::from)?;
     let held = present.set.get(id);
     if setting == Setting::Clear && held.is_none() {
-        return Ok(Some(format!("nothing was set by hand for {id}\n")));
+        return Ok(Some(format!("nothing is set by hand for {id}\n")));
     }
     let farms = &present.table()?.farms;
     if held.is_none() || setting != Setting::Clear {
@@ -68,7 +83,8 @@ async fn try_to_set(store: &Store, id: &ServerId, setting: Setting, why: &str, f
     guard::check(before, Picture { farms, overrides: &after }, &present.health, force)?;
     let what = value.as_ref().and_then(words).map_or_else(|| format!("{id} cleared"), |words| format!("{id} set to {words}"));
     let event = Event { at: unix_ms(), by: operator(), what, why: why.to_owned() };
-    let judged = present.stamp.as_ref().map(|stamp| Judged { table: stamp.table, overrides: stamp.overrides });
+    let stamp = present.stamp.as_ref().filter(|_| !force && setting.may_take_away());
+    let judged = stamp.map(|stamp| Judged { table: stamp.table, overrides: stamp.overrides });
     if !write(store, id, value.as_ref(), &event, judged).await? {
         return Ok(None);
     }

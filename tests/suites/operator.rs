@@ -118,7 +118,7 @@ fn what_is_set_by_hand_stays_until_it_is_cleared_or_reset() {
         .expect(0, &["no farm and no server changes", "set by hand and kept: img/a drain, weight 7, img/b force up"]);
     desk.file("apply", TWO_FARMS, &[]).expect(0, &["2 servers keep what was set by hand"]);
     desk.run(&["clear", "img/b"]).expect(0, &["img/b cleared; now as the file has it"]);
-    desk.run(&["clear", "img/b"]).expect(0, &["nothing was set by hand for img/b"]);
+    desk.run(&["clear", "img/b"]).expect(0, &["nothing is set by hand for img/b"]);
     let row = desk.json(&["show"])["farms"][0]["servers"][0].clone();
     assert_eq!((&row["weight"], &row["enable"]), (&7.into(), &"drain".into()), "{row}");
     desk.file("apply", TWO_FARMS, &["--reset"]).expect(0, &["in force"]);
