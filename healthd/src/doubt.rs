@@ -17,10 +17,6 @@ const FEWEST: usize = 3;
 /// Hard evidence is believed after this long.
 const BELIEVED: Duration = Duration::from_secs(30);
 
-/// What fails through so many doubts that others' answers ended is dead by itself: else one server that answers now and
-/// then would hold the dead beside it in service for ever.
-const OUTLIVED: u8 = 2;
-
 /// Whether the prober suspects itself, and since when.
 #[derive(Debug, Clone, Default)]
 pub struct Doubt {
@@ -72,6 +68,9 @@ impl Doubt {
         fall: Fall,
         now: Instant,
     ) -> Option<&'static str> {
+        if fallen.judge.trail().has_outlived() {
+            return None;
+        }
         if self.is_raised() {
             return (!self.is_conclusive(fall == Fall::Hard, now)).then_some(IN_DOUBT);
         }
@@ -88,7 +87,7 @@ impl Doubt {
 fn living<'a>(all: impl Iterator<Item = Seen<'a>>) -> impl Iterator<Item = Seen<'a>> {
     let is_news = |seen: &Seen<'_>| {
         let trail = seen.judge.trail();
-        seen.judge.finding().state != State::Down && !trail.quiet && trail.outlived < OUTLIVED
+        seen.judge.finding().state != State::Down && !trail.quiet && !trail.has_outlived()
     };
     all.filter(is_news)
 }

@@ -41,6 +41,17 @@ pub struct Trail {
     pub outlived: u8,
 }
 
+/// What fails through so many doubts that others' answers ended is dead by itself: else one server that answers now and
+/// then would hold the dead beside it in service for ever.
+const OUTLIVED: u8 = 2;
+
+impl Trail {
+    /// Whether it fails whatever the prober thinks of itself.
+    pub fn has_outlived(&self) -> bool {
+        self.outlived >= OUTLIVED
+    }
+}
+
 /// What a fall that is due rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fall {
@@ -199,7 +210,9 @@ impl Judge {
     /// anybody. Who goes on failing each time that happens is not failing because of the prober.
     pub fn outlive_doubt(&mut self) {
         self.trail.outlived = self.trail.outlived.saturating_add(u8::from(self.trail.failing_since.is_some()));
-        self.forget_rows();
+        if !self.trail.has_outlived() {
+            self.forget_rows();
+        }
     }
 
     /// Withdraws the vouch for a server that is up when its last success is too old and nothing conclusive came since.

@@ -35,8 +35,8 @@ impl Prober {
     /// A prober. Where TLS cannot be set up, every https probe is no evidence.
     pub fn new() -> Self {
         let prober = Self { lookup: Lookup::default(), tls: Tls::new() };
-        if prober.tls.connector(true).is_none() {
-            tracing::warn!("no root certificates are found here: https servers whose certificate is to be verified are not judged");
+        if let Err(why) = prober.tls.look_for_roots() {
+            tracing::warn!("{why}: https servers whose certificate is to be verified are not judged");
         }
         prober
     }
@@ -72,12 +72,12 @@ impl Prober {
     async fn request(&self, check: &Check, method: Method) -> Result<StatusCode, Evidence> {
         let secure = match check.scheme {
             Scheme::Http => None,
-            Scheme::Https => match self.tls.connector(check.tls_verify) {
+            Scheme::Https => match self.tls.connector(check.tls_verify).await {
                 None => return Err(Evidence::Nothing("TLS cannot be set up here".into())),
                 connector => connector,
             },
         };
-        request::ask(&self.lookup, secure, check, method).await.map_err(|error| from_error(&*error))
+        request::ask(&self.lookup, secure.as_ref(), check, method).await.map_err(|error| from_error(&*error))
     }
 }
 

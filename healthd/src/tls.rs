@@ -6,18 +6,23 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+/// From one look for root certificates to the next, while there are none.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What probes over https need.
 #[derive(Clone)]
 pub(crate) struct Tls {
     provider: Arc<CryptoProvider>,
-    /// None while the system has no root certificates: they are looked for again with each probe that needs them.
-    /// Roots once read are kept, so a certificate store that is emptied later changes nothing.
+    /// None while the system has no root certificates: they are looked for again when a probe needs them. Roots once read are kept, so a certificate store that is emptied later changes nothing.
     verifying: Arc<OnceLock<TlsConnector>>,
+    /// When they were looked for last.
+    looked: Arc<Mutex<Instant>>,
     unverifying: Option<TlsConnector>,
 }
 
@@ -29,25 +34,46 @@ impl Tls {
         let unverifying = configuration(&provider, |versions| {
             versions.dangerous().with_custom_certificate_verifier(Arc::new(unverifying)).with_no_client_auth()
         });
-        Self { provider, verifying: Arc::default(), unverifying }
+        Self { provider, verifying: Arc::default(), looked: Arc::new(Mutex::new(Instant::now())), unverifying }
     }
 
     /// What verifies certificates, or not; none where it cannot be set up.
-    pub(crate) fn connector(&self, verify: bool) -> Option<&TlsConnector> {
+    pub(crate) async fn connector(&self, verify: bool) -> Option<TlsConnector> {
         if !verify {
-            return self.unverifying.as_ref();
+            return self.unverifying.clone();
         }
-        if self.verifying.get().is_none() {
-            let mut roots = RootCertStore::empty();
-            // A certificate that cannot be read is left out, as everywhere.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return None;
-            }
-            // Another probe may have been quicker.
-            let _ = self.verifying.set(self.with_roots(roots)?);
+        if self.verifying.get().is_none() && self.is_due() {
+            let tls = self.clone();
+            // Files, perhaps on a slow disk.
+            let _ = tokio::task::spawn_blocking(move || tls.look_for_roots()).await;
         }
-        self.verifying.get()
+        self.verifying.get().cloned()
+    }
+
+    /// Whether to look for roots again; then nobody else does so now.
+    fn is_due(&self) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = looked.elapsed() >= AGAIN;
+        if is_due {
+            *looked = Instant::now();
+        }
+        is_due
+    }
+
+    /// Reads the system's root certificates.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub(crate) fn look_for_roots(&self) -> Result<(), String> {
+        let (found, mut roots) = (rustls_native_certs::load_native_certs(), RootCertStore::empty());
+        // A certificate that cannot be read is left out, as everywhere.
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            return Err(found.errors.first().map_or_else(|| "no root certificates are found".into(), ToString::to_string));
+        }
+        // Another probe may have been quicker.
+        let _ = self.verifying.set(self.with_roots(roots).ok_or("TLS cannot be set up")?);
+        Ok(())
     }
 
     fn with_roots(&self, roots: RootCertStore) -> Option<TlsConnector> {
