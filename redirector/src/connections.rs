@@ -171,7 +171,7 @@ impl<T> Connections<T> {
 
     /// The `count` connections that have been idle for longest; where fewer are idle, then those that were answered and
     /// have been in the head of another request for longest: with a byte of one after each answer they would hold their
-    /// place for ever. Who has not been answered yet has its time.
+    /// place for ever. A first head has its time.
     pub fn longest_waiting(&self, count: usize) -> Vec<Place> {
         let rank = |clock: &Clock| match clock.phase? {
             Phase::Idle => Some(0),

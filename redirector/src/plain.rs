@@ -290,7 +290,7 @@ impl Plain {
         let (held, owes) = match (self.settings.admit(&stream), &progress) {
             (Ok(held), _) => (held, false),
             (Err(Full), Progress::Idle | Progress::Head) => return self.settings.turn_away(),
-            // What is answered already is sent to its end.
+            // It has a moment to take what it asked for.
             (Err(Full), _) => (None, true),
         };
         let (descriptor, moved) = (stream.as_raw_fd(), connection.has_moved());
@@ -347,7 +347,7 @@ impl Plain {
         };
         match phase {
             Phase::Page => self.connections.enter(place, phase, moved),
-            // One time for all of it, however often it moves.
+            // One time for all of it, however often it moves, but for pages.
             _ if owes => self.connections.enter(place, Phase::Linger, false),
             _ => self.connections.enter(place, phase, moved),
         }

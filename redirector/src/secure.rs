@@ -130,7 +130,7 @@ impl Thread {
     fn take(self: &Rc<Self>, stream: TcpStream) {
         let Ok(held) = self.settings.admit(&stream) else { return self.settings.turn_away() };
         let place = self.connections.borrow_mut().insert(None);
-        // Before its task's first turn: only the idle make room for others.
+        // Before its task's first turn: who shakes hands makes no room for others.
         self.connections.borrow_mut().enter(place, Phase::Handshake, false);
         let registered = Registered { thread: self.clone(), place, _held: held };
         let task = tokio::task::spawn_local(registered.secure(stream, self.config.clone()));
@@ -139,7 +139,7 @@ impl Thread {
         }
     }
 
-    /// Ends the `count` connections that have been idle for longest.
+    /// Ends the `count` connections that have waited for longest.
     fn evict(&self, count: usize) {
         if count > 0 {
             let idle = self.connections.borrow().longest_waiting(count);
