@@ -26,6 +26,10 @@ const FIRST: u64 = 100;
 /// How long the keeper may take to fold what a redirector left.
 const FOLD: Duration = Duration::from_secs(15);
 
+/// After so long a keeper remembers what a redirector that was killed had counted: three seconds of silence, and a round.
+/// Nothing shows that it does but a store that loses it.
+const REMEMBERED: Duration = Duration::from_secs(6);
+
 /// Whether folding was waited for in vain by another case of this run.
 static NEVER_FOLDED: AtomicBool = AtomicBool::new(false);
 
@@ -77,6 +81,7 @@ impl Scene {
         let (leaving, dying) = (self.redirectors.pop().expect("four"), self.redirectors.pop().expect("three"));
         leaving.process.signal(rustix::process::Signal::TERM);
         drop(dying);
+        let died = Instant::now();
         (early + 1..=5).for_each(|n| self.apply(&self.configuration(n)));
         leaving.process.wait(START);
         let (started, limit) = (Instant::now(), if NEVER_FOLDED.load(Ordering::Relaxed) { Duration::ZERO } else { FOLD });
@@ -88,6 +93,7 @@ impl Scene {
             }
             std::thread::sleep(crate::LOOK);
         }
+        std::thread::sleep(REMEMBERED.saturating_sub(died.elapsed()));
         self.settles();
     }
 
