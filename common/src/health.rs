@@ -60,7 +60,7 @@ pub const FRESH: Duration = Duration::from_secs(5);
 /// How long a view stays fresh without its sequence moving, where `checks` are made: three intervals of the soonest,
 /// and no less than it takes to tell of it where the server is down and silent. A prober tells once in an interval,
 /// but no more often than twice a second and no less than each five seconds.
-pub fn window<'a>(checks: impl Iterator<Item = &'a Check>) -> Duration {
+pub fn view_window<'a>(checks: impl Iterator<Item = &'a Check>) -> Duration {
     let of = |check: &Check| {
         let told = check.inter.clamp(Duration::from_millis(500), Duration::from_secs(5));
         // Intervals are up to a tenth longer than they are set.

@@ -203,7 +203,7 @@ fn a_view_is_fresh_for_as_long_as_a_prober_may_have_nothing_to_tell() {
             "tls_verify": true, "inter": inter, "fastinter": 300, "downinter": downinter, "timeout": timeout, "rise": 2, "fall": 3});
         serde_json::from_value(json).expect("valid check")
     };
-    let of = |checks: &[Check]| window(checks.iter()).as_millis();
+    let of = |checks: &[Check]| view_window(checks.iter()).as_millis();
     assert_eq!((of(&[]), of(&[check(1000, 2000, 1200)])), (5000, 5000), "the defaults");
     assert_eq!(of(&[check(10_000, 2000, 1200), check(20_000, 2000, 1200)]), 30_000, "the soonest decides");
     assert_eq!(of(&[check(1000, 20_000, 5000)]), 22_000 + 5000 + 1000, "all down, and silent");

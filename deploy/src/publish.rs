@@ -83,8 +83,11 @@ async fn spread(store: &Store, generation: u64) -> Result<String, StoreError> {
 /// When the store does not answer.
 pub async fn is_agreed(reader: &Reader, stamp: &Stamp) -> Result<bool, StoreError> {
     let agrees = |said: &Announcement| said.alarm.is_empty() && said.generation <= stamp.table && said.overrides <= stamp.overrides;
-    let live = |replica: &Replica| !replica.said.left && replica.silent_ms < LIVE_MS;
-    Ok(reader.replicas().await?.iter().filter(|replica| live(replica)).all(|replica| agrees(&replica.said)))
+    Ok(reader.replicas().await?.iter().filter(|replica| is_live(replica)).all(|replica| agrees(&replica.said)))
+}
+
+fn is_live(replica: &Replica) -> bool {
+    !replica.said.left && replica.silent_ms < LIVE_MS
 }
 
 /// How many of the live redirectors use a change, once all do or the wait is over.
@@ -95,7 +98,7 @@ pub async fn taken(reader: &Reader, uses: impl Fn(&Announcement) -> bool) -> Res
     let began = Instant::now();
     loop {
         let replicas = reader.replicas().await?;
-        let live: Vec<_> = replicas.iter().filter(|replica| !replica.said.left && replica.silent_ms < LIVE_MS).collect();
+        let live: Vec<_> = replicas.iter().filter(|replica| is_live(replica)).collect();
         let using = live.iter().filter(|replica| uses(&replica.said)).count();
         if using == live.len() || began.elapsed() > TAKEN {
             return Ok(format!("{using} of {} live redirectors use it\n", live.len()));

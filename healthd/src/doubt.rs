@@ -68,9 +68,6 @@ impl Doubt {
         fall: Fall,
         now: Instant,
     ) -> Option<&'static str> {
-        if fallen.judge.trail().has_outlived() {
-            return None;
-        }
         if self.is_raised() {
             return (!self.is_conclusive(fall == Fall::Hard, now)).then_some(IN_DOUBT);
         }

@@ -210,9 +210,7 @@ impl Judge {
     /// anybody. Who goes on failing each time that happens is not failing because of the prober.
     pub fn outlive_doubt(&mut self) {
         self.trail.outlived = self.trail.outlived.saturating_add(u8::from(self.trail.failing_since.is_some()));
-        if !self.trail.has_outlived() {
-            self.forget_rows();
-        }
+        self.forget_rows();
     }
 
     /// Withdraws the vouch for a server that is up when its last success is too old and nothing conclusive came since.

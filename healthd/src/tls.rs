@@ -19,7 +19,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Tls {
     provider: Arc<CryptoProvider>,
-    /// None while the system has no root certificates: they are looked for again when a probe needs them. Roots once read are kept, so a certificate store that is emptied later changes nothing.
+    /// None while the system has no root certificates: they are looked for again when a probe needs them. Roots once
+    /// read are kept, so a certificate store that is emptied later changes nothing.
     verifying: Arc<OnceLock<TlsConnector>>,
     /// When they were looked for last.
     looked: Arc<Mutex<Instant>>,

@@ -345,12 +345,9 @@ impl Plain {
                 Phase::Page
             }
         };
-        match phase {
-            Phase::Page => self.connections.enter(place, phase, moved),
-            // One time for all of it, however often it moves, but for pages.
-            _ if owes => self.connections.enter(place, Phase::Linger, false),
-            _ => self.connections.enter(place, phase, moved),
-        }
+        // Who owes has one time for all of it, however often it moves, but for pages.
+        let (phase, moved) = if owes && phase != Phase::Page { (Phase::Linger, false) } else { (phase, moved) };
+        self.connections.enter(place, phase, moved);
     }
 
     fn watch_writes(&mut self, place: Place) {

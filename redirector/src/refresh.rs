@@ -10,7 +10,7 @@ use common::check::CheckKey;
 use common::clock::UnixMs;
 use common::farm::{Name, ServerId};
 use common::generation::{self, Alarm, Stamp, Step, Table};
-use common::health::{FRESH, Views, window};
+use common::health::{FRESH, Views, view_window};
 use common::overrides::{Override, probed};
 use common::store::{Reader, StoreError};
 use rand::rngs::SmallRng;
@@ -276,7 +276,7 @@ impl Refresher {
     fn rebuild(&mut self, now: Instant) {
         let Some(table) = &self.table else { return };
         if self.stale.all {
-            self.window = window(probed(&table.farms, &self.overrides));
+            self.window = view_window(probed(&table.farms, &self.overrides));
             self.unknown = self.by_file.borrow().unknown(&table.farms, &self.unknown);
         }
         let health = self.views.merge(now, self.window);

@@ -10,7 +10,7 @@ use common::clock::{UnixMs, unix_ms};
 use common::counted::Counted;
 use common::farm::{Name, ServerId};
 use common::generation::{Step, step};
-use common::health::{FRESH, Health, State, Views, window};
+use common::health::{FRESH, Health, State, Views, view_window};
 use common::overrides::{Override, probed};
 use common::process::{Phase, Shutdown};
 use common::store::{Reader, StoreError};
@@ -188,7 +188,7 @@ impl Sampler {
             is_new = true;
         }
         if let Some(known) = self.table.as_ref().filter(|_| is_new) {
-            self.window = window(probed(&known.table().farms, &self.overrides));
+            self.window = view_window(probed(&known.table().farms, &self.overrides));
         }
         Ok(())
     }
