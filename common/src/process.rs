@@ -72,14 +72,28 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error. `RUST_LOG` chooses what, `info` by default.
-pub fn start_logging(format: LogFormat) {
+/// Lines of the log that may wait for a standard error that takes none; more are lost.
+const LOG_LINES: usize = 10_000;
+
+/// The log's thread: what waits is written when this is dropped, if that takes no longer than about a second.
+#[derive(Debug)]
+pub struct Logging(#[allow(dead_code, reason = "it works by being dropped")] tracing_appender::non_blocking::WorkerGuard);
+
+/// Starts logging to standard error. `RUST_LOG` chooses what, `info` by default. Lines are written by a thread of their
+/// own: a terminal that was stopped, or a collector that reads no more, holds up nobody who serves or probes.
+#[must_use = "what is logged after it is dropped is lost"]
+pub fn start_logging(format: LogFormat) -> Logging {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+        .buffered_lines_limit(LOG_LINES)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().init(),
     }
+    Logging(guard)
 }
 
 /// Why a program ends without success, each with its exit code.
@@ -96,9 +110,10 @@ pub enum Failure {
     Config(#[from] Problems),
 }
 
-/// Ends a program: prints a failure once, and gives its exit code.
+/// Ends a program: prints a failure once, behind what was logged, and gives its exit code.
 #[allow(clippy::print_stderr, reason = "the one place where programs print why they end")]
-pub fn finish(outcome: Result<(), Failure>) -> ExitCode {
+pub fn finish(logging: Logging, outcome: Result<(), Failure>) -> ExitCode {
+    drop(logging);
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
     eprintln!("{failure}");
     match failure {
@@ -117,6 +132,13 @@ pub enum Phase {
     Draining,
     /// Ending at once.
     Stopping,
+}
+
+impl Phase {
+    /// The phase after one more request to end: what was asked twice is meant now.
+    fn asked_to_end(self) -> Self {
+        if self == Self::Running { Self::Draining } else { Self::Stopping }
+    }
 }
 
 /// Tells a role when to end. Clones see the same phase.
@@ -175,19 +197,24 @@ impl Reload {
     }
 }
 
-/// Follows the process's signals: TERM drains, a second one (or INT) stops now, HUP reloads.
+/// Follows the process's signals: TERM and QUIT drain, a second one (or INT) stops now, HUP reloads. USR1 and USR2 do
+/// nothing of themselves, and must not end a process that is told with all others that logs were moved.
 ///
 /// # Errors
 /// When the kernel refuses a handler.
 pub fn on_signals() -> std::io::Result<(Shutdown, Reload)> {
     let (stop, shutdown) = Stop::new();
     let (reloads, reload) = watch::channel(0);
-    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    let (mut term, mut quit) = (signal(SignalKind::terminate())?, signal(SignalKind::quit())?);
+    let (mut int, mut hup) = (signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    // A handler stays in place when its stream is dropped.
+    drop((signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?));
     tokio::spawn(async move {
         let mut phase = Phase::Running;
         while phase != Phase::Stopping {
             tokio::select! {
-                _ = term.recv() => phase = if phase == Phase::Running { Phase::Draining } else { Phase::Stopping },
+                _ = term.recv() => phase = phase.asked_to_end(),
+                _ = quit.recv() => phase = phase.asked_to_end(),
                 _ = int.recv() => phase = Phase::Stopping,
                 _ = hup.recv() => reloads.send_modify(|count| *count += 1),
             }
@@ -209,6 +236,13 @@ pub fn on_signals() -> std::io::Result<(Shutdown, Reload)> {
 /// When the kernel refuses a thread.
 pub fn background(threads: usize) -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(threads).enable_all().on_thread_start(|| Precedence::Background.take()).build()
+}
+
+/// Runs `work` to its end on `runtime`, and then waits for nobody: a look-up or a file that hangs ends with the process.
+pub fn run_on<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Does long `work` on a thread of its own that stands back behind all others; none where it panicked or the kernel

@@ -3,7 +3,7 @@
 use clap::Parser;
 use common::farm::Intent;
 use common::listen::ListenAddress;
-use common::process::{CommonArgs, Failure, background, finish, on_signals, start_logging};
+use common::process::{CommonArgs, Failure, background, finish, on_signals, run_on, start_logging};
 use common::settings::{Global, Problems};
 use common::store::RedisSettings;
 use deploy::arguments::{Arguments, Command, Hand, Publishing};
@@ -17,15 +17,15 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_logging(arguments.common.log_format);
-    finish(run(arguments))
+    let logging = start_logging(arguments.common.log_format);
+    finish(logging, run(arguments))
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
     arguments.common.refuse_password()?;
     // Clients have threads of their own.
     let runtime = background(2).map_err(anyhow::Error::from)?;
-    runtime.block_on(call(&arguments.common, arguments.command))
+    run_on(runtime, call(&arguments.common, arguments.command))
 }
 
 async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {

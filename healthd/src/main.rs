@@ -3,7 +3,7 @@
 use clap::Parser;
 use common::admin::Admin;
 use common::farm::Name;
-use common::process::{CommonArgs, Failure, finish, on_signals, start_logging};
+use common::process::{CommonArgs, Failure, finish, on_signals, run_on, start_logging};
 use common::store::{Redis, Store};
 use healthd::Settings;
 use std::process::ExitCode;
@@ -24,8 +24,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    start_logging(args.common.log_format);
-    finish(run(args))
+    let logging = start_logging(args.common.log_format);
+    finish(logging, run(args))
 }
 
 fn run(args: Args) -> Result<(), Failure> {
@@ -37,7 +37,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
     let admin = admin.map(Admin::bind).transpose()?.flatten();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(anyhow::Error::from)?;
-    runtime.block_on(async {
+    run_on(runtime, async {
         let (shutdown, _reload) = on_signals().map_err(anyhow::Error::from)?;
         let admin = admin.map(tokio::net::TcpListener::from_std).transpose().map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::pooled(&redis));

@@ -3,7 +3,7 @@
 use clap::Parser;
 use common::admin::Admin;
 use common::listen::{ListenAddress, Passed};
-use common::process::{CommonArgs, Failure, background, finish, on_signals, start_logging};
+use common::process::{CommonArgs, Failure, background, finish, on_signals, run_on, start_logging};
 use common::socket::Sharing;
 use common::store::{Redis, Store};
 use redirector::metrics::Own;
@@ -27,8 +27,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    start_logging(args.common.log_format);
-    finish(run(args))
+    let logging = start_logging(args.common.log_format);
+    finish(logging, run(args))
 }
 
 fn run(args: Args) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let admin = admin.map(Admin::bind).transpose()?.flatten();
     // Clients have threads of their own: one is enough for everything in the background.
     let runtime = background(1).map_err(anyhow::Error::from)?;
-    runtime.block_on(async {
+    run_on(runtime, async {
         let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::dedicated(&redis));
         let doors = Doors { clients: listeners, secure, admin, own: Own::default() };

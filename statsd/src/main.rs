@@ -25,8 +25,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    process::start_logging(args.common.log_format);
-    process::finish(start(&args))
+    let logging = process::start_logging(args.common.log_format);
+    process::finish(logging, start(&args))
 }
 
 fn start(args: &Args) -> Result<(), Failure> {
@@ -37,7 +37,7 @@ fn start(args: &Args) -> Result<(), Failure> {
     let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
     let listeners = listen::bind(settings.bind, 1, Sharing::Exclusive)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    process::run_on(runtime, async {
         let (shutdown, _) = process::on_signals().context("installing signal handlers")?;
         statsd::run(listeners, Store::Redis(Redis::pooled(&redis)).reader(), settings, shutdown).await
     })?;
