@@ -3,6 +3,7 @@
 use crate::conf::Conf;
 use anyhow::Context;
 use common::farm::{Farms, Name};
+use common::files::{self, FileWork};
 use common::listen::{Listeners, Passed};
 use common::process::{Failure, Reload, Shutdown, random_id, unhurried};
 use common::socket::Sharing;
@@ -55,7 +56,8 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let state_file = conf.redirector.state_file.clone();
-    let memory = Memory::restore(kept(state_file.as_deref()));
+    let memory = Memory::default();
+    let late = restore(&memory, state_file.as_deref()).await;
     let store = Store::Memory(memory.clone());
     publish(&store, conf.cluster.clone(), conf.farms, "start").await?;
     conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -81,7 +83,7 @@ pub async fn run(
     let doors = redirector::Doors { clients: doors.clients, secure: doors.secure, admin: None, own };
     let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, reload.clone(), shutdown.clone());
 
-    roles.spawn(keep(memory.clone(), state_file.clone()));
+    roles.spawn(keep(memory.clone(), state_file.clone(), late));
     roles.spawn(follow(store, conf.process, reread, reload));
     let mut serving = std::pin::pin!(serving);
     let outcome = loop {
@@ -94,7 +96,12 @@ pub async fn run(
         }
     };
     roles.shutdown().await;
-    save(state_file.as_deref(), &memory);
+    // Totals are in the file whole, or it is as it was.
+    if let Some(path) = state_file
+        && let Err(error) = save(&path, &memory).await
+    {
+        tracing::warn!("{error:#}; what was counted last is lost");
+    }
     outcome
 }
 
@@ -116,22 +123,36 @@ fn with(own: Own, router: Router) -> Router {
     })
 }
 
-fn kept(state_file: Option<&Path>) -> Snapshot {
-    let read = state_file.map(durable::read::<Snapshot>).transpose();
-    read.unwrap_or_else(|error| {
-        tracing::warn!("{error:#}; starting with empty totals");
-        None
-    })
-    .flatten()
-    .unwrap_or_default()
+/// What reading a state file gives.
+type Kept = anyhow::Result<Option<Snapshot>>;
+
+/// Has `memory` go on where `state_file` was written. A file that hangs is taken when it answers: the work of reading it
+/// is given back, and until it has ended nothing may be written over what is there.
+async fn restore(memory: &Memory, state_file: Option<&Path>) -> Option<FileWork<Kept>> {
+    // Nobody has begun with it before.
+    let mut reading = files::start("state_file", state_file?, durable::read::<Snapshot>).ok()?;
+    match reading.within(files::PATIENCE).await {
+        Ok(kept) => {
+            adopt(memory, kept);
+            None
+        }
+        Err(hangs) => {
+            tracing::warn!("{hangs}; starting with empty totals, those of the file are added when it answers");
+            Some(reading)
+        }
+    }
 }
 
-fn save(state_file: Option<&Path>, memory: &Memory) {
-    if let Some(path) = state_file.map(PathBuf::from)
-        && let Err(error) = durable::write(&path, &memory.snapshot())
-    {
-        tracing::warn!("{error:#}");
+fn adopt(memory: &Memory, kept: Kept) {
+    match kept {
+        Ok(kept) => memory.adopt(kept.unwrap_or_default()),
+        Err(error) => tracing::warn!("{error:#}; starting with empty totals"),
     }
+}
+
+async fn save(path: &Path, memory: &Memory) -> anyhow::Result<()> {
+    let snapshot = memory.snapshot();
+    files::within("state_file", path, move |path| durable::write(path, &snapshot)).await.map_err(anyhow::Error::from).flatten()
 }
 
 /// Puts a table in force.
@@ -155,11 +176,26 @@ async fn publish(store: &Store, cluster: Name, farms: Farms, why: &str) -> anyho
 }
 
 /// Writes the state down again and again, for ever.
-async fn keep(memory: Memory, state_file: Option<PathBuf>) -> anyhow::Result<()> {
-    let mut saving = tokio::time::interval(SAVE);
+async fn keep(memory: Memory, state_file: Option<PathBuf>, late: Option<FileWork<Kept>>) -> anyhow::Result<()> {
+    let Some(path) = state_file else { return std::future::pending().await };
+    if let Some(mut reading) = late {
+        loop {
+            if let Ok(kept) = reading.within(SAVE).await {
+                break adopt(&memory, kept);
+            }
+        }
+    }
+    let (mut saving, mut failing) = (tokio::time::interval(SAVE), false);
+    saving.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         saving.tick().await;
-        save(state_file.as_deref(), &memory);
+        match save(&path, &memory).await {
+            Err(error) if !std::mem::replace(&mut failing, true) => {
+                tracing::warn!("{error:#}; totals and health are in memory only");
+            }
+            Ok(()) if std::mem::replace(&mut failing, false) => tracing::info!("state file {}: written again", path.display()),
+            _ => {}
+        }
     }
 }
 

@@ -43,6 +43,7 @@ pub async fn run(
     let (sender, checks) = watch::channel(Checks::default());
     let done: Arc<Done> = Arc::default();
     let mut work = tokio::task::JoinSet::new();
+    work.spawn(endless(common::files::watch()));
     if let Some(listener) = admin {
         work.spawn(endless(common::web::serve(listener, metrics::router(done.clone(), checks.clone()))));
     }

@@ -18,7 +18,7 @@ pub fn router(done: Arc<Done>, checks: watch::Receiver<Checks>) -> Router {
 fn answer(ask: &Ask, done: &Done, ready: bool) -> Page {
     match ask.path.as_str() {
         "/healthz" => text(StatusCode::OK, "ok\n"),
-        "/readyz" if ready => text(StatusCode::OK, "ready\n"),
+        "/readyz" if ready => text(StatusCode::OK, common::files::ready()),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "nothing to watch yet\n"),
         "/metrics" => page(StatusCode::OK, OPENMETRICS, render(done)),
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),

@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 use common::clock::{UnixMs, unix_ms};
+use common::files;
 use common::store::Announcement;
 use common::tally::Tally;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,50 @@ pub struct Carried {
     pub totals: Tally,
     /// When it ended.
     pub at: UnixMs,
+}
+
+/// What earlier processes left, and the file it is in, if there is one.
+#[derive(Debug, Default)]
+pub struct CarriedFile {
+    path: Option<PathBuf>,
+    earlier: Vec<Carried>,
+}
+
+impl CarriedFile {
+    /// Reads the file beside `state_file`. One that hangs or is damaged is for the log: what is in it waits for the next
+    /// start.
+    pub async fn open(state_file: Option<&Path>) -> Self {
+        let Some(path) = state_file.map(beside) else { return Self::default() };
+        let (earlier, problem) = files::within(KEY, &path, read).await.unwrap_or_else(|hangs| (Vec::new(), Some(hangs.to_string())));
+        problem.iter().for_each(|problem| tracing::warn!("{problem}"));
+        Self { path: Some(path), earlier }
+    }
+
+    /// An earlier process whose counts are not in the store yet.
+    pub fn last(&self) -> Option<&Carried> {
+        self.earlier.last()
+    }
+
+    /// The [`last`](Self::last) is in the store. A file that cannot be changed tells it again at the next start, which
+    /// does no harm.
+    pub async fn forget_last(&mut self) {
+        let Some((path, Carried { said, .. })) = self.path.as_deref().zip(self.earlier.pop()) else { return };
+        if let Err(error) = change_within(path, move |path| forget(path, &said.id)).await {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    /// Adds what this process leaves; none where there is no file.
+    pub async fn keep(&self, mine: Carried) -> Option<anyhow::Result<()>> {
+        Some(change_within(self.path.as_deref()?, move |path| keep(path, &mine)).await)
+    }
+}
+
+/// The key that names the state file, and so the one beside it.
+const KEY: &str = "state_file";
+
+async fn change_within(path: &Path, change: impl FnOnce(&Path) -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<()> {
+    files::within(KEY, path, change).await.map_err(anyhow::Error::from).flatten()
 }
 
 /// The file beside a state file.

@@ -1,6 +1,6 @@
 //! Carries counts to the store: absolute totals that only grow, so that a lost, repeated or late write does no harm.
 
-use crate::carried::{self, Carried};
+use crate::carried::{Carried, CarriedFile};
 use crate::counters::Counters;
 use crate::refresh::{InUse, InUseCell};
 use crate::tls::Tls;
@@ -9,7 +9,6 @@ use common::process::{Phase, Shutdown};
 use common::store::{Announcement, ReplicaWriter, StoreError};
 use common::tally::{CountKey, Tally};
 use rand::RngExt;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -47,12 +46,11 @@ pub struct Flusher {
     rotation: usize,
     reachable: bool,
     /// What earlier processes could not write, and where that is kept.
-    carried: Vec<Carried>,
-    carried_file: Option<PathBuf>,
+    carried: CarriedFile,
 }
 
 impl Flusher {
-    /// A flusher that has written nothing yet; `said` is what it announces of this process, `carried_file` where
+    /// A flusher that has written nothing yet; `said` is what it announces of this process, `carried` where
     /// counts are kept that the store does not take before the process ends.
     pub fn new(
         writer: ReplicaWriter,
@@ -60,10 +58,8 @@ impl Flusher {
         in_use: InUseCell,
         said: Announcement,
         tls: Option<Tls>,
-        carried_file: Option<PathBuf>,
+        carried: CarriedFile,
     ) -> Self {
-        let (carried, problem) = carried_file.as_deref().map(carried::read).unwrap_or_default();
-        problem.iter().for_each(|problem| tracing::warn!("{problem}"));
         Self {
             writer,
             counters,
@@ -76,7 +72,6 @@ impl Flusher {
             rotation: 0,
             reachable: true,
             carried,
-            carried_file,
         }
     }
 
@@ -104,7 +99,7 @@ impl Flusher {
             () = limit => false,
         };
         if !left {
-            self.keep();
+            self.keep().await;
         }
     }
 
@@ -124,13 +119,13 @@ impl Flusher {
     }
 
     /// Keeps what the store did not take for the next process.
-    fn keep(&mut self) {
+    async fn keep(&mut self) {
         let unwritten = self.counters.numbers().iter().sum::<u64>() - self.written.iter().sum::<u64>();
         let mut tally = Tally::default();
         self.counters.totals().iter().filter(|(_, total)| *total > 0).for_each(|(key, total)| tally.raise(key, *total));
         self.said.left = true;
         let mine = Carried { said: self.said.clone(), totals: tally, at: unix_ms() };
-        match self.carried_file.as_deref().map(|path| carried::keep(path, &mine)) {
+        match self.carried.keep(mine).await {
             None => tracing::error!(unwritten, "the store did not take the last counts; with a state_file they would be kept"),
             Some(Err(error)) => tracing::error!(unwritten, "the store did not take the last counts, and they cannot be kept: {error:#}"),
             Some(Ok(())) => tracing::warn!(unwritten, "the store did not take the last counts: the next start will tell it"),
@@ -144,10 +139,7 @@ impl Flusher {
             self.writer.flush(&earlier.said.id, &totals).await?;
             self.writer.announce(&earlier.said).await?;
             tracing::info!(id = earlier.said.id, "the counts of an earlier process are written");
-            if let Some(Err(error)) = self.carried_file.as_deref().map(|path| carried::forget(path, &earlier.said.id)) {
-                tracing::warn!("{error:#}");
-            }
-            self.carried.pop();
+            self.carried.forget_last().await;
         }
         Ok(())
     }
@@ -246,7 +238,7 @@ mod tests {
         let slot = counters.slot(&key);
         let said = serde_json::from_str(r#"{"id":"r1","host":"","address":"","version":"","generation":0,"overrides":0,"started":0}"#)
             .expect("valid");
-        let flusher = Flusher::new(store.replica(), counters.clone(), InUseCell::default(), said, None, None);
+        let flusher = Flusher::new(store.replica(), counters.clone(), InUseCell::default(), said, None, CarriedFile::default());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(flusher.run(async { drop(stopped.await) }, Stop::new().1));
         (0..1000).for_each(|_| counters.shard(0).count(slot));

@@ -2,15 +2,23 @@
 //! that is full drops lines and counts them.
 
 use crate::access_log::{self, Entry, Style};
+use anyhow::Context;
+use common::files::{self, Occupied};
 use std::convert::Infallible;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::PathBuf;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// The key that names the destination.
+const KEY: &str = "access_log";
 
 /// Bytes of lines gathered before they are handed over.
 const BATCH: usize = 16 * 1024;
@@ -23,6 +31,63 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// How long the end of the process waits for lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// Where the access log is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Appended to this file, or pipe.
+    Path(PathBuf),
+    /// What the process was started with, as containers want it. It is never opened: systemd passes a socket there, and
+    /// another user's terminal may not be opened.
+    Stdout,
+    /// The same beside the process's own log.
+    Stderr,
+}
+
+impl FromStr for Destination {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("is empty: write a path, - for standard output, or off".into()),
+            "-" | "stdout" | "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Ok(Self::Stdout),
+            "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Ok(Self::Stderr),
+            word if !word.contains(['/', '.']) => Err(format!(
+                "`{word}` is no path: write - for standard output, /dev/stderr for standard error, off, or ./{word} for a file of that name"
+            )),
+            path => Ok(Self::Path(path.into())),
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Stdout => f.write_str("standard output"),
+            Self::Stderr => f.write_str("standard error"),
+        }
+    }
+}
+
+impl Destination {
+    /// Opens it to append to.
+    fn open(&self) -> io::Result<File> {
+        match self {
+            Self::Path(path) => files::append(path),
+            Self::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
+            Self::Stderr => Ok(io::stderr().as_fd().try_clone_to_owned()?.into()),
+        }
+    }
+
+    /// For the log and `/readyz` while it hangs.
+    fn path(&self) -> &Path {
+        match self {
+            Self::Path(path) => path,
+            Self::Stdout => Path::new("/dev/stdout"),
+            Self::Stderr => Path::new("/dev/stderr"),
+        }
+    }
+}
 
 /// Where lines go, and what of them was lost.
 #[derive(Debug, Clone)]
@@ -79,20 +144,27 @@ pub struct Lines {
 }
 
 impl Journal {
-    /// Opens `path` to append to, and starts the thread that writes.
+    /// Starts the thread that opens `destination` and writes to it. One that hangs, or a pipe that nobody reads yet,
+    /// costs lines, which are counted, and holds up no start.
     ///
     /// # Errors
-    /// When the file cannot be opened or the thread cannot be started.
-    pub fn open(path: PathBuf, style: Style) -> std::io::Result<(Self, Writing)> {
-        let file = append(&path)?;
+    /// When it cannot be opened or the thread cannot be started.
+    pub async fn open(destination: Destination, style: Style) -> anyhow::Result<(Self, Writing)> {
         let (sender, batches) = sync_channel(QUEUE);
         let state: Arc<State> = Arc::default();
-        let writer = Writer { path, file: Some(file), state: state.clone(), failing: false };
-        let (ended, end) = oneshot::channel();
-        std::thread::Builder::new().name("access-log".into()).spawn(move || {
+        let words = format!("access_log {destination}");
+        let mut writer = Writer { destination, file: None, state: state.clone(), failing: false };
+        let ((ended, end), (opened, open)) = (oneshot::channel(), oneshot::channel());
+        let write = move || {
+            // Whoever has stopped waiting goes on without.
+            let _ = opened.send(writer.open());
             writer.run(&batches);
             drop(ended);
-        })?;
+        };
+        std::thread::Builder::new().name("access-log".into()).spawn(write).context(words.clone())?;
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(files::PATIENCE, open).await {
+            return Err(error).context(words);
+        }
         Ok((Self { sender, style, state }, Writing(end)))
     }
 
@@ -149,19 +221,33 @@ impl Drop for Lines {
     }
 }
 
-fn append(path: &PathBuf) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
-}
-
 /// The thread that writes.
 struct Writer {
-    path: PathBuf,
+    destination: Destination,
     file: Option<File>,
     state: Arc<State>,
     failing: bool,
 }
 
 impl Writer {
+    /// Opens the destination for the first time.
+    fn open(&mut self) -> io::Result<()> {
+        // Nobody else writes the access log: it is marked only to be seen where it hangs.
+        let _occupied = Occupied::take(KEY, self.destination.path());
+        match self.destination.open() {
+            Ok(file) => {
+                self.file = Some(file);
+                Ok(())
+            }
+            Err(error) if files::is_unread(&error) => {
+                self.failing = true;
+                tracing::warn!("access_log {}: nobody reads it; lines are dropped and counted until somebody does", self.destination);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn run(mut self, batches: &Receiver<Batch>) {
         loop {
             let batch = batches.recv_timeout(LOOK);
@@ -177,24 +263,25 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &Batch) {
-        let mut attempt = || -> std::io::Result<()> {
+        let _occupied = Occupied::take(KEY, self.destination.path());
+        let mut attempt = || -> io::Result<()> {
             let file = match &mut self.file {
                 Some(file) => file,
-                none => none.insert(append(&self.path)?),
+                none => none.insert(self.destination.open()?),
             };
             file.write_all(&batch.bytes)
         };
         match attempt() {
             Ok(()) if self.failing => {
                 self.failing = false;
-                tracing::info!("access log {}: written again", self.path.display());
+                tracing::info!("access_log {}: written again", self.destination);
             }
             Ok(()) => {}
             Err(error) => {
                 self.state.dropped.fetch_add(batch.lines, Ordering::Relaxed);
                 self.file = None;
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!("access log {}: {error}; lines are dropped and counted", self.path.display());
+                    tracing::warn!("access_log {}: {error}; lines are dropped and counted", self.destination);
                 }
             }
         }
@@ -232,10 +319,22 @@ mod tests {
     }
 
     #[test]
-    fn lines_reach_the_file_and_a_new_one_after_it_was_moved() {
+    fn words_that_are_no_path_are_no_file() {
+        assert!(["-", "stdout", "/dev/stdout"].iter().all(|text| text.parse() == Ok(Destination::Stdout)));
+        assert_eq!("/dev/stderr".parse(), Ok(Destination::Stderr));
+        assert_eq!("access.log".parse(), Ok(Destination::Path("access.log".into())));
+        assert_eq!("./syslog".parse(), Ok(Destination::Path("./syslog".into())));
+        for word in ["syslog", "stderr", "none", "journal", ""] {
+            let error = word.parse::<Destination>().expect_err(word);
+            assert!(error.contains("- for standard output"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_reach_the_file_and_a_new_one_after_it_was_moved() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
-        let (journal, _) = Journal::open(path.clone(), Style::default()).expect("it opens");
+        let (journal, _) = Journal::open(Destination::Path(path.clone()), Style::default()).await.expect("it opens");
         let mut lines = journal.lines();
         lines.add(&entry(b"/one"));
         lines.hand_over();
@@ -253,7 +352,7 @@ mod tests {
     async fn at_the_end_every_line_is_in_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("access.log");
-        let (journal, writing) = Journal::open(path.clone(), Style::default()).expect("it opens");
+        let (journal, writing) = Journal::open(Destination::Path(path.clone()), Style::default()).await.expect("it opens");
         let mut lines = journal.lines();
         (0..20_000).for_each(|_| lines.add(&entry(b"/last")));
         drop((lines, journal));
@@ -273,13 +372,14 @@ mod tests {
         assert_eq!((journal.state().dropped(), batches.recv().expect("one batch").lines), (20, 10));
     }
 
-    #[test]
-    fn a_file_that_cannot_be_written_costs_lines_and_nothing_else() {
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_costs_lines_and_nothing_else() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("deep/access.log");
-        assert!(Journal::open(path.clone(), Style::default()).is_err());
+        let destination = Destination::Path(path.clone());
+        assert!(Journal::open(destination.clone(), Style::default()).await.is_err());
         let state: Arc<State> = Arc::default();
-        let mut writer = Writer { path: path.clone(), file: None, state: state.clone(), failing: false };
+        let mut writer = Writer { destination, file: None, state: state.clone(), failing: false };
         let batch = || Batch { bytes: b"x\n".to_vec(), lines: 1 };
         writer.write(&batch());
         assert_eq!(state.dropped(), 1);

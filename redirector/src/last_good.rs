@@ -5,13 +5,13 @@
 
 use common::clock::{UnixMs, unix_ms};
 use common::farm::{Farms, Name};
+use common::files;
 use common::generation::{Stamp, Table};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
 
 /// From one writing of a table that is still in force to the next.
 const RENEW: Duration = Duration::from_secs(3600);
@@ -38,7 +38,6 @@ impl LastGood {
 #[derive(Debug)]
 pub struct Keeping {
     path: PathBuf,
-    writing: Option<JoinHandle<()>>,
     /// The generation written last, or tried last, and when.
     written: Option<(u64, Instant)>,
     /// Whether the last try failed.
@@ -48,7 +47,7 @@ pub struct Keeping {
 impl Keeping {
     /// Keeps the table in `path`; nothing is written yet.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, writing: None, written: None, failing: Arc::default() }
+        Self { path, written: None, failing: Arc::default() }
     }
 
     /// Writes `table`, which the store confirms, where the file has another one or has not been written for long. One
@@ -59,18 +58,21 @@ impl Keeping {
             Some((generation, at)) => generation != table.stamp.table || now.saturating_duration_since(at) >= again,
             None => true,
         };
-        if !is_due || self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+        if !is_due {
             return;
         }
-        self.written = Some((table.stamp.table, now));
-        let (path, kept, failing) = (self.path.clone(), LastGood::of(table), self.failing.clone());
-        self.writing = Some(tokio::task::spawn_blocking(move || match common::durable::write(&path, &kept) {
+        let (kept, failing) = (LastGood::of(table), self.failing.clone());
+        let begun = files::start("state_file", &self.path, move |path| match common::durable::write(path, &kept) {
             Err(error) if !failing.swap(true, Ordering::Relaxed) => {
                 tracing::warn!("{error:#}; a restart without the store would start with an older table or none");
             }
             Ok(()) if failing.swap(false, Ordering::Relaxed) => tracing::info!("the last good table is written again"),
             _ => {}
-        }));
+        });
+        // Where an earlier writing has not ended, the next call tries again.
+        if begun.is_ok() {
+            self.written = Some((table.stamp.table, now));
+        }
     }
 }
 
@@ -104,6 +106,13 @@ mod tests {
         Table { stamp: serde_json::from_value(stamp).expect("a stamp"), farms: Farms::default() }
     }
 
+    /// Nobody is writing `path` any more.
+    async fn written(path: &Path) {
+        while files::within("state_file", path, |_| ()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn a_table_is_written_when_it_is_new_and_again_while_the_store_confirms_it() {
         let folder = tempfile::tempdir().expect("folder");
@@ -111,9 +120,7 @@ mod tests {
         let (mut keeping, start) = (Keeping::new(path.clone()), Instant::now());
         let mut confirm = async |generation, at| {
             keeping.confirm(&table("prod", generation), at);
-            if let Some(writing) = keeping.writing.take() {
-                writing.await.expect("no panic");
-            }
+            written(&path).await;
             let held = common::durable::read::<LastGood>(&path).expect("a good file").map(|kept| kept.stamp.table);
             let _ = std::fs::remove_file(&path);
             held
@@ -131,9 +138,7 @@ mod tests {
         let (mut keeping, start) = (Keeping::new(path.clone()), Instant::now());
         let mut confirm = async |at| {
             keeping.confirm(&table("prod", 5), at);
-            if let Some(writing) = keeping.writing.take() {
-                writing.await.expect("no panic");
-            }
+            written(&path).await;
             common::durable::read::<LastGood>(&path).expect("a good file, or none").is_some()
         };
         assert!(!confirm(start).await);

@@ -43,7 +43,9 @@ pub use settings::{DEFAULT_PORT, Settings};
 use answer::RefusalSlots;
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use carried::CarriedFile;
 use common::clock::unix_ms;
+use common::files;
 use common::listen::Listeners;
 use common::precedence::Precedence;
 use common::process::{Phase, Reload, Shutdown, host_name, random_id};
@@ -127,32 +129,33 @@ pub async fn run(
         settings.state_file.clone(),
         by_file,
     );
+    let mut background = tokio::task::JoinSet::new();
+    background.spawn(files::watch());
     if let Some(path) = &settings.state_file {
-        match last_good::read(path, &settings.cluster, settings.state_max_age) {
+        let (cluster, max_age) = (settings.cluster.clone(), settings.state_max_age);
+        let read = files::within("state_file", path, move |path| last_good::read(path, &cluster, max_age)).await;
+        match read.map_err(|hangs| hangs.to_string()).flatten() {
             Ok(Some(table)) => refresher.adopt(table),
             Ok(None) => {}
-            Err(problem) => tracing::warn!("{problem}"),
+            Err(problem) => tracing::warn!("{problem}; starting without the last good table"),
         }
     }
     // Where the store answers at once, the first client is answered from its table; where not, nobody waits.
     let _ = tokio::time::timeout(FIRST_POLL, refresher.poll()).await;
-    let mut background = tokio::task::JoinSet::new();
     background.spawn(refresher.run());
     if let Some(path) = settings.override_file.clone() {
         background.spawn(follow_override_file(path, set_by_file, reload.clone()));
     }
     if let Some(settings) = settings.statics.clone() {
-        let (loaded, problems) = Statics::load(&settings);
-        problems.iter().for_each(|problem| tracing::warn!("{problem}"));
-        statics.store(Arc::new(loaded));
-        background.spawn(follow_statics(settings, statics.clone(), problems));
+        let told = take_statics(&settings, &statics, &[]).await;
+        background.spawn(follow_statics(settings, statics.clone(), told));
     }
     let (secure, tls) = secure.unzip();
     if let Some(tls) = tls.clone() {
         background.spawn(tls::follow::follow(tls, reload));
     }
     let (journal, writing) = match settings.access_log.clone() {
-        Some((path, style)) => Some(Journal::open(path.clone(), style).with_context(|| format!("access_log {}", path.display()))?),
+        Some((destination, style)) => Some(Journal::open(destination, style).await?),
         None => None,
     }
     .unzip();
@@ -178,8 +181,8 @@ pub async fn run(
         left: false,
     };
     let (served, all_served) = oneshot::channel::<()>();
-    let carried_file = settings.state_file.as_deref().map(carried::beside);
-    let flusher = Flusher::new(writer, counters.clone(), in_use, said, tls.clone(), carried_file);
+    let carried = CarriedFile::open(settings.state_file.as_deref()).await;
+    let flusher = Flusher::new(writer, counters.clone(), in_use, said, tls.clone(), carried);
     let flusher = tokio::spawn(flusher.run(async { drop(all_served.await) }, shutdown.clone()));
 
     let maxconn = maxconn(settings.maxconn);
@@ -279,7 +282,8 @@ async fn follow_override_file(path: PathBuf, set: watch::Sender<ByFile>, mut rel
             tracing::warn!("{} sets by hand: {}", path.display(), set.borrow().words());
         }
         reload.asked().await;
-        match ByFile::read(&path) {
+        let read = files::within("override_file", &path, ByFile::read).await;
+        match read.map_err(|hangs| hangs.to_string()).flatten() {
             Ok(by_file) => {
                 if by_file == ByFile::default() && *set.borrow() != by_file {
                     tracing::info!("{} sets nothing any more", path.display());
@@ -301,15 +305,21 @@ fn stats(settings: &Settings, here: bool) -> Option<Stats> {
 async fn follow_statics(settings: StaticSettings, statics: Arc<ArcSwap<Statics>>, mut told: Vec<String>) {
     loop {
         tokio::time::sleep(STATICS_POLL).await;
-        let from = settings.clone();
-        if let Ok((loaded, problems)) = tokio::task::spawn_blocking(move || Statics::load(&from)).await {
-            if problems != told {
-                problems.iter().for_each(|problem| tracing::warn!("{problem}"));
-                told = problems;
-            }
-            if loaded != **statics.load() {
-                statics.store(Arc::new(loaded));
-            }
-        }
+        told = take_statics(&settings, &statics, &told).await;
     }
+}
+
+/// Reads the static files; where their disk does not answer, those at hand go on being served. What is wrong with them.
+async fn take_statics(settings: &StaticSettings, statics: &ArcSwap<Statics>, told: &[String]) -> Vec<String> {
+    let from = settings.clone();
+    let read = files::within("static_dir", &settings.folder, move |_| Statics::load(&from)).await;
+    // What hangs is named by those who watch.
+    let Ok((loaded, problems)) = read else { return told.to_vec() };
+    if problems != told {
+        problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+    }
+    if loaded != **statics.load() {
+        statics.store(Arc::new(loaded));
+    }
+    problems
 }

@@ -6,6 +6,7 @@ use crate::per_address::PerAddress;
 use crate::refresh::{InUse, InUseCell};
 use crate::tls::Tls;
 use crate::tls::certificates::Expiry;
+use common::files;
 use common::process::{Phase, Shutdown};
 use common::tally::CountKey;
 use common::web::{Ask, OPENMETRICS, Page, Router, StatusCode, page, text};
@@ -53,7 +54,7 @@ fn answer(ask: &Ask, state: &InUse, phase: Phase, counters: &Counters, more: imp
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if phase != Phase::Running => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
         "/readyz" if state.generation == 0 => text(StatusCode::SERVICE_UNAVAILABLE, "no table yet\n"),
-        "/readyz" => text(StatusCode::OK, "ready\n"),
+        "/readyz" => text(StatusCode::OK, files::ready()),
         "/metrics" => page(StatusCode::OK, OPENMETRICS, render(state, &counters.totals(), &more())),
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }

@@ -2,9 +2,10 @@
 //! away. One line a server: `img/srv2 off`.
 
 use common::farm::{Farms, Intent, ServerId};
+use common::files;
 use common::overrides::Override;
 use std::collections::{BTreeMap, HashMap};
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 /// What the file says of each server.
@@ -17,7 +18,8 @@ impl ByFile {
     /// # Errors
     /// Names every line that is wrong, one a line.
     pub fn read(path: &Path) -> Result<Self, String> {
-        match std::fs::read_to_string(path) {
+        let text = files::read(path).and_then(|bytes| String::from_utf8(bytes).map_err(|_| Error::other("is not UTF-8 text")));
+        match text {
             Ok(text) => Self::parse(&path.display().to_string(), &text),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(format!("{}: cannot be read: {error}", path.display())),

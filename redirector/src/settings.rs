@@ -1,15 +1,17 @@
 //! What a redirector is told.
 
 use crate::access_log::{Address, Form, Style};
+use crate::journal::Destination;
 use crate::override_file::ByFile;
 use crate::statics::{StaticName, StaticSettings};
 use crate::tls::TlsSettings;
 use common::farm::Name;
+use common::files;
 use common::listen::ListenAddress;
 use common::settings::{Global, Network, duration, list, networks, non_empty, number, path, positive_duration, switch};
 use common::target::Target;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +62,7 @@ pub struct Settings {
     /// Peers that speak for their clients.
     pub trusted_proxies: Arc<[Network]>,
     /// Where requests are logged, if they are, and how.
-    pub access_log: Option<(PathBuf, Style)>,
+    pub access_log: Option<(Destination, Style)>,
 }
 
 impl Settings {
@@ -75,7 +77,7 @@ impl Settings {
         let stats_uri = global.get("stats_uri", parse_stats_uri).unwrap_or_else(|| Some("/stats".into()));
         let cluster = global.get("cluster", str::parse::<Name>).or_else(|| "rbalancer".parse().ok());
         let override_file = global.get("override_file", path);
-        let by_file = override_file.as_deref().map_or_else(|| Ok(ByFile::default()), ByFile::read).unwrap_or_else(|problem| {
+        let by_file = read_now(override_file.as_deref()).unwrap_or_else(|problem| {
             global.problem(format!("override_file: {problem}"));
             ByFile::default()
         });
@@ -85,10 +87,10 @@ impl Settings {
             without_query: !global.get("log_query", switch).unwrap_or(true),
             address: global.get("log_ip", parse_address).unwrap_or_default(),
         };
-        let access_log = global.get("access_log", |text| if text.eq_ignore_ascii_case("off") { Ok(None) } else { path(text).map(Some) });
+        let access_log = global.get("access_log", |text| if text.eq_ignore_ascii_case("off") { Ok(None) } else { text.parse().map(Some) });
         Self {
             trusted_proxies: global.get("trusted_proxies", networks).unwrap_or_default().into(),
-            access_log: access_log.flatten().map(|path| (path, style)),
+            access_log: access_log.flatten().map(|destination: Destination| (destination, style)),
             override_file,
             by_file,
             listen,
@@ -110,6 +112,12 @@ impl Settings {
             state_max_age: global.get("state_max_age", positive_duration).unwrap_or(Duration::from_secs(7 * 86_400)),
         }
     }
+}
+
+/// What the override file says; a disk that does not answer is a problem, not a start that hangs.
+fn read_now(override_file: Option<&Path>) -> Result<ByFile, String> {
+    let Some(path) = override_file else { return Ok(ByFile::default()) };
+    files::within_blocking("override_file", path, ByFile::read).map_err(|hangs| hangs.to_string()).flatten()
 }
 
 /// `bind` is an address, with or without a port.

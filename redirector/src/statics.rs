@@ -1,7 +1,8 @@
 //! The few files every Host gets (`favicon.ico`): read from `static_dir` into memory, by exact name, nothing else.
 
 use bytes::Bytes;
-use std::fs;
+use common::files;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -100,19 +101,19 @@ impl StaticFile {
 }
 
 fn read(path: &Path, name: &str) -> Result<Option<StaticFile>, String> {
-    let meta = match fs::metadata(path) {
+    let file = match files::open_regular(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
-        Ok(meta) => meta,
+        Ok(file) => file,
     };
-    if !meta.is_file() {
-        return Err("is no file".into());
-    }
+    let meta = file.metadata().map_err(|error| error.to_string())?;
     if meta.len() > MAX_SIZE {
         return Err(format!("is larger than {MAX_SIZE} bytes: serve it from a farm's server"));
     }
     let modified = meta.modified().map_err(|error| error.to_string())?;
-    let body = fs::read(path).map_err(|error| error.to_string())?;
+    let mut body = Vec::new();
+    // A file may grow while it is read.
+    file.take(MAX_SIZE).read_to_end(&mut body).map_err(|error| error.to_string())?;
     let sum = common::generation::checksum(&body);
     Ok(Some(StaticFile {
         path: format!("/{name}"),
@@ -145,6 +146,7 @@ fn media_type(name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn only_named_files_of_the_folder_are_served() {

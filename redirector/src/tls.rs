@@ -7,7 +7,9 @@ pub mod session;
 
 pub use certificates::{Certificates, Chosen};
 
+use certificates::PairProblems;
 use common::clock::UnixMs;
+use common::files;
 use common::ini::Problem;
 use common::listen::{ListenAddress, Listeners, Passed};
 use common::settings::{Global, Problems, list, number};
@@ -67,12 +69,19 @@ impl TlsSettings {
     /// # Errors
     /// Names every file that is no good, and the remedy.
     pub fn load(&self) -> Result<Tls, Problems> {
-        let certificates = Certificates::read(&self.pairs).map_err(|problems| {
+        let certificates = self.read().map_err(|problems| {
             let problem = |(file, message): (PathBuf, String)| Problem { file: file.display().to_string(), line: None, message };
             Problems(problems.into_iter().map(problem).collect())
         })?;
         let problem = |error: rustls::Error| Problem { file: "tls".into(), line: None, message: error.to_string() };
         Tls::new(self.pairs.clone(), certificates).map_err(|error| Problems(vec![problem(error)]))
+    }
+
+    /// The certificates; a disk that does not answer is a problem, not a start that hangs.
+    fn read(&self) -> Result<Certificates, PairProblems> {
+        let (pairs, first) = (self.pairs.clone(), self.pairs.first().map(|pair| pair.certificate.clone()).unwrap_or_default());
+        let read = files::within_blocking("tls_cert", &first, move |_| Certificates::read(&pairs));
+        read.map_err(|hangs| vec![(first, hangs.to_string())]).flatten()
     }
 
     /// Binds where TLS is to be served, if it is.

@@ -35,6 +35,7 @@ pub fn start(reader: Reader, settings: Settings, shutdown: Shutdown) -> Router {
 pub async fn run(listeners: Listeners, reader: Reader, settings: Settings, mut shutdown: Shutdown) -> anyhow::Result<()> {
     let (router, mut sampler) = begin(reader, settings, shutdown.clone());
     let mut servers = JoinSet::new();
+    servers.spawn(common::files::watch());
     for socket in listeners.sockets {
         let listener = tokio::net::TcpListener::from_std(socket).context("a listening socket")?;
         servers.spawn(web::serve(listener, router.clone()));
@@ -74,7 +75,7 @@ fn answer(path: &str, stats_uri: &str, shown: &Shown) -> Page {
         (_, Some(".csv")) => web::page(StatusCode::OK, "text/csv; charset=utf-8; header=present", shown.csv()),
         ("/metrics", _) => web::page(StatusCode::OK, render::openmetrics::CONTENT_TYPE, shown.openmetrics()),
         ("/healthz", _) => web::text(StatusCode::OK, "ok\n"),
-        ("/readyz", _) if shown.report().generation > 0 => web::text(StatusCode::OK, "ready\n"),
+        ("/readyz", _) if shown.report().generation > 0 => web::text(StatusCode::OK, common::files::ready()),
         ("/readyz", _) => web::text(StatusCode::SERVICE_UNAVAILABLE, "no table was read yet\n"),
         _ => web::text(StatusCode::NOT_FOUND, format!("not here; see {stats_uri}, {stats_uri}.json, {stats_uri}.csv, /metrics\n")),
     }

@@ -20,6 +20,7 @@ pub mod scenario;
 pub mod scene;
 pub mod scripted;
 pub mod sentinel;
+pub mod stalled;
 pub mod stats;
 pub mod tls;
 pub mod traffic;

@@ -20,11 +20,17 @@ fn totals_survive_a_restart() {
     let second = Up::start(&configuration);
     eventually!(START, second.stats().of_farm("img") == 25);
     second.end();
-    // A damaged file is said so and left alone: serving comes first.
+    // A damaged file is kept under another name, which is said, and serving goes on.
     std::fs::write(&state, "nonsense").expect("written");
     let third = Up::start(&configuration);
     assert_eq!(third.get("img.test", "/").status, 302);
-    third.process.wait_for_line("state file", START);
+    third.process.wait_for_line("state cannot be used and is now", START);
+    third.end();
+    assert_eq!(std::fs::read_to_string(state.with_added_extension("damaged")).expect("kept"), "nonsense");
+    let fourth = Up::start(&configuration);
+    eventually!(START, fourth.stats().of_farm("img") == 1);
+    assert!(!fourth.process.lines().join("\n").contains("damaged"), "said again: {:?}", fourth.process.lines());
+    fourth.end();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::StoreError;
 use super::address::{Node, RedisAddress, Way};
+use crate::files;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, FromRedisValue, ProtocolVersion, TlsCertificates, Value, cmd};
 use std::path::{Path, PathBuf};
@@ -75,15 +76,17 @@ impl RedisSettings {
     }
 
     /// With the password in the file that `key` names, if it names one.
-    async fn with_password(&self, info: ConnectionInfo, key: &str, file: Option<&Path>) -> Result<ConnectionInfo, StoreError> {
+    async fn with_password(&self, info: ConnectionInfo, key: &'static str, file: Option<&Path>) -> Result<ConnectionInfo, StoreError> {
         let Some(path) = file else { return Ok(info) };
         let password = String::from_utf8(self.read(key, path).await?).map_err(|error| self.unreachable(&error))?;
         let redis = info.redis_settings().clone().set_password(password.trim_end_matches(['\r', '\n']));
         Ok(info.set_redis_settings(redis))
     }
 
-    async fn read(&self, key: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
-        tokio::fs::read(path).await.map_err(|error| self.unreachable(&format!("{key} {}: {error}", path.display())))
+    async fn read(&self, key: &'static str, path: &Path) -> Result<Vec<u8>, StoreError> {
+        // A disk that hangs is one thread's trouble, however often Redis is dialled meanwhile.
+        let read = files::within(key, path, files::read).await.map_err(std::io::Error::from).flatten();
+        read.map_err(|error| self.unreachable(&format!("{key} {}: {error}", path.display())))
     }
 
     /// With what a TLS connection needs.

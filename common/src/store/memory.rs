@@ -61,21 +61,18 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// A store that goes on where `snapshot` was taken: its totals are the base, its findings are adopted.
-    pub fn restore(snapshot: Snapshot) -> Self {
-        let memory = Self::default();
-        {
-            let mut state = memory.state();
-            state.totals.base = snapshot.totals;
-            for (id, findings) in snapshot.views {
-                let findings = findings.into_iter().map(|(check, finding)| (check, (1, finding))).collect();
-                state.views.insert(id, View { sequence: 1, findings });
-            }
+    /// Goes on where `snapshot` was taken: its totals are the base, its findings are adopted where nobody has probed
+    /// since. Once in the life of a store.
+    pub fn adopt(&self, snapshot: Snapshot) {
+        let mut state = self.state();
+        state.totals.base = snapshot.totals;
+        for (id, findings) in snapshot.views {
+            let findings = findings.into_iter().map(|(check, finding)| (check, (1, finding))).collect();
+            state.views.entry(id).or_insert(View { sequence: 1, findings });
         }
-        memory
     }
 
-    /// What to write down so that [`Memory::restore`] can go on.
+    /// What to write down so that [`Memory::adopt`] can go on.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state();
         let plain = |view: &View| view.findings.iter().map(|(check, (_, finding))| (check.clone(), finding.clone())).collect();

@@ -2,6 +2,7 @@
 
 use super::Pair;
 use arc_swap::ArcSwap;
+use common::files;
 use common::generation::checksum;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -9,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::collections::HashMap;
-use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -156,11 +157,14 @@ impl Contents {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let meta = fs::metadata(path).map_err(|error| error.to_string())?;
-    if !meta.is_file() || meta.len() > MAX_SIZE {
-        return Err(format!("is no file of at most {MAX_SIZE} bytes"));
+    let read = files::open_regular(path).and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map(|_| bytes)
+    });
+    match read {
+        Ok(bytes) if bytes.len() as u64 > MAX_SIZE => Err(format!("is larger than {MAX_SIZE} bytes")),
+        read => read.map_err(|error| error.to_string()),
     }
-    fs::read(path).map_err(|error| error.to_string())
 }
 
 /// The DNS names a certificate is for, and when it ends.
@@ -204,6 +208,7 @@ impl ResolvesServerCert for Chosen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     struct Made {
         folder: tempfile::TempDir,
@@ -276,6 +281,6 @@ mod tests {
         assert!(words(&first.key, &first.key).contains("0.key: holds no certificate"));
         assert!(words(&first.certificate, &first.certificate).contains("holds no private key"));
         assert!(words(&made.folder.path().join("none"), &first.key).contains("cannot be read"));
-        assert!(words(made.folder.path(), &first.key).contains("is no file"));
+        assert!(words(made.folder.path(), &first.key).contains("is a folder"));
     }
 }

@@ -4,6 +4,7 @@
 use super::Tls;
 use super::certificates::{Expiry, PairProblems};
 use common::clock::unix_ms;
+use common::files;
 use common::process::Reload;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,9 @@ pub async fn follow(tls: Tls, mut reload: Reload) {
             () = reload.asked() => said.clear(),
         }
         let (pairs, now) = (tls.pairs.clone(), tls.chosen.now());
-        let Ok((renewed, problems)) = tokio::task::spawn_blocking(move || now.again(&pairs)).await else { continue };
+        let Some(first) = tls.pairs.first() else { continue };
+        // What hangs is named by those who watch.
+        let Ok((renewed, problems)) = files::within("tls_cert", &first.certificate, move |_| now.again(&pairs)).await else { continue };
         if !problems.is_empty() && problems != said {
             let words: Vec<String> = problems.iter().map(|(file, problem)| format!("{} {problem}", file.display())).collect();
             tracing::error!("keeping the certificates in use: {}", words.join("; "));
