@@ -48,6 +48,23 @@ impl Override {
         }
     }
 
+    /// What is set, for people: `drain, weight 5, force up`; none if nothing is.
+    pub fn words(&self) -> Option<String> {
+        let set = [
+            self.enable.map(|enable| enable.as_str().to_owned()),
+            self.weight.map(|weight| format!("weight {weight}")),
+            self.force.map(|force| format!("force {}", if force == Force::Up { "up" } else { "down" })),
+        ];
+        let words: Vec<String> = set.into_iter().flatten().collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
+    /// Who set it and why, for people: ` by ann (disk)`.
+    fn author(&self) -> String {
+        let by = if self.by.is_empty() { String::new() } else { format!(" by {}", self.by) };
+        if self.why.is_empty() { by } else { format!("{by} ({})", self.why) }
+    }
+
     /// This set over `held`: what it names replaces, the rest stays. A `force` comes with its own end.
     pub fn over(&self, held: &Self) -> Self {
         Self {
@@ -59,6 +76,23 @@ impl Override {
             until: if self.force.is_some() { self.until } else { self.until.or(held.until) },
         }
     }
+}
+
+/// What is set otherwise in `after` than in `before`, a sentence each, in the order of the servers' names.
+pub fn turned(before: &HashMap<ServerId, Override>, after: &HashMap<ServerId, Override>) -> Vec<String> {
+    let words = |set: Option<&Override>| set.and_then(Override::words);
+    let mut turned: Vec<String> = after
+        .iter()
+        .filter(|(id, _)| words(before.get(id)) != words(after.get(id)))
+        .map(|(id, set)| match set.words() {
+            Some(words) => format!("{id} is set by hand: {words}{}", set.author()),
+            None => format!("{id} is no longer set by hand"),
+        })
+        .collect();
+    let gone = before.iter().filter(|(id, set)| set.words().is_some() && !after.contains_key(id));
+    turned.extend(gone.map(|(id, _)| format!("{id} is no longer set by hand")));
+    turned.sort();
+    turned
 }
 
 /// The checks that probers make: those of servers that are not off, by the table or by hand.
@@ -86,6 +120,22 @@ mod tests {
         assert_eq!((both.at(99).force, both.at(100).force, both.at(100).enable), (Some(Force::Up), None, Some(Intent::Drain)));
         assert_eq!(drained.over(&both).until, Some(100));
         assert_eq!(Override { until: None, ..forced }.over(&both).until, None);
+    }
+
+    #[test]
+    fn what_turns_by_hand_is_told_in_words() {
+        let (a, b): (ServerId, ServerId) = ("f/a".parse().expect("valid"), "f/b".parse().expect("valid"));
+        let drained = Override { enable: Some(Intent::Drain), by: "ann".into(), why: "disk".into(), ..Override::default() };
+        let forced = Override { force: Some(Force::Down), weight: Some(Weight(3)), ..Override::default() };
+        let before = HashMap::from([(a.clone(), drained.clone())]);
+        let after = HashMap::from([(a.clone(), drained.clone()), (b.clone(), forced)]);
+        assert_eq!(turned(&HashMap::new(), &before), ["f/a is set by hand: drain by ann (disk)"]);
+        assert_eq!(turned(&before, &after), ["f/b is set by hand: weight 3, force down"]);
+        assert_eq!(
+            turned(&after, &HashMap::from([(b, Override::default())])),
+            ["f/a is no longer set by hand", "f/b is no longer set by hand"]
+        );
+        assert_eq!(turned(&before, &before), Vec::<String>::new());
     }
 
     #[test]

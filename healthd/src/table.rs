@@ -4,7 +4,7 @@ use common::check::{Check, CheckKey};
 use common::clock::UnixMs;
 use common::farm::{Intent, Name, ServerId};
 use common::generation::{self, Step, Table};
-use common::overrides::{Force, Override};
+use common::overrides::{Force, Override, turned};
 use common::store::{Reader, StoreError};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -90,6 +90,7 @@ impl Held {
             let ends = overrides.values().any(|set| set.until.is_some());
             let time = if ends { Some(reader.time().await.map_err(words)?) } else { None };
             self.read_at = time.map(|time| (time, Instant::now()));
+            turned(&self.overrides, &overrides).iter().for_each(|words| tracing::info!("{words}"));
             self.overrides = overrides;
             self.overrides_generation = offered.overrides;
             changed = true;
@@ -104,7 +105,9 @@ impl Held {
         let time = read + now.saturating_duration_since(at).as_millis() as u64;
         let over = self.overrides.values().any(|set| set.until.is_some_and(|until| until <= time));
         if over {
+            let held = self.overrides.clone();
             self.overrides.values_mut().for_each(|set| *set = set.at(time));
+            turned(&held, &self.overrides).iter().for_each(|words| tracing::info!("{words}"));
         }
         over
     }

@@ -54,6 +54,16 @@ struct Back {
     /// Its other hosts.
     aliases: Box<[Host]>,
     positions: Positions,
+    service: Service,
+}
+
+/// How many servers of a farm are in service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// Those that are live.
+    pub(crate) live: usize,
+    /// Those that are on and have weight.
+    pub(crate) enabled: usize,
 }
 
 /// Where round-robin goes on: among all servers, and among those that take https.
@@ -95,7 +105,8 @@ impl Arena {
         let choice = self.choose(farm, &all, farm.fallback.as_ref(), inputs, &positions[0], heads);
         let secure = differs.then(|| Box::new(self.choose(farm, &secure, fallback, inputs, &positions[1], heads)));
         let (first, aliases) = farm.domains.split_first().map_or(("", &[][..]), |(first, aliases)| (first.as_str(), aliases));
-        let back = Box::new(Back { name: farm.name.clone(), aliases: aliases.into(), positions });
+        let service = Service { live: live(&all, inputs.health.is_fresh()).len(), enabled: all.len() };
+        let back = Box::new(Back { name: farm.name.clone(), aliases: aliases.into(), positions, service });
         self.fronts.push(Front { host: first.as_bytes().into(), choice, secure, keepalive: farm.keepalive, back });
         (self.fronts.len() - 1) as u32
     }
@@ -155,6 +166,11 @@ impl<'a> FarmRoute<'a> {
     /// Its name.
     pub(crate) fn name(self) -> &'a Name {
         &self.front.back.name
+    }
+
+    /// How many of its servers are in service.
+    pub(crate) fn service(self) -> Service {
+        self.front.back.service
     }
 
     /// Where round-robin goes on.

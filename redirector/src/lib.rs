@@ -11,6 +11,7 @@ pub mod desk;
 pub mod destination;
 mod door;
 pub mod elsewhere;
+mod empty_farms;
 pub mod farm_route;
 pub mod flush;
 pub mod guests;

@@ -2,6 +2,7 @@
 //! last good state stays in force.
 
 use crate::counters::Counters;
+use crate::empty_farms::EmptyFarms;
 use crate::last_good::Keeping;
 use crate::override_file::ByFile;
 use crate::routes::Routes;
@@ -11,7 +12,7 @@ use common::clock::UnixMs;
 use common::farm::{Name, ServerId};
 use common::generation::{self, Alarm, Stamp, Step, Table};
 use common::health::{FRESH, Views, view_window};
-use common::overrides::{Override, probed};
+use common::overrides::{Override, probed, turned};
 use common::store::{Reader, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -83,6 +84,8 @@ pub struct Refresher {
     stale: Stale,
     /// The farms that each check speaks for, by their place in the table.
     watchers: HashMap<CheckKey, Vec<u32>>,
+    /// The farms without a live server, as the log has them.
+    empty: EmptyFarms,
     reachable: bool,
     rng: SmallRng,
 }
@@ -118,6 +121,7 @@ impl Refresher {
             retired: Vec::new(),
             stale: Stale::default(),
             watchers: HashMap::new(),
+            empty: EmptyFarms::default(),
             reachable: true,
             rng: SmallRng::from_rng(&mut rand::rng()),
         }
@@ -252,7 +256,9 @@ impl Refresher {
             // Ends are in the store's time, and carried on by our own monotonic clock.
             let time = if overrides.values().any(|set| set.until.is_some()) { Some(self.reader.time().await?) } else { None };
             self.read_at = time.map(|time| (time, Instant::now()));
-            self.overrides = overrides.into_iter().map(|(id, set)| (id, set.at(time.unwrap_or(0)))).collect();
+            let overrides = overrides.into_iter().map(|(id, set)| (id, set.at(time.unwrap_or(0)))).collect();
+            turned(&self.overrides, &overrides).iter().for_each(|words| tracing::info!("{words}"));
+            self.overrides = overrides;
             (self.overrides_generation, self.stale.all) = (offered, true);
         }
         Ok(())
@@ -267,7 +273,9 @@ impl Refresher {
     fn end_overrides(&mut self, now: Instant) {
         let time = self.store_time(now);
         if self.overrides.values().any(|set| set.until.is_some_and(|until| until <= time)) {
+            let held = self.overrides.clone();
             self.overrides.values_mut().for_each(|set| *set = set.at(time));
+            turned(&held, &self.overrides).iter().for_each(|words| tracing::info!("{words}"));
             self.stale.all = true;
             self.rebuild(now);
         }
@@ -287,6 +295,8 @@ impl Refresher {
         } else {
             previous.rebuild(&table.farms, &self.stale.farms, &overrides, &health, &self.counters)
         };
+        let stale = (!self.stale.all).then_some(&self.stale.farms);
+        self.empty.take(&table.farms, stale, &routes);
         self.routes.store(Arc::new(routes));
         self.retired.push(previous);
         self.stale = Stale::default();

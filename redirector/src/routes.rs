@@ -1,7 +1,7 @@
 //! `Routes`: the immutable table that answers are made from: farms × overrides × health, swapped whole.
 
 use crate::counters::Counters;
-use crate::farm_route::{Arena, FarmRoute, Heads, Inputs, Positions};
+use crate::farm_route::{Arena, FarmRoute, Heads, Inputs, Positions, Service};
 use common::farm::{Farm, Farms, Name, ServerId};
 use common::health::Health;
 use common::host::Host;
@@ -110,6 +110,11 @@ impl Routes {
                 None => drop(self.hosts.insert_unique(hash(host), entry, |entry| hash(entry.host()))),
             }
         }
+    }
+
+    /// How many servers of `farm` are in service; none where it is not in these routes.
+    pub(crate) fn in_service(&self, farm: &Farm) -> Option<Service> {
+        Some(self.farm(bytes(farm.domains.first()?))?.service())
     }
 
     /// The farm of a normalised host.
