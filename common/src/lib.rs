@@ -6,6 +6,7 @@ pub mod check;
 pub mod clock;
 pub mod counted;
 pub mod durable;
+pub mod environment;
 pub mod farm;
 pub mod files;
 pub mod generation;

@@ -1,8 +1,9 @@
 //! What every program of rbalancer does the same: common arguments, logging, signals, exit codes.
 
+use crate::environment;
 use crate::ini::Problem;
 use crate::precedence::Precedence;
-use crate::settings::{Global, Problems};
+use crate::settings::{DEFAULT_FILES, Global, Problems, default_file};
 use crate::store::RedisAddress;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -15,7 +16,13 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Args)]
 pub struct CommonArgs {
     /// The configuration file.
-    #[arg(short, long, value_name = "FILE", global = true, help = "Configuration file; daemons take [global] from it")]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        global = true,
+        help = "Configuration file; daemons take [global] from it [default: /etc/rbalancer/rbalancer.conf, else /etc/rbalancer.conf]"
+    )]
     pub config: Option<PathBuf>,
     /// The Redis that state is shared through.
     #[arg(
@@ -38,11 +45,49 @@ impl CommonArgs {
     /// When `--redis` holds a password or the file cannot be read.
     pub fn open(&self) -> Result<Global, Problems> {
         self.refuse_password()?;
-        let global = Global::load(self.config.as_deref())?;
+        let global = self.global()?;
         if global.has_farms() {
             tracing::info!("farms in the file are not used: they come from the store, see `rbalancer apply`");
         }
         Ok(global)
+    }
+
+    /// `[global]` of the file given by `-c`; without one of the default file, where nothing else says which Redis is
+    /// meant.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn global(&self) -> Result<Global, Problems> {
+        let told = self.config.is_some() || self.redis.is_some() || environment::names_a_redis();
+        let default = if told { None } else { default_file() };
+        if let Some(path) = default {
+            tracing::info!("[global] is taken from {}", path.display());
+        }
+        Global::load(self.config.as_deref().or(default))
+    }
+
+    /// The file a command works on: its own argument, else `-c`, else the default one, which is said.
+    ///
+    /// # Errors
+    /// When there is none, or two.
+    pub fn file(&self, argument: Option<PathBuf>) -> Result<PathBuf, Problems> {
+        let problem = |message: String| Problems(vec![Problem { file: "FILE".into(), line: None, message }]);
+        match (argument, &self.config) {
+            (Some(file), Some(config)) if file != *config => {
+                Err(problem(format!("{} and {} are both given: name one file", file.display(), config.display())))
+            }
+            (Some(file), _) => Ok(file),
+            (None, Some(config)) => Ok(config.clone()),
+            (None, None) => {
+                let none = || {
+                    let places = DEFAULT_FILES.join(" nor ");
+                    problem(format!("no configuration file: name one (there is neither {places}), or try `rbalancer demo`"))
+                };
+                let path = default_file().ok_or_else(none)?;
+                tracing::info!("the configuration file is {}", path.display());
+                Ok(path.to_owned())
+            }
+        }
     }
 
     /// Refuses a password on the command line, where every user of the machine can read it.
@@ -79,11 +124,16 @@ const LOG_LINES: usize = 10_000;
 #[derive(Debug)]
 pub struct Logging(#[allow(dead_code, reason = "it works by being dropped")] tracing_appender::non_blocking::WorkerGuard);
 
-/// Starts logging to standard error. `RUST_LOG` chooses what, `info` by default. Lines are written by a thread of their
-/// own: a terminal that was stopped, or a collector that reads no more, holds up nobody who serves or probes.
+/// Starts logging to standard error, and says what of the environment is passed over. `RUST_LOG` chooses what is logged,
+/// `info` by default. Lines are written by a thread of their own: a terminal that was stopped, or a collector that reads
+/// no more, holds up nobody who serves or probes.
 #[must_use = "what is logged after it is dropped is lost"]
 pub fn start_logging(format: LogFormat) -> Logging {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let wanted = std::env::var("RUST_LOG").ok().filter(|wanted| !wanted.trim().is_empty());
+    let (filter, bad) = match wanted.as_deref().unwrap_or("info").parse::<tracing_subscriber::EnvFilter>() {
+        Ok(filter) => (filter, None),
+        Err(error) => ("info".into(), Some(error)),
+    };
     let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
         .buffered_lines_limit(LOG_LINES)
         .thread_name("log")
@@ -93,6 +143,10 @@ pub fn start_logging(format: LogFormat) -> Logging {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().init(),
     }
+    if let Some(error) = bad {
+        tracing::warn!("RUST_LOG: {error}: write a level such as info, or NAME=LEVEL by commas");
+    }
+    environment::tell();
     Logging(guard)
 }
 

@@ -1,6 +1,7 @@
 //! What a process is told: flag before environment (`RBALANCER_<KEY>`) before `[global]` of a file before default.
 //! Here are the known keys, the typed reading of one value, and the hint at the nearest right name.
 
+use crate::environment;
 use crate::ini::{Document, Problem, Section};
 use crate::store::{RedisAddress, RedisSettings};
 use std::fmt;
@@ -8,6 +9,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+
+/// Where a configuration file is looked for when none is named; the second is the first rbalancer's place.
+pub const DEFAULT_FILES: [&str; 2] = ["/etc/rbalancer/rbalancer.conf", "/etc/rbalancer.conf"];
+
+/// The first of [`DEFAULT_FILES`] that is there. One that may not be looked at is there too: reading it says why not.
+pub fn default_file() -> Option<&'static Path> {
+    DEFAULT_FILES.iter().map(Path::new).find(|path| path.try_exists().unwrap_or(true))
+}
 
 /// Keys of `[global]` that set a process.
 pub const PROCESS_KEYS: &[&str] = &[
@@ -102,10 +111,10 @@ impl Global {
             Some(path) => read_document(path)?,
             None => Default::default(),
         };
-        Ok(Self::new(&document, problems, |key| std::env::var(key).ok()))
+        Ok(Self::new(&document, problems, environment::setting))
     }
 
-    /// Reads from a document already parsed, with the problems found so far.
+    /// Reads from a document already parsed, with the problems found so far; `environment` has the value of a variable.
     pub fn new(document: &Document, problems: Vec<Problem>, environment: fn(&str) -> Option<String>) -> Self {
         let (file, section) = (document.file.clone(), document.section("global").cloned());
         let mut global = Self { file, section, has_farms: document.section("farms").is_some(), environment, problems };
@@ -149,11 +158,11 @@ impl Global {
     pub fn redis(&mut self, flag: Option<RedisAddress>) -> Option<RedisSettings> {
         let address = flag.or_else(|| {
             // The environment is the documented place for a password; its usual name is RBALANCER_REDIS_URL.
-            let from_url = (self.environment)("RBALANCER_REDIS_URL").map(|url| url.parse::<RedisAddress>());
+            let from_url = (self.environment)(environment::REDIS_URL).map(|url| url.parse::<RedisAddress>());
             match from_url {
                 Some(Ok(address)) => Some(address),
                 Some(Err(error)) => {
-                    let file = "environment RBALANCER_REDIS_URL".to_owned();
+                    let file = format!("environment {}", environment::REDIS_URL);
                     self.problems.push(Problem { file, line: None, message: error.to_string() });
                     None
                 }
@@ -208,12 +217,17 @@ pub fn read_document(path: &Path) -> Result<(Document, Vec<Problem>), Problems> 
 
 /// `: did you mean …?` for the nearest of `known`, or the list of all where none is near.
 pub fn did_you_mean(word: &str, known: &[&str]) -> String {
-    let nearest = known.iter().min_by_key(|candidate| distance(word, candidate));
-    match nearest {
-        Some(near) if distance(word, near) <= 1 + word.chars().count() / 3 => format!("; did you mean `{near}`?"),
-        _ if known.is_empty() => String::new(),
-        _ => format!("; known are: {}", known.join(", ")),
+    match nearest(word, known) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None if known.is_empty() => String::new(),
+        None => format!("; known are: {}", known.join(", ")),
     }
+}
+
+/// The nearest of `known`, where one is near enough to have been meant.
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let nearest = known.iter().min_by_key(|candidate| distance(word, candidate))?;
+    (distance(word, nearest) <= 1 + word.chars().count() / 3).then_some(nearest)
 }
 
 /// How many single-character edits or swaps lie between two words (optimal string alignment, Damerau 1964).

@@ -28,6 +28,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run everything in this process, state in memory
     Up {
+        /// The file; also as -c FILE
+        file: Option<PathBuf>,
         /// Where to listen for clients
         #[arg(long, value_name = "ADDR:PORT")]
         listen: Option<ListenAddress>,
@@ -43,19 +45,19 @@ pub enum Command {
     },
     /// Check a configuration file
     Check {
-        /// The file
-        file: PathBuf,
+        /// The file; also as -c FILE
+        file: Option<PathBuf>,
     },
     /// Say what `apply` would change, and change nothing
     Plan {
-        /// The file
-        file: PathBuf,
+        /// The file; also as -c FILE
+        file: Option<PathBuf>,
     },
     /// Put a configuration file's farms in force on Redis
     #[command(alias = "seed")]
     Apply {
-        /// The file
-        file: PathBuf,
+        /// The file; also as -c FILE
+        file: Option<PathBuf>,
         /// How to publish
         #[command(flatten)]
         publishing: Publishing,

@@ -57,7 +57,7 @@ pub fn load(path: &Path, flags: Flags) -> Result<Conf, Problems> {
 /// # Errors
 /// Every problem at once, those found while reading the text included.
 pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Result<Conf, Problems> {
-    let mut global = Global::new(document, problems, |key| std::env::var(key).ok());
+    let mut global = Global::new(document, problems, common::environment::setting);
     let redirector = redirector::Settings::take(&mut global, flags.listen);
     let redis = global.redis(flags.redis);
     let admin = Admin::of_redirector(&mut global);

@@ -4,7 +4,7 @@ use clap::Parser;
 use common::farm::Intent;
 use common::listen::ListenAddress;
 use common::process::{CommonArgs, Failure, background, finish, on_signals, run_on, start_logging};
-use common::settings::{Global, Problems};
+use common::settings::Problems;
 use common::store::RedisSettings;
 use deploy::arguments::{Arguments, Command, Hand, Publishing};
 use deploy::conf::{self, Conf, Flags};
@@ -12,7 +12,7 @@ use deploy::server::{self, Setting};
 use deploy::{apply, demo, doctor, export, history, plan, rollback, show, up};
 use redirector::tls::TlsSettings;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -30,18 +30,20 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 
 async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Up { listen, memory } => run_up(common, listen, memory).await,
+        Command::Up { file, listen, memory } => run_up(common, common.file(file)?, listen, memory).await,
         Command::Demo { listen } => run_demo(listen).await,
         Command::Check { file } => {
+            let file = common.file(file)?;
             let conf = load(common, &file)?;
             conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
             print(&format!("{}: good: {} farms, {} servers\n", file.display(), conf.farms.len(), conf.farms.servers().count()))
         }
         Command::Plan { file } => {
-            let conf = load(common, &file)?;
+            let conf = load(common, &common.file(file)?)?;
             print(&plan::plan(&conf, &needed(conf.redis.clone())?).await?)
         }
         Command::Apply { file, publishing } => {
+            let file = common.file(file)?;
             let conf = load(common, &file)?;
             let (redis, wish) = (needed(conf.redis.clone())?, publishing.wish(|| format!("apply {}", file.display())));
             print(&apply::apply(&conf, &redis, &wish, |changes| agreed(changes, &redis, &publishing)).await?)
@@ -67,10 +69,7 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
     }
 }
 
-async fn run_up(common: &CommonArgs, listen: Option<ListenAddress>, memory: bool) -> Result<(), Failure> {
-    let Some(path) = common.config.clone() else {
-        return Err(problem("up", "no configuration file: give one with -c, or try `rbalancer demo`"));
-    };
+async fn run_up(common: &CommonArgs, path: PathBuf, listen: Option<ListenAddress>, memory: bool) -> Result<(), Failure> {
     let read = move || {
         let conf = conf::load(&path, Flags { listen, redis: None })?;
         if conf.redis.is_some() && !memory {
@@ -109,7 +108,7 @@ fn load(common: &CommonArgs, file: &Path) -> Result<Conf, Problems> {
 
 /// The Redis of a command that reads no farms.
 fn redis(common: &CommonArgs) -> Result<RedisSettings, Failure> {
-    let mut global = Global::load(common.config.as_deref())?;
+    let mut global = common.global()?;
     let redis = global.redis(common.redis.clone());
     needed(global.finish(redis)?)
 }

@@ -167,3 +167,78 @@ fn all_problems_are_named_at_once() {
         assert!(said.contains(place), "no word of {place}: {said}");
     }
 }
+
+/// What Kubernetes tells every container of a namespace with services called rbalancer and rbalancer-redis.
+const KUBERNETES: [(&str, &str); 6] = [
+    ("RBALANCER_PORT", "tcp://10.96.12.3:9998"),
+    ("RBALANCER_SERVICE_HOST", "10.96.12.3"),
+    ("RBALANCER_SERVICE_PORT", "9998"),
+    ("RBALANCER_PORT_9998_TCP", "tcp://10.96.12.3:9998"),
+    ("RBALANCER_PORT_9998_TCP_ADDR", "10.96.12.3"),
+    ("RBALANCER_REDIS_PORT", "tcp://10.96.12.4:6379"),
+];
+
+/// Runs a program that only tests its settings, or a file, to its end.
+fn tested(program: &str, environment: &[(&str, &str)]) -> Ended {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = write(directory.path(), "f.conf", GOOD);
+    let arguments: &[&str] = if program == "rbalancer" { &["check", &file] } else { &["-t", "--redis", "redis://127.0.0.1"] };
+    Process::start(program, directory.path(), arguments, environment).wait(START)
+}
+
+#[test]
+fn what_a_platform_tells_of_its_services_is_no_setting() {
+    for program in ["rbalancer", "rbalancer-redirector", "rbalancer-healthd", "rbalancer-statsd"] {
+        let ended = tested(program, &KUBERNETES);
+        ended.expect(0, &["RBALANCER_PORT=tcp://10.96.12.3:9998 and 5 other variables describe a service of the platform"]);
+        assert_eq!(ended.text().matches("RBALANCER_").count(), 1, "{program}: one line: {}", ended.text());
+        // What is empty counts as absent, and what stands around a value does not count.
+        tested(program, &[("RBALANCER_PORT", ""), ("RBALANCER_GRACE", "\n"), ("RBALANCER_CLUSTER", " prod\n"), ("RUST_LOG", "")])
+            .expect(0, &[]);
+        tested(program, &[("RBALANCER_MAXCON", "5")]).expect(0, &["RBALANCER_MAXCON is no setting", "did you mean RBALANCER_MAXCONN?"]);
+    }
+    tested("rbalancer-redirector", &[("RBALANCER_PORT", "tcp")]).expect(78, &["environment RBALANCER_PORT: port: `tcp`"]);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let show = |url: &str| Process::start("rbalancer", directory.path(), &["show"], &[("RBALANCER_REDIS_URL", url)]).wait(START);
+    let redis = RedisServer::forgetful();
+    assert_eq!(apply(&redis, &directory, GOOD.as_bytes()).code, Some(0));
+    show(&format!(" {}\n", redis.url())).expect(0, &["img"]);
+    show(" \n").expect(78, &["no redis"]);
+}
+
+/// Runs a command where `/etc` holds only `files`, and the current folder.
+fn with_etc(files: &[(&str, &str)], program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let etc = directory.path().join("etc");
+    std::fs::create_dir_all(etc.join("rbalancer")).expect("a folder");
+    files.iter().for_each(|(name, text)| drop(write(&etc, name, text)));
+    // A mount of its own, which ends with the process.
+    let under = ["unshare", "--mount", "sh", "-c", "mount --bind etc /etc && exec \"$0\" \"$@\""];
+    Process::start_under(&under, program, directory.path(), arguments, environment).wait(START)
+}
+
+#[test]
+fn the_default_file_is_read_where_none_is_named_and_which_is_said() {
+    let (ours, first) = ("rbalancer/rbalancer.conf", "rbalancer.conf");
+    let check = |files: &[(&str, &str)], more: &[&str]| with_etc(files, "rbalancer", &[&["check"], more].concat(), &[]);
+    check(&[(ours, GOOD), (first, "nonsense")], &[]).expect(0, &["/etc/rbalancer/rbalancer.conf: good"]);
+    check(&[(first, GOOD)], &[]).expect(0, &["/etc/rbalancer.conf: good"]);
+    check(&[], &[]).expect(78, &["no configuration file", "neither /etc/rbalancer/rbalancer.conf nor /etc/rbalancer.conf"]);
+    check(&[(ours, "nonsense"), (first, GOOD)], &["/etc/rbalancer.conf"]).expect(0, &["/etc/rbalancer.conf: good"]);
+    check(&[(ours, "nonsense"), (first, GOOD)], &["-c", "/etc/rbalancer.conf"]).expect(0, &["/etc/rbalancer.conf: good"]);
+    check(&[(ours, GOOD), (first, GOOD)], &["-c", "/etc/rbalancer.conf", "/etc/rbalancer/rbalancer.conf"]).expect(78, &["name one file"]);
+    let redis = RedisServer::forgetful();
+    let named = format!("[global]\nredis = {}\n{}", redis.url(), GOOD.split_once("[global]\n").expect("it begins so").1);
+    for command in [&["plan"][..], &["apply", "--yes"], &["show"], &["drain", "img/srv1", "--force"]] {
+        with_etc(&[(ours, &named)], "rbalancer", command, &[]).expect(0, &["/etc/rbalancer/rbalancer.conf"]);
+    }
+    with_etc(&[(first, &named)], "rbalancer", &["up"], &[]).expect(78, &["/etc/rbalancer.conf", "up keeps state in memory"]);
+    for daemon in ["rbalancer-redirector", "rbalancer-healthd", "rbalancer-statsd"] {
+        with_etc(&[(first, &named)], daemon, &["-t"], &[]).expect(0, &["[global] is taken from /etc/rbalancer.conf"]);
+        with_etc(&[], daemon, &["-t"], &[]).expect(78, &["no redis"]);
+        // Whoever says which Redis is meant is not told by a file that may lie there.
+        with_etc(&[(ours, "nonsense")], daemon, &["-t", "--redis", "redis://h"], &[]).expect(0, &[]);
+        with_etc(&[(ours, "nonsense")], daemon, &["-t"], &[("RBALANCER_REDIS_URL", "redis://h")]).expect(0, &[]);
+        with_etc(&[(ours, "nonsense")], daemon, &["-t"], &[("RBALANCER_REDIS_URL", "")]).expect(78, &["rbalancer.conf:1"]);
+    }
+}

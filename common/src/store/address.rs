@@ -61,6 +61,7 @@ pub struct BadRedisAddress {
 impl FromStr for RedisAddress {
     type Err = BadRedisAddress;
     fn from_str(url: &str) -> Result<Self, BadRedisAddress> {
+        let url = url.trim();
         parse(url).map_err(|why| {
             // The text may hold a password: what stands before an `@` is never shown.
             let shown = url.rsplit_once('@').map_or(url.to_owned(), |(_, host)| format!("redis://…@{host}"));
