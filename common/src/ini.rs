@@ -77,16 +77,22 @@ impl Document {
         let mut orphans = false;
         for (number, raw) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
             let line = uncomment(raw.trim());
+            let indent = depth(raw);
             let outcome = if line.is_empty() {
                 Ok(())
+            } else if reading.continues(line, indent) {
+                reading.continue_value(line)
             } else if line.starts_with('[') {
+                reading.open_key = None;
                 let opened = reading.open_section(line, number);
                 skipping = opened.is_err();
                 opened
             } else if skipping {
                 Ok(())
             } else if !reading.document.sections.is_empty() {
-                reading.add_key(line, number)
+                let added = reading.add_key(line, number);
+                reading.open_key = Some(OpenKey { indent, is_good: added.is_ok() });
+                added
             } else if !std::mem::replace(&mut orphans, true) {
                 Err(format!("`{}` stands before the first section: put it under one, such as [global]", shorten(line)))
             } else {
@@ -122,11 +128,59 @@ struct Reading<'a> {
     first: usize,
     /// The keys of the last section, each with its line.
     keys: HashMap<Cow<'a, str>, usize>,
+    /// The last key, whose value may go on in the next lines.
+    open_key: Option<OpenKey>,
+}
+
+/// A key whose value may go on.
+struct OpenKey {
+    /// How deep it stands.
+    indent: usize,
+    /// Whether it was taken; what belongs to one that was not is not looked at.
+    is_good: bool,
+}
+
+/// How deep a line stands: white space before it in columns, a tab to the next multiple of eight.
+fn depth(raw: &str) -> usize {
+    let white = raw.chars().take_while(|c| c.is_whitespace());
+    white.fold(0, |column, c| if c == '\t' { (column / 8 + 1) * 8 } else { column + 1 })
+}
+
+/// Whether a line begins with a key: a word of letters, digits and underscores before `=`, or before `:` and white
+/// space or nothing. `http://a` and `a:80` do not.
+fn begins_with_key(line: &str) -> bool {
+    let word = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(line.len());
+    let rest = line[word..].trim_start();
+    word > 0 && (rest.starts_with('=') || rest == ":" || (line[word..].starts_with(':') && rest[1..].starts_with(char::is_whitespace)))
 }
 
 impl<'a> Reading<'a> {
     fn problem(&mut self, line: usize, message: String) {
         self.problems.push(Problem { file: self.document.file.clone(), line: Some(line), message });
+    }
+
+    /// Whether a line goes on with the value before it: it stands deeper than its key, as Python's ConfigParser reads it
+    /// and with it the first rbalancer. A key is a key however deep it stands.
+    fn continues(&self, line: &str, indent: usize) -> bool {
+        let is_section = line.starts_with('[') && line.ends_with(']') && !line.contains(':');
+        self.open_key.as_ref().is_some_and(|key| indent > key.indent) && !begins_with_key(line) && !is_section
+    }
+
+    /// Adds a line to the value before it; a comma that is missing between them is meant.
+    fn continue_value(&mut self, line: &str) -> Result<(), String> {
+        if !self.open_key.as_ref().is_some_and(|key| key.is_good) {
+            return Ok(());
+        }
+        if line.ends_with('\\') || line.contains('\r') {
+            return Err(format!(
+                "`{}` has a backslash at its end or a carriage return in it: remove it",
+                shorten(&line.replace('\r', "\\r"))
+            ));
+        }
+        self.plain.pop();
+        let goes_on = self.plain.ends_with([',', '=']) || line.starts_with(',');
+        self.plain.extend([if goes_on { "" } else { "," }, " ", line, "\n"]);
+        Ok(())
     }
 
     fn open_section(&mut self, line: &str, number: usize) -> Result<(), String> {

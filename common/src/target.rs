@@ -122,7 +122,7 @@ impl FromStr for Target {
     type Err = BadTarget;
     /// Parses what somebody has written.
     fn from_str(text: &str) -> Result<Self, BadTarget> {
-        let target = Self::well_formed(text)?;
+        let target = if text.is_ascii() { Self::well_formed(text)? } else { Self::well_formed(&with_a_labels(text)?)? };
         plausible(&target.host)?;
         match text.trim_end_matches('/').ends_with(':') {
             true => Err(BadTarget::Authority(text.chars().take(300).collect())),
@@ -159,6 +159,16 @@ impl Target {
         }
         Ok(Self { scheme, host, port, base: base.into() })
     }
+}
+
+/// `text` with the host's A-label in the place of a name in another script (RFC 5891 section 5; UTS #46), as clients
+/// send it and resolvers look it up.
+fn with_a_labels(text: &str) -> Result<String, BadTarget> {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, _)| text.split_at(scheme.len() + 3));
+    let (authority, base) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (host, port) = authority.split_at(authority.rfind(':').unwrap_or(authority.len()));
+    let host = idna::domain_to_ascii(host).map_err(|_| BadTarget::Authority(authority.chars().take(300).collect()))?;
+    Ok([scheme, &host, port, base].concat())
 }
 
 /// Refuses a host that parses but that no server has: a slip of the pen would send every client nowhere.

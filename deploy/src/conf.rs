@@ -153,17 +153,26 @@ impl<'a> Reading<'a> {
             return Vec::new();
         };
         let (mut seen, mut names) = (HashSet::new(), Vec::new());
-        for name in list(&entry.value) {
-            if let Err(error) = name.parse::<Name>() {
-                self.problem(Some(entry.line), format!("list of [{}]: {error}", section.name));
-            } else if !seen.insert(name) {
-                self.problem(Some(entry.line), format!("list of [{}] names {what} `{name}` twice: remove one", section.name));
-            } else {
-                names.push((name, entry.line));
-            }
-        }
-        if seen.is_empty() {
+        let items = list(&entry.value);
+        if items.is_empty() {
             self.problem(Some(entry.line), format!("list of [{}] is empty: name at least one {what}", section.name));
+        }
+        for item in items {
+            let words: Vec<&str> = item.split_whitespace().collect();
+            if words.len() > 1 {
+                let message = format!("list of [{}]: `{item}` is no name: separate names by commas: {}", section.name, words.join(", "));
+                self.problem(Some(entry.line), message);
+            }
+            // What is wrong with each of them is said all the same.
+            for name in words {
+                if let Err(error) = name.parse::<Name>() {
+                    self.problem(Some(entry.line), format!("list of [{}]: {error}", section.name));
+                } else if !seen.insert(name) {
+                    self.problem(Some(entry.line), format!("list of [{}] names {what} `{name}` twice: remove one", section.name));
+                } else {
+                    names.push((name, entry.line));
+                }
+            }
         }
         names
     }

@@ -59,6 +59,34 @@ fn every_problem_is_reported_at_once_with_its_line() {
 }
 
 #[test]
+fn lists_go_over_lines_and_names_may_have_any_letters() {
+    let text = "[farms]\nlist =\n  img\n[img]\nlist = a,  # the first\n       b\n\n       c\ndomain = Bücher.example,\n   xn--bcher-kva.test:80\n\
+                fallback = http://bücher.example:81/ä\n[a]\ndomain = https://café.example:8443/x\n[b]\ndomain = 例え.テスト\n[c]\ndomain = c\n";
+    let refused = load(text).expect_err("a base path is bytes of a URL");
+    assert!(refused.starts_with("f:11: fallback: base path `/ä`"), "{refused}");
+    let conf = load(&text.replace("/ä", "")).expect("good");
+    let farm = conf.farms.get(0).expect("a farm");
+    let servers: Vec<String> = farm.servers.iter().map(|server| format!("{} {}", server.name, server.target)).collect();
+    assert_eq!(servers, ["a https://xn--caf-dma.example:8443/x", "b xn--r8jz45g.xn--zckzah", "c c"]);
+    let hosts: Vec<&str> = farm.domains.iter().map(common::host::Host::as_str).collect();
+    assert_eq!(hosts, ["xn--bcher-kva.example", "xn--bcher-kva.test"]);
+    assert_eq!(farm.fallback.as_ref().map(ToString::to_string).as_deref(), Some("http://xn--bcher-kva.example:81"));
+}
+
+#[test]
+fn one_bad_item_of_a_list_is_one_problem() {
+    let lines = |list: &str| {
+        let text =
+            load(&format!("[farms]\nlist = f\n[f]\nlist = {list}\ndomain = f.org\n[a]\ndomain = a\n[b]\ndomain = u@b\n")).expect_err("bad");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines("a, ä").len(), 1, "and no word of an empty list: {:?}", lines("a, ä"));
+    let named = lines("a b");
+    assert!(named[0].ends_with("`a b` is no name: separate names by commas: a, b"), "{named:?}");
+    assert!(named.len() == 2 && named[1].starts_with("f:9: domain"), "what is wrong with the servers is said too: {named:?}");
+}
+
+#[test]
 fn a_circle_is_found() {
     let circle = |domain: &str| load(&format!("[farms]\nlist=a\n[a]\nlist=s\ndomain=a.org\n[s]\ndomain={domain}\n"));
     assert!(circle("http://A.org:9998").expect_err("a circle").starts_with("f:7: domain: http://a.org:9998 is a farm's own domain"));

@@ -32,6 +32,10 @@ pub fn check(key: &str, text: &str) -> Result<(), String> {
 pub fn hosts(text: &str) -> Result<Vec<Host>, String> {
     let host = |text: &str| -> Result<Host, String> {
         let target = target(text)?;
+        // What other servers call the site that answers for hosts nobody has named.
+        if matches!(target.host().as_str(), "_" | "default" | "default_server") {
+            return Err(format!("`{text}` is no host that a client asks for: write the farm's own, such as img.example.org"));
+        }
         if !target.base().is_empty() {
             return Err(format!("`{text}` has a path: a farm answers for a whole host"));
         }
