@@ -1,5 +1,6 @@
 //! Where a process listens: parsing addresses, and binding them before anything else is started.
 
+use crate::settings::list;
 use crate::socket::{self, Sharing};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -31,10 +32,98 @@ impl FromStr for ListenAddress {
         let ip = match ip.trim_start_matches('[').trim_end_matches(']') {
             "" | "*" => None,
             _ if ip.contains(':') && !ip.starts_with('[') => return Err(bad()),
-            "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            name if name.eq_ignore_ascii_case("localhost") => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             ip => Some(ip.parse().map_err(|_| bad())?),
         };
         Ok(Self { ip, port })
+    }
+}
+
+impl ListenAddress {
+    /// An address with or without a port: `10.0.0.1`, `::1`, `localhost` or `*` listen on `port`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn with_port(text: &str, port: u16) -> Result<Self, BadListenAddress> {
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        match bare.parse::<IpAddr>() {
+            Ok(ip) => Ok(Self { ip: Some(ip), port }),
+            Err(_) if bare == "*" || bare.eq_ignore_ascii_case("localhost") => format!("{bare}:{port}").parse(),
+            Err(_) => text.parse(),
+        }
+    }
+
+    /// Whether it stands for every IPv6 address, and so for every IPv4 one where nothing else is said.
+    fn is_all_v6(&self) -> bool {
+        self.ip.is_none_or(|ip| ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+    }
+}
+
+/// Addresses to listen on, by commas: at least one, none twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAddresses(Vec<ListenAddress>);
+
+impl ListenAddresses {
+    /// Reads a list; an address without a port listens on `port`.
+    ///
+    /// # Errors
+    /// When it is empty, or an address is none or is there twice.
+    pub fn with_port(text: &str, port: u16) -> Result<Self, String> {
+        Self::collect(text, |item| ListenAddress::with_port(item, port))
+    }
+
+    fn collect(text: &str, parse: impl Fn(&str) -> Result<ListenAddress, BadListenAddress>) -> Result<Self, String> {
+        let mut addresses = Vec::new();
+        for item in list(text) {
+            let address = parse(item).map_err(|error| error.to_string())?;
+            // Any free port may be asked for more than once.
+            if address.port != 0 && addresses.contains(&address) {
+                return Err(format!("names {address} twice: remove one"));
+            }
+            addresses.push(address);
+        }
+        if addresses.is_empty() { Err("is empty: write ADDRESS:PORT, several by commas".into()) } else { Ok(Self(addresses)) }
+    }
+
+    /// The addresses, one or more.
+    pub fn iter(&self) -> impl Iterator<Item = ListenAddress> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// The same addresses, each once, on another port.
+    #[must_use]
+    pub fn on_port(&self, port: u16) -> Self {
+        let mut addresses: Vec<ListenAddress> = Vec::new();
+        for ListenAddress { ip, .. } in self.iter() {
+            let address = ListenAddress { ip, port };
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        Self(addresses)
+    }
+
+    /// The first of them.
+    pub fn first(&self) -> ListenAddress {
+        self.0[0]
+    }
+
+    /// Whether the list names an IPv4 address with the port of `address`, which then stands for IPv6 alone.
+    fn has_v4_beside(&self, address: ListenAddress) -> bool {
+        self.iter().any(|other| other.port == address.port && other.ip.is_some_and(|ip| ip.is_ipv4()))
+    }
+}
+
+impl From<ListenAddress> for ListenAddresses {
+    fn from(address: ListenAddress) -> Self {
+        Self(vec![address])
+    }
+}
+
+impl FromStr for ListenAddresses {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::collect(text, str::parse)
     }
 }
 
@@ -78,18 +167,61 @@ impl Passed {
         Ok(Self { listeners: listeners.into_iter().flatten().collect::<Vec<_>>().into_iter() })
     }
 
-    /// The next one for each of `threads`, or else `address`, bound.
+    /// For each of `addresses` the next one for each of `threads`, or else the address, bound.
     ///
     /// # Errors
     /// As [`bind`].
-    pub fn or_bind(&mut self, address: ListenAddress, threads: usize, sharing: Sharing) -> anyhow::Result<Listeners> {
-        let Some(listener) = self.listeners.next() else { return bind(address, threads, sharing) };
-        // As for one that is bound here: whoever made it may not have thought of it.
-        listener.set_nonblocking(true)?;
-        socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
-        let sockets = (0..threads).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
-        Ok(Listeners { address: listener.local_addr()?, sockets, passed: true })
+    pub fn or_bind(&mut self, addresses: &ListenAddresses, threads: usize, sharing: Sharing) -> anyhow::Result<Vec<Listeners>> {
+        let one = |address: ListenAddress| match self.listeners.next() {
+            Some(listener) => adopt(&listener, threads),
+            None if address.is_all_v6() && addresses.has_v4_beside(address) => {
+                let ip = Ipv6Addr::UNSPECIFIED.into();
+                bind_at(SocketAddr::new(ip, address.port), threads, sharing, Families::One).map_err(|error| named(address, &error))
+            }
+            None => bind(address, threads, sharing),
+        };
+        addresses.iter().map(one).collect()
     }
+}
+
+/// A socket that was passed, for each of `threads`.
+fn adopt(listener: &TcpListener, threads: usize) -> anyhow::Result<Listeners> {
+    // As for one that is bound here: whoever made it may not have thought of it.
+    listener.set_nonblocking(true)?;
+    socket2::SockRef::from(listener).set_tcp_nodelay(true)?;
+    let sockets = (0..threads).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    Ok(Listeners { address: listener.local_addr()?, sockets, passed: true })
+}
+
+/// One thread's socket of one address.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// Whether somebody else holds it as well.
+    pub passed: bool,
+}
+
+/// The sockets of all addresses, for each thread its own.
+pub fn by_thread(all: Vec<Listeners>) -> Vec<Vec<Listener>> {
+    let threads = all.first().map_or(0, |listeners| listeners.sockets.len());
+    let mut each: Vec<Vec<Listener>> = (0..threads).map(|_| Vec::with_capacity(all.len())).collect();
+    for Listeners { sockets, passed, .. } in all {
+        each.iter_mut().zip(sockets).for_each(|(own, socket)| own.push(Listener { socket, passed }));
+    }
+    each
+}
+
+/// The addresses, by commas.
+pub fn words(all: &[Listeners]) -> String {
+    all.iter().map(|listeners| listeners.address.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Which families of addresses a socket for every IPv6 address takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Families {
+    Both,
+    One,
 }
 
 /// Binds `address` with one socket for each of `threads`.
@@ -98,38 +230,41 @@ impl Passed {
 /// Names the address, and for one in use what to do.
 pub fn bind(address: ListenAddress, threads: usize, sharing: Sharing) -> anyhow::Result<Listeners> {
     let bound = match address.ip {
-        Some(ip) => bind_at(SocketAddr::new(ip, address.port), threads, sharing),
+        Some(ip) => bind_at(SocketAddr::new(ip, address.port), threads, sharing, Families::Both),
         // Where the machine has no IPv6, every address means every IPv4 address.
-        None => bind_at(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port), threads, sharing).or_else(|error| {
+        None => bind_at(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port), threads, sharing, Families::Both).or_else(|error| {
             match error.raw_os_error() {
                 Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
-                    bind_at(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port), threads, sharing)
+                    bind_at(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port), threads, sharing, Families::Both)
                 }
                 _ => Err(error),
             }
         }),
     };
-    bound.map_err(|error| {
-        let remedy = match error.kind() {
-            io::ErrorKind::AddrInUse => ": another program listens there; stop it or choose another port",
-            io::ErrorKind::PermissionDenied => ": ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one",
-            _ => "",
-        };
-        anyhow::anyhow!("cannot listen on {address}: {error}{remedy}")
-    })
+    bound.map_err(|error| named(address, &error))
 }
 
-fn bind_at(address: SocketAddr, threads: usize, sharing: Sharing) -> io::Result<Listeners> {
+fn named(address: ListenAddress, error: &io::Error) -> anyhow::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => ": another program listens there; stop it or choose another port",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one",
+        _ => "",
+    };
+    anyhow::anyhow!("cannot listen on {address}: {error}{remedy}")
+}
+
+fn bind_at(address: SocketAddr, threads: usize, sharing: Sharing, families: Families) -> io::Result<Listeners> {
     let mut address = address;
+    let only_v6 = !address.ip().is_unspecified() || families == Families::One;
     if sharing == Sharing::Exclusive && threads > 1 {
         // Threads share a port, which would let another process of this user share it too: a socket that shares
         // with nobody asks first whether somebody is there.
-        address = socket::listen(address, Sharing::Exclusive, 1)?.local_addr()?;
+        address = socket::listen(address, only_v6, Sharing::Exclusive, 1)?.local_addr()?;
     }
     let sharing = if threads > 1 { Sharing::Shared } else { sharing };
     let mut sockets = Vec::with_capacity(threads);
     for _ in 0..threads {
-        let socket = socket::listen(address, sharing, BACKLOG)?;
+        let socket = socket::listen(address, only_v6, sharing, BACKLOG)?;
         address = socket.local_addr()?;
         sockets.push(socket);
     }
@@ -147,9 +282,36 @@ mod tests {
         assert_eq!(parse("[::1]:80").as_deref(), Some("[::1]:80"));
         assert_eq!(parse("*:80").as_deref(), Some("*:80"));
         assert_eq!(parse(":80").as_deref(), Some("*:80"));
+        assert_eq!(parse("LocalHost:80").as_deref(), Some("127.0.0.1:80"));
         for bad in ["80", "::1:80", "host:80", "1.2.3.4:x", "1.2.3.4:70000", ""] {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn several_addresses_are_read_with_and_without_ports_and_none_twice() {
+        let read = |text: &str| {
+            let addresses =
+                ListenAddresses::with_port(text, 80).map(|all| all.iter().map(|address| address.to_string()).collect::<Vec<_>>());
+            addresses.map(|all| all.join(" "))
+        };
+        assert_eq!(
+            read("10.0.0.1, [::1]:81 , ::1, *, localhost, LOCALHOST:82"),
+            Ok("10.0.0.1:80 [::1]:81 [::1]:80 *:80 127.0.0.1:80 127.0.0.1:82".into())
+        );
+        assert_eq!(read("10.0.0.1, 10.0.0.1:80"), Err("names 10.0.0.1:80 twice: remove one".into()));
+        assert!(read("127.0.0.1:0, 127.0.0.1:0").is_ok(), "any two free ports");
+        assert!(["", ",", "nowhere", "10.0.0.1, x:y"].iter().all(|bad| read(bad).is_err()));
+    }
+
+    #[test]
+    fn every_address_of_both_families_may_be_named() {
+        let free = socket::listen((Ipv4Addr::LOCALHOST, 0).into(), false, Sharing::Exclusive, 1).and_then(|socket| socket.local_addr());
+        let port = free.expect("a free port").port();
+        let addresses = ListenAddresses::with_port("0.0.0.0, [::]", port).expect("valid");
+        let bound = Passed { listeners: Vec::new().into_iter() }.or_bind(&addresses, 2, Sharing::Exclusive).expect("both");
+        assert_eq!(words(&bound), format!("0.0.0.0:{port}, [::]:{port}"));
+        assert!(by_thread(bound).iter().all(|own| own.len() == 2));
     }
 
     #[test]
@@ -167,7 +329,8 @@ mod tests {
     fn a_passed_socket_sends_without_delay_like_one_bound_here() {
         let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
         let anywhere = ListenAddress { ip: None, port: 0 };
-        let listeners = Passed { listeners: vec![passed].into_iter() }.or_bind(anywhere, 2, Sharing::Exclusive).expect("adopted");
+        let listeners = Passed { listeners: vec![passed].into_iter() }.or_bind(&anywhere.into(), 2, Sharing::Exclusive).expect("adopted");
+        let listeners = &listeners[0];
         assert!(listeners.passed && listeners.sockets.len() == 2);
         assert!(listeners.sockets.iter().all(|socket| socket2::SockRef::from(socket).tcp_nodelay().expect("an option")));
     }

@@ -21,11 +21,11 @@ pub enum Sharing {
 /// A silent client is handed over by the kernel after about this long, without having asked for anything.
 const DEFER_ACCEPT_SECONDS: libc::c_int = 1;
 
-/// A non-blocking listening socket. Accepted connections inherit TCP_NODELAY.
-pub fn listen(address: SocketAddr, sharing: Sharing, backlog: i32) -> io::Result<TcpListener> {
+/// A non-blocking listening socket; with `only_v6` one of IPv6 takes no IPv4 clients (ipv6(7), IPV6_V6ONLY). Accepted connections inherit TCP_NODELAY.
+pub fn listen(address: SocketAddr, only_v6: bool, sharing: Sharing, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
+        socket.set_only_v6(only_v6)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::Shared)?;
@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_held_handshake_goes_on_when_the_client_repeats_itself() {
-        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Sharing::Exclusive, 8).expect("a free port");
+        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false, Sharing::Exclusive, 8).expect("a free port");
         hold_handshakes(&listener).expect("a filter");
         let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("its first words are answered");
         client.write_all(b"x").expect("sent");

@@ -4,7 +4,7 @@ use crate::apply::Wish;
 use crate::values;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::farm::{ServerId, Weight};
-use common::listen::ListenAddress;
+use common::listen::ListenAddresses;
 use common::overrides::Force;
 use common::process::CommonArgs;
 use common::settings::positive_duration;
@@ -30,18 +30,18 @@ pub enum Command {
     Up {
         /// The file; also as -c FILE
         file: Option<PathBuf>,
-        /// Where to listen for clients
-        #[arg(long, value_name = "ADDR:PORT")]
-        listen: Option<ListenAddress>,
+        /// Where to listen for clients; several by commas
+        #[arg(long, value_name = "ADDR:PORT,…")]
+        listen: Option<ListenAddresses>,
         /// Keep state in memory although a redis is configured
         #[arg(long)]
         memory: bool,
     },
     /// Run everything with three toy origins, and things to try
     Demo {
-        /// Where to listen for clients
-        #[arg(long, value_name = "ADDR:PORT")]
-        listen: Option<ListenAddress>,
+        /// Where to listen for clients; several by commas
+        #[arg(long, value_name = "ADDR:PORT,…")]
+        listen: Option<ListenAddresses>,
     },
     /// Check a configuration file
     Check {

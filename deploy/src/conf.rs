@@ -5,7 +5,7 @@ use common::admin::Admin;
 use common::check::{Check, CheckUri, Method, StatusSet};
 use common::farm::{Farm, Farms, Name, Server};
 use common::ini::{Document, Entry, Problem, Section};
-use common::listen::ListenAddress;
+use common::listen::{ListenAddress, ListenAddresses};
 use common::settings::{
     CHECK_KEYS, FARM_KEYS, Global, PROCESS_KEYS, Problems, did_you_mean, list, positive_duration, read_document, switch,
 };
@@ -38,7 +38,7 @@ pub struct Conf {
 #[derive(Debug, Default)]
 pub struct Flags {
     /// `--listen`
-    pub listen: Option<ListenAddress>,
+    pub listen: Option<ListenAddresses>,
     /// `--redis`
     pub redis: Option<common::store::RedisAddress>,
 }
@@ -328,15 +328,15 @@ impl<'a> Reading<'a> {
 
     /// Whether `target` leads to a port we listen on.
     fn is_ours(&self, target: &Target) -> bool {
-        let tls = self.redirector.tls.as_ref().map(|tls| tls.listen.port);
-        let ours = |scheme: Scheme| match scheme {
-            Scheme::Http => Some(self.redirector.listen.port),
-            Scheme::Https => tls,
+        let tls = self.redirector.tls.as_ref().map(|tls| &tls.listen);
+        let is_ours = |scheme: Scheme, port: u16| {
+            let listen = if scheme == Scheme::Http { Some(&self.redirector.listen) } else { tls };
+            listen.is_some_and(|listen| listen.iter().any(|address| address.port == port))
         };
         [Scheme::Http, Scheme::Https]
             .into_iter()
             .filter(|scheme| target.scheme().is_none_or(|own| own == *scheme))
-            .any(|scheme| Some(target.port().unwrap_or(scheme.default_port())) == ours(scheme))
+            .any(|scheme| is_ours(scheme, target.port().unwrap_or(scheme.default_port())))
     }
 
     /// Farms that could answer no request over TLS.

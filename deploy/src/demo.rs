@@ -3,7 +3,7 @@
 use crate::conf::{Conf, Flags, parse};
 use crate::origin;
 use common::ini::Document;
-use common::listen::ListenAddress;
+use common::listen::ListenAddresses;
 use common::settings::Problems;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,7 +27,7 @@ pub async fn start_origins() -> anyhow::Result<Vec<SocketAddr>> {
 ///
 /// # Errors
 /// Never for its own text; for an unusable environment.
-pub fn conf(origins: &[SocketAddr], listen: Option<ListenAddress>) -> Result<Conf, Problems> {
+pub fn conf(origins: &[SocketAddr], listen: Option<ListenAddresses>) -> Result<Conf, Problems> {
     let mut text = String::from("[farms]\nlist = demo\n[demo]\ndomain = localhost, 127.0.0.1\nlist = o1, o2, o3\n");
     for (number, (address, weight)) in (1..).zip(origins.iter().zip([20, 10, 10])) {
         let _ = write!(text, "[o{number}]\ndomain = http://{address}\nweight = {weight}\n");

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use common::farm::Intent;
-use common::listen::ListenAddress;
+use common::listen::ListenAddresses;
 use common::process::{CommonArgs, Failure, background, finish, on_signals, run_on, start_logging};
 use common::settings::Problems;
 use common::store::RedisSettings;
@@ -69,9 +69,9 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
     }
 }
 
-async fn run_up(common: &CommonArgs, path: PathBuf, listen: Option<ListenAddress>, memory: bool) -> Result<(), Failure> {
+async fn run_up(common: &CommonArgs, path: PathBuf, listen: Option<ListenAddresses>, memory: bool) -> Result<(), Failure> {
     let read = move || {
-        let conf = conf::load(&path, Flags { listen, redis: None })?;
+        let conf = conf::load(&path, Flags { listen: listen.clone(), redis: None })?;
         if conf.redis.is_some() && !memory {
             let message = "up keeps state in memory, but a redis is configured: start the daemons instead, or give --memory".to_owned();
             return Err(Problems(vec![common::ini::Problem { file: path.display().to_string(), line: None, message }]));
@@ -87,13 +87,13 @@ async fn run_up(common: &CommonArgs, path: PathBuf, listen: Option<ListenAddress
     Ok(up::run(conf, doors, read, reload, shutdown).await?)
 }
 
-async fn run_demo(listen: Option<ListenAddress>) -> Result<(), Failure> {
+async fn run_demo(listen: Option<ListenAddresses>) -> Result<(), Failure> {
     let origins = demo::start_origins().await?;
-    let conf = demo::conf(&origins, listen)?;
+    let conf = demo::conf(&origins, listen.clone())?;
     let doors = up::bind(&conf)?;
     let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
-    print(&demo::things_to_try(doors.clients.address, &origins))?;
-    Ok(up::run(conf, doors, move || demo::conf(&origins, listen), reload, shutdown).await?)
+    print(&demo::things_to_try(doors.clients[0].address, &origins))?;
+    Ok(up::run(conf, doors, move || demo::conf(&origins, listen.clone()), reload, shutdown).await?)
 }
 
 async fn set(common: &CommonArgs, hand: &Hand, setting: Setting) -> Result<(), Failure> {

@@ -24,9 +24,9 @@ const SAVE: Duration = Duration::from_secs(10);
 /// The sockets of `up`, bound.
 pub struct Doors {
     /// For clients, and for the stats pages.
-    pub clients: Listeners,
+    pub clients: Vec<Listeners>,
     /// For clients over TLS.
-    pub secure: Option<(Listeners, Tls)>,
+    pub secure: Option<(Vec<Listeners>, Tls)>,
     /// For monitoring.
     pub admin: Option<TcpListener>,
 }
@@ -38,7 +38,7 @@ pub struct Doors {
 pub fn bind(conf: &Conf) -> Result<Doors, Failure> {
     let tls = conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
     let mut passed = Passed::take()?;
-    let clients = passed.or_bind(conf.redirector.listen, conf.redirector.threads, Sharing::Exclusive)?;
+    let clients = passed.or_bind(&conf.redirector.listen, conf.redirector.threads, Sharing::Exclusive)?;
     let secure = TlsSettings::bind(conf.redirector.tls.as_ref().zip(tls), &mut passed, conf.redirector.threads, Sharing::Exclusive)?;
     let admin = conf.admin.map(common::admin::Admin::bind).transpose()?.flatten();
     Ok(Doors { clients, secure, admin })
@@ -64,7 +64,7 @@ pub async fn run(
 
     let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone(), alone: true };
     let stats_uri = conf.redirector.stats_uri.clone().unwrap_or_else(|| "/stats".into());
-    let statsd = statsd::Settings { cluster: conf.cluster.clone(), stats_uri, bind: conf.redirector.listen };
+    let statsd = statsd::Settings { cluster: conf.cluster.clone(), stats_uri, bind: conf.redirector.listen.first() };
     let router = statsd::start(store.reader(), statsd, shutdown.clone());
     let mut roles = tokio::task::JoinSet::new();
     roles.spawn(healthd::run(store.reader(), store.prober(), None, healthd, None, shutdown.clone()));

@@ -5,6 +5,7 @@
 
 use crate::desk::READ;
 use crate::worker::{self, Accepted};
+use common::listen::Listener;
 use common::socket;
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -17,6 +18,8 @@ const TOGETHER: usize = 16;
 /// The listening socket.
 pub(crate) struct Door {
     pub(crate) listener: TcpListener,
+    /// Whether somebody else holds it as well.
+    pub(crate) passed: bool,
     /// Whether somebody may wait there.
     pub(crate) ready: bool,
     /// Until when nobody is let in.
@@ -24,8 +27,8 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(listener: TcpListener) -> Self {
-        Self { listener, ready: false, rest: None }
+    pub(crate) fn new(Listener { socket, passed }: Listener) -> Self {
+        Self { listener: socket, passed, ready: false, rest: None }
     }
 
     /// When to look who waits: `now` or at the end of its rest; none where nobody does.

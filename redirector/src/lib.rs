@@ -47,7 +47,7 @@ use arc_swap::ArcSwap;
 use carried::CarriedFile;
 use common::clock::unix_ms;
 use common::files;
-use common::listen::Listeners;
+use common::listen::{self, Listeners};
 use common::precedence::Precedence;
 use common::process::{Phase, Reload, Shutdown, host_name, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
@@ -89,10 +89,10 @@ const LEAST_CONNECTIONS: usize = 16;
 
 /// The sockets of a redirector, bound.
 pub struct Doors {
-    /// For clients, one a thread.
-    pub clients: Listeners,
-    /// For clients over TLS, one a thread, and how.
-    pub secure: Option<(Listeners, Tls)>,
+    /// For clients, of each address one a thread.
+    pub clients: Vec<Listeners>,
+    /// For clients over TLS, of each address one a thread, and how.
+    pub secure: Option<(Vec<Listeners>, Tls)>,
     /// For monitoring.
     pub admin: Option<std::net::TcpListener>,
     /// Told what of this process monitoring is told, for whoever does it in the redirector's place.
@@ -113,7 +113,7 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let Doors { clients: listeners, secure, admin, own } = doors;
-    let threads = listeners.sockets.len();
+    let threads = settings.threads;
     let counters = Arc::new(Counters::new(if secure.is_some() { 2 * threads } else { threads }));
     let refused = RefusalSlots::new(&counters);
     let routes: Arc<ArcSwap<Routes>> = Arc::default();
@@ -171,7 +171,7 @@ pub async fn run(
     let said = Announcement {
         id: random_id(),
         host: host_name(),
-        address: listeners.address.to_string(),
+        address: listen::words(&listeners),
         version: env!("CARGO_PKG_VERSION").into(),
         generation: 0,
         overrides: 0,
@@ -197,34 +197,31 @@ pub async fn run(
         };
         Desk::new(sources, Guests::new(&settings.trusted_proxies, journal.as_ref().map(Journal::lines), &counters).map(Box::new))
     };
-    let told = |room: Room, passed: bool| worker::Settings {
+    let told = |room: Room| worker::Settings {
         deadlines: Deadlines { idle: settings.keepalive_timeout, head: settings.client_timeout },
         room,
         per_address: per_address.clone(),
         grace: settings.grace,
-        passed,
         pages: pages.clone(),
     };
     let mut serving = Vec::new();
     let mut wakers = Vec::new();
-    let secure_address = secure.as_ref().map(|secure| secure.address);
-    let secure_passed = secure.as_ref().is_some_and(|secure| secure.passed);
-    let mut secure = secure.into_iter().flat_map(|secure| secure.sockets);
-    for (index, listener) in listeners.sockets.into_iter().enumerate() {
+    let addresses = |listeners: &[Listeners]| listeners.iter().map(|listeners| listeners.address).collect::<Vec<_>>();
+    let (plain_at, secure_at) = (addresses(&listeners), secure.as_deref().map(addresses).unwrap_or_default());
+    let mut secure = secure.map(listen::by_thread).into_iter().flatten();
+    for (index, own) in listen::by_thread(listeners).into_iter().enumerate() {
         let [beside, room] = Room::of_two((maxconn / threads).max(1));
-        let plain = Plain::new(listener, desk(index), told(room, listeners.passed), shutdown.clone()).context("cannot wait for clients")?;
+        let plain = Plain::new(own, desk(index), told(room), shutdown.clone()).context("cannot wait for clients")?;
         wakers.push(plain.waker());
         serving.push(thread(format!("clients-{index}"), move || plain.run())?);
-        if let (Some(listener), Some(tls)) = (secure.next(), &tls) {
-            let (desk, told, config, shutdown) = (desk(threads + index), told(beside, secure_passed), tls.config.clone(), shutdown.clone());
-            serving.push(thread(format!("tls-{index}"), move || secure::run(listener, config, desk, told, shutdown))?);
+        if let (Some(own), Some(tls)) = (secure.next(), &tls) {
+            let (desk, told, config, shutdown) = (desk(threads + index), told(beside), tls.config.clone(), shutdown.clone());
+            serving.push(thread(format!("tls-{index}"), move || secure::run(own, config, desk, told, shutdown))?);
         }
     }
     tokio::spawn(tell(wakers, shutdown));
-    tracing::info!("listening on {}", listeners.address);
-    if let Some(address) = secure_address {
-        tracing::info!("listening for TLS on {address}");
-    }
+    plain_at.iter().for_each(|address| tracing::info!("listening on {address}"));
+    secure_at.iter().for_each(|address| tracing::info!("listening for TLS on {address}"));
 
     let workers = async {
         for end in serving {

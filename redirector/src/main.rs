@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use common::admin::Admin;
-use common::listen::{ListenAddress, Passed};
+use common::listen::{ListenAddresses, Passed};
 use common::process::{CommonArgs, Failure, background, finish, on_signals, run_on, start_logging};
 use common::socket::Sharing;
 use common::store::{Redis, Store};
@@ -17,9 +17,9 @@ use std::process::ExitCode;
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
-    /// Where to listen for clients
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Option<ListenAddress>,
+    /// Where to listen for clients; several by commas
+    #[arg(long, value_name = "ADDR:PORT,…")]
+    listen: Option<ListenAddresses>,
     /// Test the settings and exit
     #[arg(short, long)]
     test: bool,
@@ -40,7 +40,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let tls = settings.tls.as_ref().map(TlsSettings::load).transpose()?;
     let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
     let mut passed = Passed::take()?;
-    let listeners = passed.or_bind(settings.listen, settings.threads, Sharing::Shared)?;
+    let listeners = passed.or_bind(&settings.listen, settings.threads, Sharing::Shared)?;
     let secure = TlsSettings::bind(settings.tls.as_ref().zip(tls), &mut passed, settings.threads, Sharing::Shared)?;
     let admin = admin.map(Admin::bind).transpose()?.flatten();
     // Clients have threads of their own: one is enough for everything in the background.

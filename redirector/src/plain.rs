@@ -11,6 +11,7 @@ use crate::door::{Door, Newcomers};
 use crate::per_address::Held;
 use crate::wire::Socket;
 use crate::worker::{self, ACCEPT_REST, BATCH, FULL_REST, Full, LAST_CALLS, Settings};
+use common::listen::Listener;
 use common::process::{Phase as ProcessPhase, Shutdown};
 use common::socket;
 use common::web::Page;
@@ -19,7 +20,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
@@ -31,15 +32,17 @@ const EVENTS: usize = 256;
 /// Connections with more to do that get a turn between two looks at who has come.
 const TURNS: usize = 4;
 
-/// Not the places of connections.
-const DOOR: Token = Token(usize::MAX - 1);
-const WAKER: Token = Token(usize::MAX - 2);
+/// Not the places of connections: the last tokens are the doors'.
+const WAKER: Token = Token(usize::MAX - 1);
+const FIRST_DOOR: usize = usize::MAX - 2;
+const LAST_DOOR: usize = usize::MAX - 1024;
 
 /// A thread that serves clients without TLS.
 pub struct Plain {
     poll: Poll,
     waker: Arc<Waker>,
-    door: Option<Door>,
+    /// One for each address that is listened on.
+    doors: Vec<Door>,
     newcomers: Newcomers,
     /// Connections that are done, of those who have just come: they are closed together.
     leaving: Vec<TcpStream>,
@@ -124,22 +127,24 @@ enum Stage {
 }
 
 impl Plain {
-    /// A thread for `listener`, to be [run](Self::run).
+    /// A thread for `listeners`, to be [run](Self::run).
     ///
     /// # Errors
     /// When the kernel has nothing to wait with.
-    pub fn new(listener: TcpListener, desk: Desk, settings: Settings, shutdown: Shutdown) -> io::Result<Self> {
+    pub fn new(listeners: Vec<Listener>, desk: Desk, settings: Settings, shutdown: Shutdown) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        socket::defer_accept(&listener, true)?;
-        socket::spare_acks(&listener)?;
-        poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), DOOR, Interest::READABLE)?;
+        for (number, Listener { socket, .. }) in listeners.iter().enumerate() {
+            socket::defer_accept(socket, true)?;
+            socket::spare_acks(socket)?;
+            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(FIRST_DOOR - number), Interest::READABLE)?;
+        }
         let (arrivals, arriving) = mpsc::channel();
         let (connections, again, stage) = (Connections::default(), VecDeque::new(), Stage::Serving);
         Ok(Self {
             poll,
             waker,
-            door: Some(Door::new(listener)),
+            doors: listeners.into_iter().map(Door::new).collect(),
             newcomers: Newcomers::new(),
             leaving: Vec::with_capacity(BATCH),
             desk,
@@ -178,8 +183,8 @@ impl Plain {
             }
             for event in &events {
                 match event.token() {
-                    DOOR => self.door.iter_mut().for_each(|door| door.ready = true),
                     WAKER => self.woken(),
+                    Token(index) if index >= LAST_DOOR => self.somebody_came(index),
                     Token(index) => self.serve(index, event.is_read_closed()),
                 }
             }
@@ -201,7 +206,7 @@ impl Plain {
         if !self.again.is_empty() {
             return Duration::ZERO;
         }
-        let door = self.door.as_ref().and_then(|door| door.opens(now));
+        let door = self.doors.iter().filter_map(|door| door.opens(now)).min();
         let stage = match self.stage {
             Stage::Serving => None,
             Stage::LastCalls { until, .. } | Stage::Finishing { until } => Some(until),
@@ -216,20 +221,19 @@ impl Plain {
         if let (Stage::Serving, true) = (self.stage, phase >= ProcessPhase::Draining) {
             let grace = now + self.settings.grace;
             self.desk.sources.draining = true;
-            self.stage = match &self.door {
-                // Silent clients that are already connected are handed over too.
-                Some(door) if !self.settings.passed => {
-                    let _ = socket::defer_accept(&door.listener, false);
-                    Stage::LastCalls { until: grace.min(now + LAST_CALLS), grace }
-                }
-                // Whoever holds the socket hands what waits in it to the next process.
-                _ => Stage::Finishing { until: grace },
+            // Whoever holds a socket hands what waits in it to the next process.
+            self.doors.retain(|door| !door.passed);
+            // Silent clients that are already connected are handed over too.
+            self.doors.iter().for_each(|door| drop(socket::defer_accept(&door.listener, false)));
+            self.stage = match self.doors.is_empty() {
+                true => Stage::Finishing { until: grace },
+                false => Stage::LastCalls { until: grace.min(now + LAST_CALLS), grace },
             };
         }
         if let Stage::LastCalls { until, grace } = self.stage
             && (now >= until || phase == ProcessPhase::Stopping)
         {
-            if let Some(door) = self.door.take() {
+            for door in std::mem::take(&mut self.doors) {
                 worker::close(door.listener, |stream| {
                     self.take(stream, None);
                     // One by one: there may be more of them than descriptors.
@@ -239,21 +243,34 @@ impl Plain {
             self.stage = Stage::Finishing { until: grace };
         }
         let Stage::Finishing { until } = self.stage else { return false };
-        self.door = None;
+        self.doors.clear();
         self.connections.is_empty() || now >= until || phase == ProcessPhase::Stopping
+    }
+
+    /// Notes that somebody waits at the door with this token.
+    fn somebody_came(&mut self, token: usize) {
+        if let Some(door) = self.doors.get_mut(FIRST_DOOR - token) {
+            door.ready = true;
+        }
     }
 
     /// Lets in who waits, serves them, and closes what is done.
     fn accept(&mut self, now: Instant) {
-        if self.door.as_ref().and_then(|door| door.opens(now)).is_none_or(|opens| now < opens) {
-            return;
+        for number in 0..self.doors.len() {
+            if self.doors[number].opens(now).is_some_and(|opens| now >= opens) {
+                self.let_in(number, now);
+            }
         }
+    }
+
+    /// The same through one door.
+    fn let_in(&mut self, number: usize, now: Instant) {
         self.evict(self.settings.room.too_many(self.connections.len()));
         let left = self.settings.room.left(self.connections.len());
         if left == 0 {
             return self.rest(now + FULL_REST);
         }
-        let Some(door) = &mut self.door else { return };
+        let door = &mut self.doors[number];
         door.rest = None;
         let mut newcomers = std::mem::take(&mut self.newcomers);
         let had_room = newcomers.gather(door, left);
@@ -268,7 +285,7 @@ impl Plain {
 
     /// Lets nobody in until then.
     fn rest(&mut self, until: Instant) {
-        self.door.iter_mut().for_each(|door| door.rest = Some(until));
+        self.doors.iter_mut().for_each(|door| door.rest = Some(until));
     }
 
     /// Ends the `count` connections that have waited for longest.

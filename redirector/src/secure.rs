@@ -6,6 +6,7 @@ use crate::desk::Desk;
 use crate::serving::Registered;
 use crate::tls::session::Gate;
 use crate::worker::{self, ACCEPT_REST, Accepted, BATCH, FULL_REST, LAST_CALLS, Settings};
+use common::listen::Listener;
 use common::process::{Phase as ProcessPhase, Shutdown};
 use common::socket;
 use rustls::ServerConfig;
@@ -14,6 +15,7 @@ use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
@@ -38,42 +40,45 @@ pub(crate) struct Thread {
 ///
 /// # Errors
 /// When the runtime or the listener cannot be set up.
-pub fn run(listener: TcpListener, config: Arc<ServerConfig>, desk: Desk, settings: Settings, shutdown: Shutdown) -> io::Result<()> {
+pub fn run(listeners: Vec<Listener>, config: Arc<ServerConfig>, desk: Desk, settings: Settings, shutdown: Shutdown) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     let (desk, connections, handshakes) = (RefCell::new(desk), RefCell::default(), Gate::default());
     let thread = Rc::new(Thread { desk, connections, settings, handshakes, shutdown: shutdown.clone(), config });
     runtime.block_on(async move {
         thread.tick();
-        socket::defer_accept(&listener, true)?;
-        socket::spare_acks(&listener)?;
-        let door = socket::watch(listener)?;
+        let mut doors = Vec::with_capacity(listeners.len());
+        for Listener { socket, passed } in listeners {
+            socket::defer_accept(&socket, true)?;
+            socket::spare_acks(&socket)?;
+            doors.push((socket::watch(socket)?, passed));
+        }
         let ticking = tokio::task::spawn_local(thread.clone().sweep());
-        thread.serve(door, shutdown).await;
+        thread.serve(doors, shutdown).await;
         ticking.abort();
         Ok(())
     })
 }
 
 impl Thread {
-    async fn serve(self: &Rc<Self>, door: AsyncFd<TcpListener>, mut shutdown: Shutdown) {
+    async fn serve(self: &Rc<Self>, mut doors: Vec<(AsyncFd<TcpListener>, bool)>, mut shutdown: Shutdown) {
         tokio::select! {
-            () = self.accept(&door) => {}
+            () = self.accept_all(&doors) => {}
             () = shutdown.reached(ProcessPhase::Draining) => {}
         }
         let began = Instant::now();
         self.desk.borrow_mut().sources.draining = true;
-        if self.settings.passed {
-            // Whoever holds the socket hands what waits in it to the next process.
-            drop(door);
+        // Whoever holds a socket hands what waits in it to the next process.
+        doors.retain(|(_, passed)| !passed);
+        if doors.is_empty() {
             return self.finish(began, shutdown).await;
         }
         // Silent clients that are already connected are handed over too.
-        let _ = socket::defer_accept(door.get_ref(), false);
+        doors.iter().for_each(|(door, _)| drop(socket::defer_accept(door.get_ref(), false)));
         tokio::select! {
-            _ = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept(&door)) => {}
+            _ = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept_all(&doors)) => {}
             () = shutdown.reached(ProcessPhase::Stopping) => {}
         }
-        worker::close(door.into_inner(), |stream| self.take(stream));
+        doors.into_iter().for_each(|(door, _)| worker::close(door.into_inner(), |stream| self.take(stream)));
         self.finish(began, shutdown).await;
     }
 
@@ -92,6 +97,16 @@ impl Thread {
         if left > 0 {
             tracing::info!(connections = left, "closed at the end of the grace period");
         }
+    }
+
+    /// Accepts at every door, for ever.
+    async fn accept_all(self: &Rc<Self>, doors: &[(AsyncFd<TcpListener>, bool)]) {
+        let mut accepting: Vec<_> = doors.iter().map(|(door, _)| Box::pin(self.accept(door))).collect();
+        let any = |context: &mut Context<'_>| {
+            let is_over = accepting.iter_mut().any(|each| each.as_mut().poll(context).is_ready());
+            if is_over { Poll::Ready(()) } else { Poll::Pending }
+        };
+        std::future::poll_fn(any).await;
     }
 
     /// Accepts for ever.

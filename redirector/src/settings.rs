@@ -7,10 +7,9 @@ use crate::statics::{StaticName, StaticSettings};
 use crate::tls::TlsSettings;
 use common::farm::Name;
 use common::files;
-use common::listen::ListenAddress;
+use common::listen::{ListenAddress, ListenAddresses};
 use common::settings::{Global, Network, duration, list, networks, non_empty, number, path, positive_duration, switch};
 use common::target::Target;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,7 @@ pub const DEFAULT_PORT: u16 = 9998;
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where it listens.
-    pub listen: ListenAddress,
+    pub listen: ListenAddresses,
     /// Where and how TLS is served, if it is.
     pub tls: Option<TlsSettings>,
     /// Whether https may be redirected to http.
@@ -67,9 +66,9 @@ pub struct Settings {
 
 impl Settings {
     /// Takes the settings from `[global]` and environment; `listen` is the flag.
-    pub fn take(global: &mut Global, listen: Option<ListenAddress>) -> Self {
+    pub fn take(global: &mut Global, listen: Option<ListenAddresses>) -> Self {
         let port = global.get("port", number(1u16, u16::MAX)).unwrap_or(DEFAULT_PORT);
-        let bind = global.get("bind", |text| parse_bind(text, port));
+        let bind = global.get("bind", |text| ListenAddresses::with_port(text, port));
         let default_names = || vec!["favicon.ico".parse::<StaticName>()].into_iter().flatten().collect();
         let names = global.get("static_files", |text| list(text).into_iter().map(str::parse).collect::<Result<Vec<StaticName>, _>>());
         let names = names.unwrap_or_else(default_names);
@@ -81,7 +80,7 @@ impl Settings {
             global.problem(format!("override_file: {problem}"));
             ByFile::default()
         });
-        let listen = listen.or(bind).unwrap_or(ListenAddress { ip: None, port });
+        let listen = listen.or(bind).unwrap_or_else(|| ListenAddress { ip: None, port }.into());
         let style = Style {
             form: global.get("access_log_format", parse_form).unwrap_or_default(),
             without_query: !global.get("log_query", switch).unwrap_or(true),
@@ -93,8 +92,8 @@ impl Settings {
             access_log: access_log.flatten().map(|destination: Destination| (destination, style)),
             override_file,
             by_file,
+            tls: TlsSettings::take(global, &listen),
             listen,
-            tls: TlsSettings::take(global, listen.ip),
             allow_downgrade: global.get("allow_downgrade", switch).unwrap_or(false),
             acme_url: global.get("acme_url", parse_acme_url),
             cluster: cluster.expect("the default is a name"),
@@ -118,15 +117,6 @@ impl Settings {
 fn read_now(override_file: Option<&Path>) -> Result<ByFile, String> {
     let Some(path) = override_file else { return Ok(ByFile::default()) };
     files::within_blocking("override_file", path, ByFile::read).map_err(|hangs| hangs.to_string()).flatten()
-}
-
-/// `bind` is an address, with or without a port.
-pub(crate) fn parse_bind(text: &str, port: u16) -> Result<ListenAddress, String> {
-    if text == "*" {
-        return Ok(ListenAddress { ip: None, port });
-    }
-    let bare = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    bare.map(|ip| ListenAddress { ip: Some(ip), port }).or_else(|_| text.parse::<ListenAddress>()).map_err(|error| error.to_string())
 }
 
 /// A URL with its scheme: what is asked over https is answered there too.
@@ -173,10 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_paths_are_checked() {
-        assert_eq!(parse_bind("::1", 80).map(|address| address.to_string()).as_deref(), Ok("[::1]:80"));
-        assert_eq!(parse_bind("10.0.0.1:81", 80).map(|address| address.to_string()).as_deref(), Ok("10.0.0.1:81"));
-        assert!(parse_bind("nowhere", 80).is_err());
+    fn paths_are_checked() {
         assert_eq!(parse_stats_uri("OFF"), Ok(None));
         for bad in ["stats", "/", "/stats/", "/a b", ""] {
             assert!(parse_stats_uri(bad).is_err(), "{bad:?} was accepted");

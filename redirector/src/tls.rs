@@ -11,13 +11,12 @@ use certificates::PairProblems;
 use common::clock::UnixMs;
 use common::files;
 use common::ini::Problem;
-use common::listen::{ListenAddress, Listeners, Passed};
+use common::listen::{ListenAddresses, Listeners, Passed};
 use common::settings::{Global, Problems, list, number};
 use common::socket::Sharing;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::ServerSessionMemoryCache;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,16 +39,16 @@ pub struct Pair {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
     /// Where it listens.
-    pub listen: ListenAddress,
+    pub listen: ListenAddresses,
     /// The certificates; the first is for clients that name no host, or one nobody holds a certificate for.
     pub pairs: Vec<Pair>,
 }
 
 impl TlsSettings {
-    /// Takes the keys `tls_…`; `bind` is the address of the plaintext listener. Without a certificate there is no TLS.
-    pub fn take(global: &mut Global, bind: Option<IpAddr>) -> Option<Self> {
+    /// Takes the keys `tls_…`; `plain` is where the plaintext listeners are. Without a certificate there is no TLS.
+    pub fn take(global: &mut Global, plain: &ListenAddresses) -> Option<Self> {
         let port = global.get("tls_port", number(1u16, u16::MAX));
-        let listen = global.get("tls_bind", |text| crate::settings::parse_bind(text, port.unwrap_or(DEFAULT_PORT)));
+        let listen = global.get("tls_bind", |text| ListenAddresses::with_port(text, port.unwrap_or(DEFAULT_PORT)));
         let keys = global.get("tls_key", paths).unwrap_or_default();
         let pairs = global.get("tls_cert", |text| pairs(text, &keys));
         if pairs.is_none() {
@@ -60,7 +59,7 @@ impl TlsSettings {
                 global.refuse(key, "is of no use without tls_cert: name the certificate, or remove the key");
             }
         }
-        let listen = listen.unwrap_or(ListenAddress { ip: bind, port: port.unwrap_or(DEFAULT_PORT) });
+        let listen = listen.unwrap_or_else(|| plain.on_port(port.unwrap_or(DEFAULT_PORT)));
         Some(Self { listen, pairs: pairs? })
     }
 
@@ -93,8 +92,8 @@ impl TlsSettings {
         passed: &mut Passed,
         threads: usize,
         sharing: Sharing,
-    ) -> anyhow::Result<Option<(Listeners, Tls)>> {
-        tls.map(|(settings, tls)| Ok((passed.or_bind(settings.listen, threads, sharing)?, tls))).transpose()
+    ) -> anyhow::Result<Option<(Vec<Listeners>, Tls)>> {
+        tls.map(|(settings, tls)| Ok((passed.or_bind(&settings.listen, threads, sharing)?, tls))).transpose()
     }
 }
 
@@ -157,17 +156,17 @@ mod tests {
     fn take(text: &str) -> Result<Option<TlsSettings>, String> {
         let (document, problems) = Document::parse("f", &format!("[global]\n{text}"));
         let mut global = Global::new(&document, problems, |_| None);
-        let tls = TlsSettings::take(&mut global, Some([127, 0, 0, 1].into()));
+        let tls = TlsSettings::take(&mut global, &ListenAddresses::with_port("127.0.0.1:80, 127.0.0.1:81", 1).expect("valid"));
         global.finish(tls).map_err(|problems| problems.to_string())
     }
 
     #[test]
     fn certificates_and_keys_come_in_pairs() {
         let tls = take("tls_cert = a.pem, b.pem\ntls_key = a.key, b.key").expect("good").expect("TLS");
-        assert_eq!((tls.listen.to_string().as_str(), tls.pairs.len()), ("127.0.0.1:443", 2));
+        assert_eq!((tls.listen.first().to_string().as_str(), tls.listen.iter().count(), tls.pairs.len()), ("127.0.0.1:443", 1, 2));
         assert_eq!(tls.pairs[1], Pair { certificate: "b.pem".into(), key: "b.key".into() });
         let tls = take("tls_cert = a\ntls_key = k\ntls_bind = [::1]\ntls_port = 8443").expect("good").expect("TLS");
-        assert_eq!(tls.listen.to_string(), "[::1]:8443");
+        assert_eq!(tls.listen.first().to_string(), "[::1]:8443");
         assert_eq!(take("").expect("good"), None);
     }
 

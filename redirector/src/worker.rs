@@ -38,8 +38,6 @@ pub struct Settings {
     pub per_address: Option<Arc<PerAddress>>,
     /// How long draining may take.
     pub grace: Duration,
-    /// Whether somebody else keeps what waits in the listening socket when this process ends.
-    pub passed: bool,
     /// The pages, if they are served here.
     pub pages: Option<Pages>,
 }

@@ -69,6 +69,8 @@ const FAULTS: &[Fault] = &[
     ("domain = stc.test\n", "", "[stc]", "domain"),
     ("domain = http://img3.test\n", "", "[srv3]", "domain"),
     ("domain = stc.test", "domain = IMG.test.", "domain = IMG.test.", "img.test"),
+    ("port = 9998", "bind = 127.0.0.1, 127.0.0.1:9998", "bind = 127.0.0.1, 127.0.0.1:9998", "names 127.0.0.1:9998 twice"),
+    ("port = 9998", "bind = 127.0.0.1, nowhere", "bind = 127.0.0.1, nowhere", "ADDRESS:PORT"),
     ("domain = stc.test", "domain = _", "domain = _", "no host that a client asks for"),
     ("domain = stc.test", "domain = default", "domain = default", "no host that a client asks for"),
     ("domain = stc.test", "domain = a_b c", "domain = a_b c", "domain"),

@@ -1,11 +1,13 @@
 //! `rbalancer up` on the configuration operators already have, and the order in which servers are chosen.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
 use tests::client::{self, Connection};
 use tests::origin::Origin;
+use tests::process::Process;
 use tests::traffic::{Received, load};
-use tests::up::Up;
-use tests::{START, eventually};
+use tests::up::{Up, write};
+use tests::{START, eventually, port, tls};
 
 /// As operators of the first rbalancer wrote it: indented, inline comments, blanks everywhere.
 const CANONICAL: &str = include_str!("../../deploy/src/canonical.conf");
@@ -170,13 +172,52 @@ fn two_hundred_farms_are_kept_apart() {
 }
 
 #[test]
+fn every_address_is_listened_on_with_and_without_tls() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    tls::certificate(directory.path(), "a", &["img.test"]);
+    let [first, second, third] = [(); 3].map(|()| port::free());
+    let file = write(
+        directory.path(),
+        "rbalancer.conf",
+        format!(
+            "[global]\nadmin_bind = off\nthreads = 2\nport = {first}\nbind = 127.0.0.1, [::1]:{second},\n  LocalHost:{third}\ntls_bind = localhost:0, [::1]:0\n\
+             tls_cert = a.pem\ntls_key = a.key\n[farms]\nlist = img\n[img]\nlist = a\ndomain = img.test\n[a]\ndomain = a.test\ncheck = off\n"
+        ),
+    );
+    let process = Process::start("rbalancer", directory.path(), &["up", "-c", &file], &[]);
+    let secure = |before: &str| {
+        let line = process.wait_for_line(&format!("listening for TLS on {before}"), START);
+        line.rsplit(' ').next().and_then(|text| text.parse::<SocketAddr>().ok()).expect("an address")
+    };
+    let plain: [SocketAddr; 3] = [([127, 0, 0, 1], first).into(), (Ipv6Addr::LOCALHOST, second).into(), ([127, 0, 0, 1], third).into()];
+    for address in plain {
+        process.wait_for_line(&format!("listening on {address}"), START);
+        // Enough for each of the threads.
+        assert_eq!(load(address, "img.test", 60, 4).total(), 60, "{address}");
+    }
+    for address in [secure("127.0.0.1:"), secure("[::1]:")] {
+        (0..8).for_each(|_| assert!(tls::ask(address, "/x").contains("Location: https://a.test/x\r\n"), "{address}"));
+    }
+    // All of them hand over who has come when the process ends.
+    let silent = plain.map(|address| Connection::open(address).expect("a connection"));
+    process.signal(rustix::process::Signal::TERM);
+    process.wait_for_line("ending", START);
+    for mut connection in silent {
+        assert_eq!(connection.get("img.test", b"/x").expect("an answer").location(), "http://a.test/x");
+    }
+    let ended = process.wait(START);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    plain.iter().for_each(|address| assert!(Connection::open(*address).is_err(), "{address} is still listened on"));
+}
+
+#[test]
 fn monitoring_is_told_of_the_end_and_of_what_is_lost() {
     let up = Up::start(
         "[global]\nadmin_bind = 127.0.0.1:0\naccess_log = access.log\nmaxconn_per_address = 9\n[farms]\nlist = img\n[img]\nlist = a\n\
          domain = img.test\n[a]\ndomain = a.test\ncheck = off\n",
     );
     let line = up.process.wait_for_line("admin pages on ", START);
-    let admin: std::net::SocketAddr = line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address");
+    let admin: SocketAddr = line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address");
     eventually!(START, client::get(admin, "localhost", "/readyz").status == 200);
     let text = client::get(admin, "localhost", "/metrics").text();
     for name in ["rbalancer_access_log_dropped_lines_total 0\n", "rbalancer_redirector_refused_connections_total 0\n"] {
