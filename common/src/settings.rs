@@ -55,6 +55,7 @@ pub const PROCESS_KEYS: &[&str] = &[
     "keepalive_timeout",
     "maxconn",
     "maxconn_per_address",
+    "max_fields",
     "grace",
 ];
 

@@ -27,7 +27,7 @@ Accept-Encoding: gzip, deflate\r\nReferer: http://img.test/album/2024/\r\nCookie
 #[divan::bench(args = [SHORT.len(), BROWSER.len()])]
 fn head(bencher: Bencher<'_, '_>, length: usize) {
     let head = if length == SHORT.len() { SHORT } else { BROWSER };
-    bencher.bench_local(|| matches!(parse(black_box(head)), redirector::head::Parsed::Complete(..)));
+    bencher.bench_local(|| matches!(parse(black_box(head), redirector::head::FIELDS), redirector::head::Parsed::Complete(..)));
 }
 
 #[divan::bench(args = [1, 2, 10, 1000])]

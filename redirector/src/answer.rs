@@ -168,6 +168,10 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
     view.chosen = Some(slot);
     out.extend_from_slice(start);
     destination.origin(view.scheme).iter().for_each(|part| out.extend_from_slice(part));
+    // A path that is empty is `/` (RFC 9110 section 4.2.3).
+    if head.target[0] == b'?' {
+        out.push(b'/');
+    }
     out.extend_from_slice(head.target);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(view.date);
@@ -267,7 +271,7 @@ fn send<R: Rng>(start: &[u8], body: &[u8], head: &Head<'_>, view: &View<'_, R>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::{Parsed, parse};
+    use crate::head::{FIELDS, Parsed, parse};
     use common::health::Health;
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
@@ -303,7 +307,7 @@ mod tests {
             chosen: None,
         };
         let mut out = Vec::new();
-        let outcome = match parse(request) {
+        let outcome = match parse(request, FIELDS) {
             Parsed::Complete(head, _) => answer(&head, &mut view, false, &mut out),
             Parsed::Refused(refusal) => refuse(refusal, None, &view, &mut out),
             Parsed::Partial => Outcome::Open,

@@ -225,6 +225,7 @@ impl Connection {
     /// Answers every whole request in the first `filled` bytes of the input.
     fn respond(&mut self, filled: usize, drained: bool, wire: &impl Wire, desk: &mut Desk) -> Option<Progress> {
         let Desk { sources, guests, input, output } = desk;
+        let max_fields = sources.max_fields;
         let mut view = sources.view(wire.scheme());
         output.clear();
         let (mut at, mut more, mut stop) = (0, false, None);
@@ -244,7 +245,7 @@ impl Connection {
             }
         }
         while at < filled && self.after == After::Open && stop.is_none() && output.len() < OUTPUT {
-            let (head, length) = match parse(&input[at..filled]) {
+            let (head, length) = match parse(&input[at..filled], max_fields) {
                 Parsed::Partial => break,
                 Parsed::Complete(head, length) => (head, length),
                 Parsed::Refused(refusal) => {

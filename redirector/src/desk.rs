@@ -5,7 +5,7 @@ use crate::connection::PageAsk;
 use crate::counters::Shard;
 use crate::elsewhere::{Elsewhere, Stats};
 use crate::guests::Guests;
-use crate::head::MAX_HEAD;
+use crate::head::{FIELDS, MAX_HEAD};
 use crate::pages;
 use crate::routes::Routes;
 use crate::statics::Statics;
@@ -49,6 +49,8 @@ pub struct Sources {
     pub acme: Option<Elsewhere>,
     /// Whether https may be redirected to http.
     pub allow_downgrade: bool,
+    /// Header fields a request may have.
+    pub max_fields: usize,
     /// This thread's counters.
     pub shard: Arc<Shard>,
     /// The refusals' counters.
@@ -98,7 +100,19 @@ impl Sources {
         rng: SmallRng,
     ) -> Self {
         let (routes, statics) = (Cache::new(routes), Cache::new(statics));
-        Self { routes, statics, stats: None, acme: None, allow_downgrade: false, shard, refused, rng, date: Vec::new(), draining: false }
+        Self {
+            routes,
+            statics,
+            stats: None,
+            acme: None,
+            allow_downgrade: false,
+            max_fields: FIELDS,
+            shard,
+            refused,
+            rng,
+            date: Vec::new(),
+            draining: false,
+        }
     }
 
     /// The sources as they are now, for requests that came by `scheme`.

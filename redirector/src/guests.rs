@@ -3,7 +3,7 @@
 
 use crate::access_log::Entry;
 use crate::counters::{Counters, Slot};
-use crate::head::{Head, Method, Parsed, parse};
+use crate::head::{Head, MAX_FIELDS, Method, Parsed, parse};
 use crate::journal::Lines;
 use crate::proxied::{self, Forwarded, Proxied};
 use common::clock::unix_ms;
@@ -116,13 +116,12 @@ impl Guests {
     /// Logs a request, its raw head and its answer.
     pub fn log(&mut self, asker: Asker, head: Option<&Head<'_>>, raw: &[u8], answer: &[u8], chosen: Option<Slot>) {
         let line = raw.split(|&byte| byte == b'\r' || byte == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
-        let (method, target) = match head {
-            Some(_) => {
-                (line.split(|&byte| byte == b' ').next().unwrap_or_default(), line.split(|&byte| byte == b' ').nth(1).unwrap_or_default())
-            }
-            None => (b"-".as_slice(), &line[..line.len().min(NONSENSE)]),
+        let mut words = line.split(|&byte| byte == b' ').map(Some).chain(std::iter::repeat(None)).map(Option::unwrap_or_default);
+        let [method, target, version] = match head {
+            Some(_) => std::array::from_fn(|_| words.next().unwrap_or_default()),
+            None => [b"-".as_slice(), &line[..line.len().min(NONSENSE)], b"HTTP/1.1"],
         };
-        let version = if head.is_none_or(|head| head.http11) { "HTTP/1.1" } else { "HTTP/1.0" };
+        let version = std::str::from_utf8(version).unwrap_or_default();
         let texts = [b"referer".as_slice(), b"user-agent"].map(|name| field(raw, name).unwrap_or_default());
         let request = Request { method, target, version, host: head.map_or(b"".as_slice(), |head| head.host), texts };
         self.write(asker, &request, head.is_some_and(|head| head.method == Method::Head), answer, chosen);
@@ -130,7 +129,7 @@ impl Guests {
 
     /// Logs a request whose answer was made later.
     pub fn log_late(&mut self, asked: &Asked, answer: &[u8]) {
-        if let Parsed::Complete(head, _) = parse(&asked.raw) {
+        if let Parsed::Complete(head, _) = parse(&asked.raw, MAX_FIELDS) {
             self.log(asked.asker, Some(&head), &asked.raw, answer, None);
         }
     }
@@ -197,6 +196,8 @@ fn field<'a>(head: &'a [u8], name: &'static [u8]) -> Option<&'a [u8]> {
 
 /// The values of all fields `name`, the last one first.
 fn fields<'a>(head: &'a [u8], name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+    // Empty lines before a request are not its end.
+    let head = head.trim_ascii_start();
     let end = memchr::memmem::find(head, b"\r\n\r\n").unwrap_or(head.len());
     head[..end].rsplit(|&byte| byte == b'\n').filter_map(move |line| {
         let named = line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name);

@@ -163,10 +163,11 @@ impl Connection {
         let desk = &mut *self.registered.thread.desk.borrow_mut();
         let Desk { sources, guests, output, .. } = desk;
         let asker = self.asker(guests.as_deref(), request);
+        let max_fields = sources.max_fields;
         let mut view = sources.view(asker.scheme.unwrap_or(Scheme::Https));
         let statics = view.statics;
         output.clear();
-        let head = match message::head(request) {
+        let head = match message::head(request, max_fields) {
             Ok(head) => head,
             Err(refusal) => {
                 let head_only = request.method() == hyper::Method::HEAD;

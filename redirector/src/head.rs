@@ -2,6 +2,7 @@
 //!
 //! Strict where request smuggling lives (RFC 9112 sections 2.2, 3, 5 and 6): CRLF only, one valid Host, no obs-fold,
 //! no white space before a colon, no two framings, no target but origin-form and an absolute-form that names the Host.
+//! Lenient where nobody can read a request in two ways: empty lines before it, a minor version above 1.
 
 use crate::scan;
 use common::target::Scheme;
@@ -10,8 +11,14 @@ use memchr::memchr;
 /// The longest head, from the first byte of the request line to the empty line.
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// The most header fields.
-pub const MAX_FIELDS: usize = 64;
+/// Header fields a request may have unless `max_fields` says otherwise.
+pub const FIELDS: usize = 100;
+
+/// The greatest `max_fields`.
+pub const MAX_FIELDS: usize = 256;
+
+/// Empty lines before a request line that are ignored (RFC 9112 section 2.2: at least one).
+const EMPTY_LINES: usize = 8;
 
 /// The longest request target.
 pub const MAX_TARGET: usize = 8 * 1024;
@@ -27,7 +34,7 @@ pub enum Refusal {
     Method,
     /// 414: target over [`MAX_TARGET`].
     TargetTooLong,
-    /// 431: head over [`MAX_HEAD`], or more than [`MAX_FIELDS`] fields.
+    /// 431: head over [`MAX_HEAD`], or more fields than `max_fields`.
     HeadTooLarge,
     /// 503: no live server.
     NoServer,
@@ -35,7 +42,7 @@ pub enum Refusal {
     NoSecureServer,
     /// 503: no table yet.
     NoTable,
-    /// 505: not HTTP/1.0 or 1.1.
+    /// 505: not HTTP/1.
     Version,
 }
 
@@ -55,11 +62,12 @@ pub enum Method {
 pub struct Head<'a> {
     /// What is to be done.
     pub method: Method,
-    /// Path and query, starting with `/`, byte for byte as they came.
+    /// Path and query, byte for byte as they came. They begin with `/`, or with `?` where an absolute-form has no path:
+    /// that is to be read as `/?` (RFC 9110 section 4.2.3).
     pub target: &'a [u8],
-    /// The Host field as it came; empty where HTTP/1.0 sent none.
+    /// The Host field as it came; where HTTP/1.0 sent none what an absolute-form names, or nothing.
     pub host: &'a [u8],
-    /// Whether it came as HTTP/1.1.
+    /// Whether it came as HTTP/1.1; a greater minor version is to be read so (RFC 9110 section 2.5).
     pub http11: bool,
     /// Whether the client lets the connection stay open.
     pub keep_alive: bool,
@@ -82,15 +90,29 @@ pub enum Parsed<'a> {
     Refused(Refusal),
 }
 
-/// Parses the head at the beginning of `bytes`.
+/// Parses the head at the beginning of `bytes`, which may have as many as `max_fields` fields.
 #[inline]
-pub fn parse(bytes: &[u8]) -> Parsed<'_> {
-    match parse_head(bytes) {
-        Ok((head, length)) => Parsed::Complete(head, length),
+pub fn parse(bytes: &[u8], max_fields: usize) -> Parsed<'_> {
+    let before = empty_lines(bytes);
+    let bytes = &bytes[before..];
+    match parse_head(bytes, max_fields) {
+        Ok((head, length)) => Parsed::Complete(head, before + length),
+        // Half a line's end: of another empty line, or of nothing.
+        Err(_) if bytes == b"\r" && before < 2 * EMPTY_LINES => Parsed::Partial,
         Err(Stop::Partial) if bytes.len() >= MAX_HEAD => Parsed::Refused(too_long(bytes)),
         Err(Stop::Partial) => Parsed::Partial,
         Err(Stop::Refused(refusal)) => Parsed::Refused(refusal),
     }
+}
+
+/// How many bytes of empty lines come first.
+#[inline]
+fn empty_lines(bytes: &[u8]) -> usize {
+    let mut length = 0;
+    while length < 2 * EMPTY_LINES && bytes[length..].starts_with(b"\r\n") {
+        length += 2;
+    }
+    length
 }
 
 /// A head that never ends: is it the request line or the fields?
@@ -171,21 +193,16 @@ struct Fields<'a> {
     if_modified_since: Option<&'a [u8]>,
 }
 
-fn parse_head(bytes: &[u8]) -> Result<(Head<'_>, usize), Stop> {
+fn parse_head(bytes: &[u8], max_fields: usize) -> Result<(Head<'_>, usize), Stop> {
     let mut reader = Reader { bytes, at: 0 };
-    // RFC 9112 section 2.2: one empty line before a request line is ignored.
-    if !reader.takes(b"\r\n") && bytes == b"\r" {
-        return Err(Stop::Partial);
-    }
-    let start = reader.at;
     let (method, target, http11) = request_line(&mut reader).map_err(|stop| match stop {
-        Stop::Partial if bytes.len() - start > MAX_TARGET + 64 => Refusal::TargetTooLong.into(),
+        Stop::Partial if bytes.len() > MAX_TARGET + 64 => Refusal::TargetTooLong.into(),
         stop => stop,
     })?;
     let mut fields = Fields::default();
     let mut count = 0;
     while bytes.get(reader.at) != Some(&b'\r') {
-        if count == MAX_FIELDS && reader.at < bytes.len() {
+        if count == max_fields && reader.at < bytes.len() {
             return Err(Refusal::HeadTooLarge.into());
         }
         // An empty name, a space before the colon and a folded line are no token.
@@ -195,7 +212,7 @@ fn parse_head(bytes: &[u8]) -> Result<(Head<'_>, usize), Stop> {
         count += 1;
     }
     reader.line_end()?;
-    if reader.at - start > MAX_HEAD {
+    if reader.at > MAX_HEAD {
         return Err(Refusal::HeadTooLarge.into());
     }
     Ok((finish(method, target, http11, &fields)?, reader.at))
@@ -216,17 +233,16 @@ fn request_line<'a>(reader: &mut Reader<'a>) -> Result<(Method, &'a [u8], bool),
         Some(_) => return Err(BAD),
         None => return Err(Stop::Partial),
     }
-    let http11 = reader.takes(b"HTTP/1.1\r\n");
-    if !http11 {
-        http10(reader)?;
-    }
+    let http11 = reader.takes(b"HTTP/1.1\r\n") || is_later(reader)?;
     if target.len() > MAX_TARGET { Err(Refusal::TargetTooLong.into()) } else { Ok((method, target, http11)) }
 }
 
-/// The version of a request line that does not end in 1.1: it must be 1.0.
-fn http10(reader: &mut Reader<'_>) -> Result<(), Stop> {
+/// Whether a version that is not written as 1.1 is to be read so: it is of one digit each (RFC 9112 section 2.3), and
+/// what is not HTTP/1 is refused.
+fn is_later(reader: &mut Reader<'_>) -> Result<bool, Stop> {
     match reader.rest()? {
-        b"HTTP/1.0" => Ok(()),
+        b"HTTP/1.0" => Ok(false),
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit() => Ok(true),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Err(Refusal::Version.into())
         }
@@ -282,13 +298,14 @@ fn finish<'a>(method: Method, target: &'a [u8], http11: bool, fields: &Fields<'a
             length.iter().any(|&digit| digit != b'0')
         }
     };
-    let host = match fields.host {
-        Some(host) => host,
-        None if http11 => return Err(Refusal::BadRequest),
-        None => b"",
-    };
+    if http11 && fields.host.is_none() {
+        return Err(Refusal::BadRequest);
+    }
     // Other methods are refused by name whatever form their target has: `OPTIONS *`, `CONNECT host:port`.
-    let target = if method == Method::Other { b"/" } else { origin_form(target, host)? };
+    let (host, target) = match method {
+        Method::Other => (fields.host.unwrap_or_default(), b"/".as_slice()),
+        _ => host_and_origin_form(target, fields.host)?,
+    };
     Ok(Head {
         method,
         target,
@@ -301,25 +318,28 @@ fn finish<'a>(method: Method, target: &'a [u8], http11: bool, fields: &Fields<'a
     })
 }
 
-/// The path and query of a target; an absolute-form one must name the Host (RFC 9112 section 3.2.2).
-fn origin_form<'a>(target: &'a [u8], host: &[u8]) -> Result<&'a [u8], Refusal> {
+/// The host, and the path and query of a target: an absolute-form one must name the Host, and is the host where
+/// HTTP/1.0 sent no such field (RFC 9112 sections 3.2.2 and 3.3).
+#[inline]
+fn host_and_origin_form<'a>(target: &'a [u8], host: Option<&'a [u8]>) -> Result<(&'a [u8], &'a [u8]), Refusal> {
     if target[0] == b'/' {
-        return Ok(target);
+        return Ok((host.unwrap_or_default(), target));
     }
+    absolute_form(target, host)
+}
+
+fn absolute_form<'a>(target: &'a [u8], host: Option<&'a [u8]>) -> Result<(&'a [u8], &'a [u8]), Refusal> {
     let after =
         |scheme: &[u8]| target.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme)).map(|_| &target[scheme.len()..]);
     let http = after(b"http://").map(|rest| (rest, Scheme::Http));
     let (rest, scheme) = http.or_else(|| Some((after(b"https://")?, Scheme::Https))).ok_or(Refusal::BadRequest)?;
     let end = rest.iter().position(|&byte| byte == b'/' || byte == b'?').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
+    let host = host.unwrap_or(authority);
     if authority.is_empty() || !is_same_authority(authority, host, scheme) {
         return Err(Refusal::BadRequest);
     }
-    match path.first() {
-        None => Ok(b"/"),
-        Some(b'/') => Ok(path),
-        Some(_) => Err(Refusal::BadRequest),
-    }
+    Ok((host, if path.is_empty() { b"/" } else { path }))
 }
 
 /// Whether two authorities are one: the port that is meant where none is written may be written.

@@ -193,6 +193,7 @@ pub async fn run(
             stats: stats(&settings, pages.is_some()),
             acme: settings.acme_url.as_ref().map(Elsewhere::host),
             allow_downgrade: settings.allow_downgrade,
+            max_fields: settings.max_fields,
             ..Sources::new(routes.clone(), statics.clone(), counters.shard(shard), refused.clone(), rng)
         };
         Desk::new(sources, Guests::new(&settings.trusted_proxies, journal.as_ref().map(Journal::lines), &counters).map(Box::new))

@@ -1,6 +1,7 @@
 //! What a redirector is told.
 
 use crate::access_log::{Address, Form, Style};
+use crate::head::{FIELDS, MAX_FIELDS};
 use crate::journal::Destination;
 use crate::override_file::ByFile;
 use crate::statics::{StaticName, StaticSettings};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub stats_url: Option<Target>,
     /// Who may see them.
     pub stats_allow: Vec<Network>,
+    /// Header fields a request may have.
+    pub max_fields: usize,
     /// From a head's first byte to its last.
     pub client_timeout: Duration,
     /// From an answer to the next request.
@@ -102,6 +105,7 @@ impl Settings {
             stats_uri,
             stats_url: global.get("stats_url", str::parse::<Target>),
             stats_allow: global.get("stats_allow", networks).unwrap_or_else(Network::private),
+            max_fields: global.get("max_fields", number(1usize, MAX_FIELDS)).unwrap_or(FIELDS),
             client_timeout: global.get("client_timeout", positive_duration).unwrap_or(Duration::from_secs(5)),
             keepalive_timeout: global.get("keepalive_timeout", positive_duration).unwrap_or(Duration::from_secs(65)),
             maxconn: global.get("maxconn", number(1usize, 100_000_000)),

@@ -52,6 +52,9 @@ const FAULTS: &[Fault] = &[
     ("port = 9998", "prot = 9998", "prot = 9998", "port"),
     ("[farms]", "[farms]\nlst = img", "lst = img", "list"),
     ("weight = 2", "port = 80", "port = 80", "port"),
+    ("port = 9998", "max_field = 80", "max_field = 80", "max_fields"),
+    ("port = 9998", "max_fields = 0", "max_fields = 0", "1 to 256"),
+    ("port = 9998", "max_fields = 257", "max_fields = 257", "1 to 256"),
     // Lists and sections that do not fit together.
     ("list = img, stc", "list = img, stc, vid", "list = img, stc, vid", "vid"),
     ("list = img, stc", "list = img, stcc", "list = img, stcc", "stc"),

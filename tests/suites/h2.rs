@@ -64,6 +64,29 @@ fn answers_are_those_of_http_1() {
 }
 
 #[test]
+fn a_request_has_as_many_fields_as_max_fields_says_over_either_protocol() {
+    for (global, most) in [("", 100), ("max_fields = 256", 256), ("max_fields = 20", 20)] {
+        let up = SecureUp::start(global, "", SERVERS);
+        let http1 = |count: usize| {
+            let mut request = b"GET /x HTTP/1.1\r\nHost: img.test\r\n".to_vec();
+            (1..count).for_each(|number| request.extend(format!("X-{number}: y\r\n").bytes()));
+            tests::client::raw(up.plain, &[&request[..], b"\r\n"].concat()).status
+        };
+        assert_eq!((http1(most), http1(most + 1)), (302, 431), "{global:?}");
+        let http2 = |count: usize| {
+            let mut raw = Raw::open(up.secure);
+            let more: Vec<String> = (0..count).map(|number| format!("x-{number}")).collect();
+            let block: Vec<u8> = more.iter().flat_map(|name| fields(&[(name, "y")])).collect();
+            raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &[get("/x"), block].concat()));
+            tests::h2::status(&raw.until(HEADERS, 1).expect("an answer"))
+        };
+        assert_eq!((http2(most), http2(most + 1)), (302, 431), "{global:?}");
+        assert!(ask(up.secure, "/").starts_with("HTTP/1.1 302"));
+        ends_well(up.process);
+    }
+}
+
+#[test]
 fn a_trusted_proxy_speaks_for_the_client_of_each_request() {
     let up = SecureUp::start("trusted_proxies = 127.0.0.0/8\nstats_allow = 192.0.2.0/24\naccess_log = access.log", "", SERVERS);
     let url = |path: &str| format!("https://img.test:{}{path}", up.secure.port());

@@ -1,7 +1,7 @@
 //! Messages of HTTP/2 in the words of HTTP/1: a request as the head that answering knows, an answer's bytes as a
 //! response.
 
-use crate::head::{Head, MAX_FIELDS, MAX_TARGET, Method, Refusal, is_same_authority};
+use crate::head::{Head, MAX_TARGET, Method, Refusal, is_same_authority};
 use bytes::Bytes;
 use common::host::{MAX_HOST, normalize};
 use common::target::Scheme;
@@ -25,9 +25,9 @@ pub(super) const UNKNOWN: Head<'static> = Head {
     if_modified_since: None,
 };
 
-/// The head of `request`, by the rules of `head.rs` and RFC 9113 section 8.3.1. A body never closes the connection:
+/// The head of `request` with up to `max_fields` fields, by the rules of `head.rs` and RFC 9113 section 8.3.1. A body never closes the connection:
 /// its stream ends alone. (hyper has dropped a fragment already: it reaches no Location.)
-pub(super) fn head<B>(request: &Request<B>) -> Result<Head<'_>, Refusal> {
+pub(super) fn head<B>(request: &Request<B>, max_fields: usize) -> Result<Head<'_>, Refusal> {
     let method = match *request.method() {
         hyper::Method::GET => Method::Get,
         hyper::Method::HEAD => Method::Head,
@@ -35,7 +35,7 @@ pub(super) fn head<B>(request: &Request<B>) -> Result<Head<'_>, Refusal> {
     };
     let fields = request.headers();
     // Browsers send each cookie in a field of its own (RFC 9113 section 8.2.3): together they are one.
-    if fields.len() > MAX_FIELDS && fields.len() - fields.get_all(COOKIE).iter().count().saturating_sub(1) > MAX_FIELDS {
+    if fields.len() > max_fields && fields.len() - fields.get_all(COOKIE).iter().count().saturating_sub(1) > max_fields {
         return Err(Refusal::HeadTooLarge);
     }
     let target = match method {
@@ -125,13 +125,14 @@ fn status(code: StatusCode) -> Response<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::head::FIELDS;
 
     fn asked(uri: &str, fields: &[(&str, &str)]) -> Result<(String, String), Refusal> {
         let builder = Request::builder().uri(uri);
         let builder = fields.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
         let request = builder.body(()).expect("a request");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        head(&request).map(|head| (text(head.host), text(head.target)))
+        head(&request, FIELDS).map(|head| (text(head.host), text(head.target)))
     }
 
     #[test]
@@ -153,8 +154,8 @@ mod tests {
     #[test]
     fn any_number_of_cookies_is_one_field() {
         let with = |name: &'static str, count: usize| asked("https://a.org/", &vec![(name, "a=b"); count]).map(drop);
-        assert_eq!((with("cookie", 300), with("x", MAX_FIELDS), with("x", MAX_FIELDS + 1)), (Ok(()), Ok(()), Err(Refusal::HeadTooLarge)));
-        let fields = [vec![("cookie", "a=b"); 300], vec![("x", "y"); MAX_FIELDS]].concat();
+        assert_eq!((with("cookie", 300), with("x", FIELDS), with("x", FIELDS + 1)), (Ok(()), Ok(()), Err(Refusal::HeadTooLarge)));
+        let fields = [vec![("cookie", "a=b"); 300], vec![("x", "y"); FIELDS]].concat();
         assert_eq!(asked("https://a.org/", &fields).map(drop), Err(Refusal::HeadTooLarge));
     }
 
