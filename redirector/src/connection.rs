@@ -233,7 +233,7 @@ impl Connection {
             let guest = self.guest.get_or_insert_with(|| Box::new(known.meet(wire.peer())));
             match known.introduce(guest, &input[..filled]) {
                 Proxied::Absent => {}
-                Proxied::Client(_, length) | Proxied::Itself(length) => at = length,
+                Proxied::Client { length, .. } | Proxied::Itself(length) => at = length,
                 Proxied::Partial => {
                     self.unparsed = input[..filled].to_vec();
                     return None;

@@ -6,6 +6,7 @@ use crate::counters::{Counters, Slot};
 use crate::head::{Head, MAX_FIELDS, Method, Parsed, parse};
 use crate::journal::Lines;
 use crate::proxied::{self, Forwarded, Proxied};
+use crate::told_scheme;
 use common::clock::unix_ms;
 use common::settings::Network;
 use common::tally::CountKey;
@@ -33,6 +34,8 @@ pub struct Guest {
     client: Option<IpAddr>,
     /// Whether the client, as far as it is known, is a trusted proxy.
     trusted: bool,
+    /// Whether the client came to the proxy that introduced it over TLS.
+    secure: bool,
     /// Whether the beginning of the connection was looked at for a header of the PROXY protocol.
     introduced: bool,
 }
@@ -65,7 +68,7 @@ impl Guests {
     /// The guest at `peer`; one whose address is not known is nobody's proxy.
     pub fn meet(&self, peer: Option<IpAddr>) -> Guest {
         let trusted = peer.is_some_and(|peer| self.trusts(peer));
-        Guest { client: peer, trusted, introduced: !trusted }
+        Guest { client: peer, trusted, secure: false, introduced: !trusted }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -81,31 +84,35 @@ impl Guests {
         let said = proxied::parse(bytes);
         guest.introduced = said != Proxied::Partial;
         // Somebody the proxy cannot name may be anybody.
-        if let Proxied::Client(client, _) = said {
-            (guest.client, guest.trusted) = (client, client.is_some_and(|client| self.trusts(client)));
+        if let Proxied::Client { address, secure, .. } = said {
+            (guest.client, guest.trusted, guest.secure) = (address, address.is_some_and(|client| self.trusts(client)), secure);
         }
         said
     }
 
     /// Who asked, by `raw`, the head as it came.
     pub fn asker(&self, guest: &Guest, raw: &[u8]) -> Asker {
-        if !guest.trusted {
-            return Asker { client: guest.client, scheme: None };
-        }
-        self.forwarded(guest, fields(raw, b"x-forwarded-for"), field(raw, b"x-forwarded-proto"))
+        self.forwarded(guest, fields(raw, b"x-forwarded-for"), all_fields(raw))
     }
 
-    /// Who asked, by the fields of the request, the last of X-Forwarded-For first.
-    pub fn forwarded<'a>(&self, guest: &Guest, clients: impl Iterator<Item = &'a [u8]>, scheme: Option<&[u8]>) -> Asker {
+    /// Who asked, by the values of X-Forwarded-For, the last one first, and by all fields of the request.
+    pub fn forwarded<'a>(
+        &self,
+        guest: &Guest,
+        clients: impl Iterator<Item = &'a [u8]>,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Asker {
+        let introduced = guest.secure.then_some(Scheme::Https);
         if !guest.trusted {
-            return Asker { client: guest.client, scheme: None };
+            return Asker { client: guest.client, scheme: introduced };
         }
         let client = match proxied::forwarded_for(clients, &self.trusted) {
             Forwarded::Absent => guest.client,
             Forwarded::Client(client) => Some(client),
             Forwarded::Unknown => None,
         };
-        Asker { client, scheme: scheme.and_then(proxied::forwarded_proto) }
+        // The fields are about the client itself, the introduction about the proxy nearest to us.
+        Asker { client, scheme: told_scheme::told(fields).or(introduced) }
     }
 
     /// Whether requests are logged.
@@ -194,12 +201,25 @@ fn field<'a>(head: &'a [u8], name: &'static [u8]) -> Option<&'a [u8]> {
     fields(head, name).next()
 }
 
-/// The values of all fields `name`, the last one first.
-fn fields<'a>(head: &'a [u8], name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+/// The lines of a head; nothing of what follows it.
+fn lines(head: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     // Empty lines before a request are not its end.
     let head = head.trim_ascii_start();
     let end = memchr::memmem::find(head, b"\r\n\r\n").unwrap_or(head.len());
-    head[..end].rsplit(|&byte| byte == b'\n').filter_map(move |line| {
+    head[..end].split(|&byte| byte == b'\n')
+}
+
+/// All fields, names and values.
+fn all_fields(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    lines(head).skip(1).filter_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+    })
+}
+
+/// The values of all fields `name`, the last one first.
+fn fields<'a>(head: &'a [u8], name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+    lines(head).rev().filter_map(move |line| {
         let named = line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name);
         named.then(|| line[name.len() + 1..].trim_ascii())
     })
@@ -260,11 +280,32 @@ mod tests {
         let guests = guests("10.0.0.0/8");
         let mut proxy = guests.meet(known("10.1.1.1"));
         assert_eq!(guests.introduce(&mut proxy, b"PROXY TCP4 192.0.2.7 "), Proxied::Partial);
-        assert_eq!(guests.introduce(&mut proxy, b"PROXY TCP4 192.0.2.7 1.2.3.4 1 2\r\nGET"), Proxied::Client(known("192.0.2.7"), 34));
+        let introduced = Proxied::Client { address: known("192.0.2.7"), secure: false, length: 34 };
+        assert_eq!(guests.introduce(&mut proxy, b"PROXY TCP4 192.0.2.7 1.2.3.4 1 2\r\nGET"), introduced);
         assert_eq!(guests.introduce(&mut proxy, b"PROXY TCP4 6.6.6.6 1.2.3.4 1 2\r\n"), Proxied::Absent);
         assert_eq!(guests.asker(&proxy, b"GET / HTTP/1.1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n").client, known("192.0.2.7"));
         let mut chain = guests.meet(known("10.1.1.1"));
         guests.introduce(&mut chain, b"PROXY TCP4 10.2.2.2 1.2.3.4 1 2\r\n");
         assert_eq!(guests.asker(&chain, b"GET / HTTP/1.1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n").client, known("6.6.6.6"));
+    }
+
+    #[test]
+    fn how_the_client_came_is_told_by_fields_before_the_introduction() {
+        let guests = guests("10.0.0.0/8");
+        let over_tls = |client: [u8; 4]| {
+            let addresses = [client, [1, 2, 3, 4], [0, 1, 0, 2]].concat();
+            let header = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x14".as_slice(), &addresses, b"\x20\0\x05\x01\0\0\0\0"].concat();
+            let mut guest = guests.meet(known("10.1.1.1"));
+            assert!(matches!(guests.introduce(&mut guest, &header), Proxied::Client { secure: true, length: 36, .. }));
+            guest
+        };
+        let (client, proxy) = (over_tls([192, 0, 2, 7]), over_tls([10, 2, 2, 2]));
+        let lied = b"GET / HTTP/1.1\r\nX-Forwarded-Proto: http\r\n\r\n";
+        assert_eq!(guests.asker(&client, lied).scheme, Some(Scheme::Https), "who is introduced speaks for nobody");
+        assert_eq!(guests.asker(&proxy, lied).scheme, Some(Scheme::Http));
+        assert_eq!(guests.asker(&proxy, b"GET / HTTP/1.1\r\n\r\n").scheme, Some(Scheme::Https));
+        let plain = guests.meet(known("10.1.1.1"));
+        let behind = b"\r\n\r\nGET http://a?X-Scheme: HTTP/1.1\r\nA: b\r\n\r\nX-Forwarded-Proto: https\r\n";
+        assert_eq!(guests.asker(&plain, behind).scheme, None, "what follows a head is none of it");
     }
 }

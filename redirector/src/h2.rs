@@ -150,7 +150,8 @@ impl Connection {
     fn asker(&self, guests: Option<&Guests>, request: &Request<Incoming>) -> Asker {
         let Some((guests, guest)) = guests.zip(self.guest.as_ref()) else { return Asker { client: self.peer, scheme: None } };
         let values = |name| request.headers().get_all(name).iter().rev().map(HeaderValue::as_bytes);
-        guests.forwarded(guest, values("x-forwarded-for"), values("x-forwarded-proto").next())
+        let fields = request.headers().iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        guests.forwarded(guest, values("x-forwarded-for"), fields)
     }
 
     fn may_see_stats(&self, asker: Asker) -> bool {

@@ -34,6 +34,7 @@ mod serving;
 pub mod settings;
 pub mod statics;
 pub mod tls;
+pub mod told_scheme;
 mod unsent;
 pub mod wire;
 pub mod worker;

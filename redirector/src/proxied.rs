@@ -1,10 +1,9 @@
-//! Who a client behind a trusted proxy is: the PROXY protocol before the first request, and X-Forwarded-For and
-//! -Proto in one. Pure. Whether the peer is trusted is asked before anything here is believed.
+//! Who a client behind a trusted proxy is: the PROXY protocol before the first request, and X-Forwarded-For in one.
+//! Pure. Whether the peer is trusted is asked before anything here is believed.
 //!
 //! Source: "The PROXY protocol, versions 1 & 2", HAProxy Technologies, revision of 2020/03/05.
 
 use common::settings::Network;
-use common::target::Scheme;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest header of version 1, its CRLF included (section 2.1).
@@ -16,6 +15,10 @@ const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The most that may follow the fixed 16 bytes of version 2: addresses and what else the proxy tells.
 const V2_MAX: usize = 2048;
 
+/// What tells of the client's TLS, and the bit that says it used some (section 2.2.5).
+const PP2_TYPE_SSL: u8 = 0x20;
+const PP2_CLIENT_SSL: u8 = 0x01;
+
 /// Room for any header.
 pub const LONGEST: usize = 16 + V2_MAX;
 
@@ -26,8 +29,15 @@ pub enum Proxied {
     Partial,
     /// No such header: a request begins here.
     Absent,
-    /// A header of so many bytes; the client's address, if the proxy can name it.
-    Client(Option<IpAddr>, usize),
+    /// A header that tells of the client.
+    Client {
+        /// Its address, if the proxy can name it.
+        address: Option<IpAddr>,
+        /// Whether it came to the proxy over TLS. A client of which that is not said may still speak TLS with us.
+        secure: bool,
+        /// The bytes of the header.
+        length: usize,
+    },
     /// A header of so many bytes: the proxy asks for itself.
     Itself(usize),
     /// A header that is not right: nothing after it can be trusted.
@@ -37,14 +47,14 @@ pub enum Proxied {
 /// Reads the header at the beginning of `bytes`.
 pub fn parse(bytes: &[u8]) -> Proxied {
     let begins = |start: &[u8]| bytes.iter().zip(start).all(|(left, right)| left == right);
-    if begins(V2_SIGNATURE) && !bytes.is_empty() && bytes != b"\r" && bytes != b"\r\n" {
+    // Empty lines may precede a request: the first bytes may still become either.
+    if begins(V2_SIGNATURE) {
         return if bytes.len() < V2_SIGNATURE.len() { Proxied::Partial } else { v2(bytes) };
     }
     if begins(b"PROXY ") {
         return if bytes.len() < 6 { Proxied::Partial } else { v1(bytes) };
     }
-    // One empty line may precede a request: two bytes may still become either.
-    if b"\r\n\r".starts_with(bytes) { Proxied::Partial } else { Proxied::Absent }
+    Proxied::Absent
 }
 
 /// `PROXY TCP4 SOURCE DESTINATION PORT PORT` and CRLF.
@@ -56,13 +66,16 @@ fn v1(bytes: &[u8]) -> Proxied {
     let Some(line) = line else { return Proxied::Bad };
     let mut words = line.split(' ').skip(1);
     let client = match (words.next(), words.next().map(str::parse::<IpAddr>)) {
-        (Some("UNKNOWN"), _) => return Proxied::Client(None, end + 1),
+        (Some("UNKNOWN"), _) => return Proxied::Client { address: None, secure: false, length: end + 1 },
         (Some("TCP4"), Some(Ok(client @ IpAddr::V4(_)))) | (Some("TCP6"), Some(Ok(client @ IpAddr::V6(_)))) => client,
         _ => return Proxied::Bad,
     };
     let destination = words.next().is_some_and(|word| word.parse::<IpAddr>().is_ok_and(|to| to.is_ipv4() == client.is_ipv4()));
     let ports = [words.next(), words.next()].iter().all(|port| port.is_some_and(|port| port.parse::<u16>().is_ok()));
-    if destination && ports && words.next().is_none() { Proxied::Client(Some(client), end + 1) } else { Proxied::Bad }
+    match destination && ports && words.next().is_none() {
+        true => Proxied::Client { address: Some(client), secure: false, length: end + 1 },
+        false => Proxied::Bad,
+    }
 }
 
 fn v2(bytes: &[u8]) -> Proxied {
@@ -71,19 +84,48 @@ fn v2(bytes: &[u8]) -> Proxied {
     if version_command >> 4 != 2 || version_command & 0xf > 1 || length > V2_MAX {
         return Proxied::Bad;
     }
-    let Some(addresses) = bytes.get(16..16 + length) else { return Proxied::Partial };
+    let Some(rest) = bytes.get(16..16 + length) else { return Proxied::Partial };
     // LOCAL: the proxy itself asks, for its health checks.
     if version_command & 0xf == 0 {
         return Proxied::Itself(16 + length);
     }
-    let client = match family >> 4 {
-        1 => addresses.get(..12).map(|_| IpAddr::V4(Ipv4Addr::new(addresses[0], addresses[1], addresses[2], addresses[3]))),
-        2 => addresses.get(..36).and_then(|all| <[u8; 16]>::try_from(&all[..16]).ok()).map(|all| IpAddr::V6(Ipv6Addr::from(all))),
+    told(family >> 4, rest).map_or(Proxied::Bad, |(address, secure)| Proxied::Client { address, secure, length: 16 + length })
+}
+
+/// The client's address, and whether it came over TLS, by what follows the fixed part of version 2.
+fn told(family: u8, rest: &[u8]) -> Option<(Option<IpAddr>, bool)> {
+    let (address, told) = match family {
+        1 => {
+            let (addresses, told) = rest.split_first_chunk::<12>()?;
+            (Some(IpAddr::V4(Ipv4Addr::new(addresses[0], addresses[1], addresses[2], addresses[3]))), told)
+        }
+        2 => {
+            let (addresses, told) = rest.split_first_chunk::<36>()?;
+            (Some(IpAddr::V6(Ipv6Addr::from(*addresses.first_chunk::<16>()?))), told)
+        }
         // Unspecified, or a socket in the file system: nobody with an address.
-        0 | 3 => return Proxied::Client(None, 16 + length),
-        _ => None,
+        0 => (None, rest),
+        3 => (None, rest.split_first_chunk::<216>()?.1),
+        _ => return None,
     };
-    client.map_or(Proxied::Bad, |client| Proxied::Client(Some(client), 16 + length))
+    Some((address, is_secure(told)?))
+}
+
+/// Whether the client came over TLS, by what the proxy tells beside the addresses: type, length in two bytes, value
+/// (section 2.2). None: that is not well formed. The names the client gave (authority, ALPN) are for nobody to believe.
+fn is_secure(mut told: &[u8]) -> Option<bool> {
+    let mut secure = false;
+    while let [kind, rest @ ..] = told {
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let (value, next) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        if *kind == PP2_TYPE_SSL {
+            // Section 2.2.5: flags, how the client's certificate was verified in four bytes, and more of the same form.
+            let (fixed, _) = value.split_first_chunk::<5>()?;
+            secure |= fixed[0] & PP2_CLIENT_SSL != 0;
+        }
+        told = next;
+    }
+    Some(secure)
 }
 
 /// What X-Forwarded-For says of the client.
@@ -124,16 +166,6 @@ fn forwarded_address(word: &[u8]) -> Option<IpAddr> {
     Some(address.or_else(|| word.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?.to_canonical())
 }
 
-/// The scheme that X-Forwarded-Proto names: the last, which the nearest proxy wrote.
-pub fn forwarded_proto(value: &[u8]) -> Option<Scheme> {
-    let last = value.rsplit(|&byte| byte == b',').next()?.trim_ascii();
-    match last {
-        _ if last.eq_ignore_ascii_case(b"https") => Some(Scheme::Https),
-        _ if last.eq_ignore_ascii_case(b"http") => Some(Scheme::Http),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +173,10 @@ mod tests {
 
     fn client(text: &str) -> Option<IpAddr> {
         Some(text.parse().expect("an address"))
+    }
+
+    fn of(address: Option<IpAddr>, length: usize) -> Proxied {
+        Proxied::Client { address, secure: false, length }
     }
 
     fn binary(version_command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
@@ -151,10 +187,10 @@ mod tests {
     #[test]
     fn a_header_of_text_names_the_client() {
         let whole = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\nGET / HTTP/1.1\r\n";
-        assert_eq!(parse(whole), Proxied::Client(client("192.0.2.7"), 45));
+        assert_eq!(parse(whole), of(client("192.0.2.7"), 45));
         (1..45).for_each(|cut| assert_eq!(parse(&whole[..cut]), Proxied::Partial, "cut at {cut}"));
-        assert_eq!(parse(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n"), Proxied::Client(client("2001:db8::1"), 32));
-        assert_eq!(parse(b"PROXY UNKNOWN whatever\r\nGET"), Proxied::Client(None, 24));
+        assert_eq!(parse(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n"), of(client("2001:db8::1"), 32));
+        assert_eq!(parse(b"PROXY UNKNOWN whatever\r\nGET"), of(None, 24));
         for bad in [
             "PROXY TCP4 ::1 ::1 1 2\r\n",
             "PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n",
@@ -173,22 +209,71 @@ mod tests {
     #[test]
     fn a_header_of_bytes_names_the_client() {
         let v4 = binary(0x21, 0x11, &[192, 0, 2, 7, 198, 51, 100, 1, 1, 2, 3, 4]);
-        assert_eq!(parse(&[&v4[..], b"GET"].concat()), Proxied::Client(client("192.0.2.7"), 28));
+        assert_eq!(parse(&[&v4[..], b"GET"].concat()), of(client("192.0.2.7"), 28));
         (1..28).for_each(|cut| assert_eq!(parse(&v4[..cut]), Proxied::Partial, "cut at {cut}"));
-        let mut addresses = [0; 40];
+        let mut addresses = [0; 36];
         addresses[15] = 1;
-        assert_eq!(parse(&binary(0x21, 0x21, &addresses)), Proxied::Client(client("::1"), 56));
+        assert_eq!(parse(&binary(0x21, 0x21, &addresses)), of(client("::1"), 52));
         assert_eq!(parse(&binary(0x20, 0, &[])), Proxied::Itself(16));
-        assert_eq!(parse(&binary(0x21, 0x31, &[0; 216])), Proxied::Client(None, 232));
+        assert_eq!(parse(&binary(0x21, 0x31, &[0; 216])), of(None, 232));
         for bad in [binary(0x11, 0x11, &[0; 12]), binary(0x22, 0x11, &[0; 12]), binary(0x21, 0x11, &[0; 8]), binary(0x21, 0x41, &[0; 12])] {
             assert_eq!(parse(&bad), Proxied::Bad, "{bad:?}");
         }
         assert_eq!(parse(&binary(0x21, 0x11, &[0; V2_MAX + 1])), Proxied::Bad);
     }
 
+    /// Type, length and value.
+    fn item(kind: u8, value: &[u8]) -> Vec<u8> {
+        [&[kind], &u16::try_from(value.len()).expect("short").to_be_bytes()[..], value].concat()
+    }
+
+    #[test]
+    fn a_header_of_bytes_tells_of_tls() {
+        let with = |items: &[u8]| parse(&binary(0x21, 0x11, &[&[192, 0, 2, 7, 198, 51, 100, 1, 1, 2, 3, 4], items].concat()));
+        let secure = |items: &[u8]| match with(items) {
+            Proxied::Client { secure, length, .. } => (length == 28 + items.len()).then_some(secure),
+            _ => None,
+        };
+        let version = item(0x21, b"TLSv1.3");
+        let tls = item(PP2_TYPE_SSL, &[&[1, 0, 0, 0, 0], &version[..]].concat());
+        assert_eq!(secure(&tls), Some(true));
+        // Whatever else is told before and behind it: ALPN, authority, checksum, nothing, who knows what.
+        let all = [item(1, b"h2"), item(2, b"img.test"), item(3, &[1, 2, 3, 4]), tls.clone(), item(4, &[0; 9]), item(0xee, b"")].concat();
+        assert_eq!(secure(&all), Some(true));
+        // A client without TLS, and one that only showed a certificate in the session.
+        assert_eq!(secure(&item(PP2_TYPE_SSL, &[0, 0, 0, 0, 1])), Some(false));
+        assert_eq!(secure(&item(PP2_TYPE_SSL, &[0b110, 0, 0, 0, 0])), Some(false));
+        assert_eq!(secure(&item(1, &tls)), Some(false), "what stands inside another value is not told");
+        for bad in [
+            &tls[..tls.len() - 1],
+            &item(PP2_TYPE_SSL, &[1, 0, 0, 0])[..],
+            &item(PP2_TYPE_SSL, b""),
+            &[PP2_TYPE_SSL],
+            &[PP2_TYPE_SSL, 0],
+            &[PP2_TYPE_SSL, 0xff, 0xff, 1, 0, 0, 0, 0],
+            &[&tls[..], &[4, 0]].concat(),
+        ] {
+            assert_eq!(with(bad), Proxied::Bad, "{bad:?}");
+        }
+        // Of a client without an address too; the proxy's own checks tell of nobody.
+        let of_nobody = parse(&binary(0x21, 0, &tls));
+        assert_eq!(of_nobody, Proxied::Client { address: None, secure: true, length: 16 + tls.len() });
+        assert!(matches!(parse(&binary(0x21, 0x31, &[&[0; 216], &tls[..]].concat())), Proxied::Client { address: None, secure: true, .. }));
+        assert_eq!(parse(&binary(0x21, 0x31, &[0; 215])), Proxied::Bad);
+        assert_eq!(parse(&binary(0x20, 0x11, &[1, 2])), Proxied::Itself(18));
+    }
+
     #[test]
     fn a_request_is_no_header() {
-        for request in ["GET / HTTP/1.1\r\n", "P", "PUT / HTTP/1.1\r\n", "\r\nGET / HTTP/1.1\r\n", "PROXYX / HTTP/1.1\r\n"] {
+        for request in [
+            "GET / HTTP/1.1\r\n",
+            "P",
+            "PUT / HTTP/1.1\r\n",
+            "\r\nGET / HTTP/1.1\r\n",
+            "\r\n\r\nGET",
+            "\r\n\r\n\r\n",
+            "PROXYX / HTTP/1.1\r\n",
+        ] {
             let expected = if request == "P" { Proxied::Partial } else { Proxied::Absent };
             assert_eq!(parse(request.as_bytes()), expected, "{request:?}");
         }
@@ -217,15 +302,13 @@ mod tests {
             assert_eq!(forwarded_for(values.iter().copied(), &trusted), expected, "{values:?}");
         }
         assert_eq!(forwarded_for(std::iter::empty(), &trusted), Forwarded::Absent);
-        assert_eq!(forwarded_proto(b"http, HTTPS"), Some(Scheme::Https));
-        assert_eq!((forwarded_proto(b"https,http"), forwarded_proto(b"ftp")), (Some(Scheme::Http), None));
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(start in "(PROXY TCP4 |\r\n\r\n\0\r\nQUIT\n|)", rest in proptest::collection::vec(any::<u8>(), 0..120)) {
             let bytes = [start.as_bytes(), &rest].concat();
-            if let Proxied::Client(_, length) = parse(&bytes) {
+            if let Proxied::Client { length, .. } = parse(&bytes) {
                 prop_assert!(length <= bytes.len());
             }
             forwarded_for([&rest[..], &rest].into_iter(), &[]);

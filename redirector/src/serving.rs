@@ -71,7 +71,7 @@ impl Registered {
                     tokio::task::yield_now().await;
                 }
                 Proxied::Absent => {}
-                Proxied::Client(_, length) | Proxied::Itself(length) => drop(socket::receive(stream, &mut start[..length])?),
+                Proxied::Client { length, .. } | Proxied::Itself(length) => drop(socket::receive(stream, &mut start[..length])?),
                 Proxied::Bad => return Err(ErrorKind::InvalidData.into()),
             }
         }

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tests::netns::Namespace;
 use tests::process::{Process, binary};
+use tests::tls::SecureUp;
 use tests::up::{Up, write};
 use tests::{START, client, eventually, port};
 
@@ -72,6 +73,97 @@ fn only_a_trusted_proxy_speaks_for_its_clients() {
     assert!(ask(wary.address, format!("PROXY TCP4 192.0.2.7 192.0.2.1 5 80\r\n{REQUEST}\r\n").as_bytes()).starts_with("HTTP/1.1 400 "));
     let lied = ask(wary.address, format!("{REQUEST}X-Forwarded-Proto: https\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n").as_bytes());
     assert!(lied.contains("Location: http://a.test/x?q=1\r\n"), "{lied}");
+}
+
+#[test]
+fn a_trusted_proxy_tells_in_many_ways_that_its_client_came_over_https() {
+    let up = Up::start(&format!("[global]\ntrusted_proxies = 127.0.0.0/8\n{FARM}"));
+    let scheme = |before: &[u8], fields: &str| {
+        let answer = ask(up.address, &[before, REQUEST.as_bytes(), fields.as_bytes(), b"\r\n"].concat());
+        ["http", "https"].into_iter().find(|scheme| answer.contains(&format!("Location: {scheme}://a.test/x?q=1\r\n"))).unwrap_or("neither")
+    };
+    for (fields, expected) in [
+        ("", "http"),
+        ("X-Forwarded-Proto: https, http\r\n", "https"),
+        ("X-Forwarded-Proto: http, https\r\n", "http"),
+        ("x-forwarded-proto:HTTPS\r\nX-Forwarded-Proto: http\r\n", "https"),
+        ("X-Forwarded-Proto: gopher\r\n", "http"),
+        ("Forwarded: for=192.0.2.7;Proto=\"https\", for=10.0.0.1;proto=http\r\n", "https"),
+        ("X-Forwarded-Ssl: On\r\n", "https"),
+        ("Front-End-Https: on\r\n", "https"),
+        ("X-Forwarded-Scheme: https\r\n", "https"),
+        ("X-Url-Scheme: https\r\n", "https"),
+        ("Front-End-Https: on\r\nX-Forwarded-Proto: http\r\n", "http"),
+    ] {
+        assert_eq!(scheme(b"", fields), expected, "{fields:?}");
+    }
+    // PROXY v2 with 192.0.2.7 as the client, and what else it tells.
+    let header = |told: &[u8]| {
+        let length = u16::try_from(12 + told.len()).expect("short").to_be_bytes();
+        [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..], &length, &[192, 0, 2, 7, 192, 0, 2, 1, 0, 5, 1, 187], told].concat()
+    };
+    let tls = |flags: u8| [&[0x20, 0, 5, flags][..], &[0; 4]].concat();
+    assert_eq!(scheme(&header(b""), ""), "http");
+    assert_eq!(scheme(&header(&tls(1)), ""), "https");
+    assert_eq!(scheme(&header(&tls(0)), ""), "http");
+    assert_eq!(scheme(&header(&[b"\x01\0\x02h2", &tls(7)[..], b"\x02\0\x08img.test"].concat()), ""), "https");
+    assert_eq!(scheme(&header(&tls(1)), "X-Forwarded-Proto: http\r\n"), "https", "who is introduced is no proxy");
+    // Lengths that are not right, one after the other, and then a good request.
+    for bad in [&tls(1)[..7], &[0x20, 0, 4, 1, 0, 0, 0], &[0x20, 0, 0], &[0x20], &[4, 0xff, 0xff], &[&tls(1)[..], &[0]].concat()] {
+        assert!(ask(up.address, &[&header(bad), REQUEST.as_bytes(), b"\r\n"].concat()).starts_with("HTTP/1.1 400 "), "{bad:?}");
+    }
+    assert_eq!(scheme(&header(&tls(1)), ""), "https");
+    up.end();
+
+    let wary = Up::start(&format!("[global]\ntrusted_proxies = 192.0.2.0/24\n{FARM}"));
+    let all = "X-Forwarded-Proto: https\r\nForwarded: proto=https\r\nX-Forwarded-Ssl: on\r\nFront-End-Https: on\r\n";
+    assert!(ask(wary.address, format!("{REQUEST}{all}\r\n").as_bytes()).contains("Location: http://a.test/x?q=1\r\n"));
+    assert!(ask(wary.address, &[&header(&tls(1)), REQUEST.as_bytes(), b"\r\n"].concat()).starts_with("HTTP/1.1 400 "));
+    wary.end();
+}
+
+/// HAProxy in front: with TLS at the first port and without at the second, each with `server` behind it.
+fn haproxy(directory: &Path, servers: &[String]) -> (Process, Vec<u16>) {
+    let (certificate, key) = (std::fs::read(directory.join("a.pem")), std::fs::read(directory.join("a.key")));
+    write(directory, "both.pem", [certificate.expect("a certificate"), key.expect("its key")].concat());
+    let mut text = "global\n maxconn 100\ndefaults\n timeout client 10s\n timeout server 10s\n timeout connect 5s\n".to_owned();
+    let mut ports = Vec::new();
+    for server in servers {
+        for bind in ["ssl crt both.pem", ""] {
+            let port = port::free();
+            text += &format!("listen l{port}\n mode tcp\n bind 127.0.0.1:{port} {bind}\n server s {server}\n");
+            ports.push(port);
+        }
+    }
+    let mut command = Command::new("haproxy");
+    command.args(["-db", "-f", &write(directory, "haproxy.cfg", text)]).current_dir(directory);
+    let process = Process::spawn("haproxy", command);
+    eventually!(START, ports.iter().all(|&port| TcpStream::connect(("127.0.0.1", port)).is_ok()), "{}", process.lines().join("\n"));
+    (process, ports)
+}
+
+#[test]
+fn haproxy_tells_that_its_client_came_over_tls() {
+    let up = SecureUp::start("trusted_proxies = 127.0.0.0/8", "", &[("a", "a.test")]);
+    let servers =
+        [format!("{} send-proxy-v2-ssl", up.plain), format!("{} send-proxy-v2", up.plain), format!("{} send-proxy-v2-ssl-cn", up.plain)];
+    let (haproxy, ports) = haproxy(up.directory.path(), &servers);
+    let location = |port: u16, scheme: &str| {
+        let resolve = format!("img.test:{port}:127.0.0.1");
+        let url = format!("{scheme}://img.test:{port}/x");
+        let output = Command::new("curl")
+            .args(["-sk", "--http1.1", "-o", "/dev/null", "-w", "%{redirect_url}", "--resolve", &resolve, &url])
+            .output();
+        String::from_utf8_lossy(&output.expect("curl runs").stdout).into_owned()
+    };
+    let [over_tls, open, untold, _, named, _] = ports[..] else { unreachable!("two ports for each server") };
+    assert_eq!(location(over_tls, "https"), "https://a.test/x");
+    assert_eq!(location(open, "http"), "http://a.test/x");
+    assert_eq!(location(named, "https"), "https://a.test/x");
+    // What it does not tell nobody can know.
+    assert_eq!(location(untold, "https"), "http://a.test/x");
+    haproxy.terminate(START);
+    tests::up::ends_well(up.process);
 }
 
 #[test]

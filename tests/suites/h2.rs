@@ -101,6 +101,15 @@ fn a_trusted_proxy_speaks_for_the_client_of_each_request() {
     }
     let answer = curl(&up, &["-H", "X-Forwarded-Proto: http", &url("/x")]);
     assert!(answer.contains("location: http://a.test/x\r\n"), "{answer}");
+    for (field, scheme) in [
+        ("X-Forwarded-Proto: http, https", "http"),
+        ("X-Forwarded-Proto: https, http", "https"),
+        ("Forwarded: for=192.0.2.7;proto=http", "http"),
+        ("X-Forwarded-Ssl: off", "http"),
+    ] {
+        let answer = curl(&up, &["-H", field, &url("/x")]);
+        assert!(answer.contains(&format!("location: {scheme}://a.test/x\r\n")), "{field}: {answer}");
+    }
     let log = || std::fs::read_to_string(up.directory.path().join("access.log")).unwrap_or_default();
     eventually!(
         START,

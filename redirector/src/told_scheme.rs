@@ -1,0 +1,150 @@
+//! How a client's request came to the proxy in front, http or https, by the fields in which proxies say it. Pure.
+//! Whether the peer is trusted is asked before anything here is believed.
+
+use common::target::Scheme;
+
+/// How a field says it.
+#[derive(Clone, Copy)]
+enum Form {
+    /// The scheme's name; of a list, which each proxy on the way goes on with, the first: the client's own.
+    Name,
+    /// `proto` in the pairs of RFC 7239 section 5.4; the first likewise.
+    Pairs,
+    /// `on` is https, `off` is http.
+    Switch,
+}
+
+/// The fields that say it, in the order in which they are believed where several speak. X-Forwarded-Proto comes first:
+/// it is the one that nearly every proxy sets or overwrites, so that no client has put it there.
+const FIELDS: [(&[u8], Form); 9] = [
+    (b"x-forwarded-proto", Form::Name),
+    (b"forwarded", Form::Pairs),
+    (b"x-forwarded-scheme", Form::Name),
+    (b"x-forwarded-protocol", Form::Name),
+    (b"x-url-scheme", Form::Name),
+    (b"x-scheme", Form::Name),
+    (b"cloudfront-forwarded-proto", Form::Name),
+    (b"x-forwarded-ssl", Form::Switch),
+    (b"front-end-https", Form::Switch),
+];
+
+/// The scheme that `fields`, names and values in the order in which they came, tell of: by the first of [`FIELDS`] that
+/// can be read. None: none can.
+pub fn told<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Scheme> {
+    let read = |(name, value): (&[u8], &[u8])| {
+        let rank = FIELDS.iter().position(|(known, _)| name.eq_ignore_ascii_case(known))?;
+        Some((rank, FIELDS[rank].1.read(value)?))
+    };
+    // Of several with the same name it takes the first: they are one list.
+    fields.filter_map(read).min_by_key(|(rank, _)| *rank).map(|(_, scheme)| scheme)
+}
+
+impl Form {
+    fn read(self, value: &[u8]) -> Option<Scheme> {
+        match self {
+            // Empty elements of a list are none (RFC 9110 section 5.6.1).
+            Self::Name => name(value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).find(|element| !element.is_empty())?),
+            Self::Pairs => pairs(value),
+            Self::Switch if value.trim_ascii().eq_ignore_ascii_case(b"on") => Some(Scheme::Https),
+            Self::Switch => value.trim_ascii().eq_ignore_ascii_case(b"off").then_some(Scheme::Http),
+        }
+    }
+}
+
+/// A scheme by its name; a WebSocket's begins with a request by the scheme below it (RFC 6455 section 3).
+fn name(text: &[u8]) -> Option<Scheme> {
+    match text.to_ascii_lowercase().as_slice() {
+        b"https" | b"wss" => Some(Scheme::Https),
+        b"http" | b"ws" => Some(Scheme::Http),
+        _ => None,
+    }
+}
+
+/// The first `proto` of a Forwarded field: pairs by semicolons, hops by commas, values perhaps in quotes (RFC 7239
+/// section 4).
+fn pairs(value: &[u8]) -> Option<Scheme> {
+    let (mut quoted, mut escaped) = (false, false);
+    let ends = |&byte: &u8| {
+        let plain = !escaped;
+        escaped = quoted && plain && byte == b'\\';
+        quoted ^= plain && byte == b'"';
+        !quoted && matches!(byte, b',' | b';')
+    };
+    value.split(ends).find_map(|pair| {
+        let equals = pair.iter().position(|&byte| byte == b'=')?;
+        let (key, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
+        let bare = value.strip_prefix(b"\"").and_then(|open| open.strip_suffix(b"\"")).unwrap_or(value);
+        key.eq_ignore_ascii_case(b"proto").then(|| name(bare)).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(fields: &[(&str, &str)]) -> Option<Scheme> {
+        told(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())))
+    }
+
+    const HTTPS: Option<Scheme> = Some(Scheme::Https);
+    const HTTP: Option<Scheme> = Some(Scheme::Http);
+
+    #[test]
+    fn each_field_says_it_in_its_own_way() {
+        for (name, value, expected) in [
+            ("X-Forwarded-Proto", "https", HTTPS),
+            ("x-forwarded-proto", " HTTPS , http", HTTPS),
+            ("X-Forwarded-Proto", "http, https", HTTP),
+            ("X-Forwarded-Proto", ", ,https", HTTPS),
+            ("X-Forwarded-Proto", "wss", HTTPS),
+            ("X-Forwarded-Proto", "ftp, https", None),
+            ("X-Forwarded-Proto", "", None),
+            ("X-Forwarded-Proto", "on", None),
+            ("X-Forwarded-Scheme", "https", HTTPS),
+            ("X-Forwarded-Protocol", "https", HTTPS),
+            ("X-Url-Scheme", "HTTPS", HTTPS),
+            ("X-Scheme", "http", HTTP),
+            ("CloudFront-Forwarded-Proto", "https", HTTPS),
+            ("X-Forwarded-Ssl", "On", HTTPS),
+            ("X-Forwarded-SSL", " off ", HTTP),
+            ("X-Forwarded-Ssl", "https", None),
+            ("Front-End-Https", "on", HTTPS),
+            ("Forwarded", "proto=https", HTTPS),
+            ("Forwarded", "for=192.0.2.7; Proto=\"HTTPS\" ;by=10.0.0.1, for=10.0.0.2;proto=http", HTTPS),
+            ("Forwarded", "for=192.0.2.7, for=10.0.0.2;proto=http", HTTP),
+            ("Forwarded", "for=\"_a,proto=https;\\\"\";proto=http", HTTP),
+            ("Forwarded", "for=\"proto=https", None),
+            ("Forwarded", "proto=gopher;host=https", None),
+            ("Forwarded", "xproto=https;proto", None),
+            ("X-Forwarded-Port", "443", None),
+            ("X-Forwarded-Prot", "https", None),
+        ] {
+            assert_eq!(of(&[(name, value)]), expected, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn where_several_speak_the_most_widely_set_one_is_believed() {
+        assert_eq!(of(&[("Front-End-Https", "on"), ("X-Forwarded-Proto", "http")]), HTTP);
+        assert_eq!(of(&[("X-Forwarded-Ssl", "off"), ("Forwarded", "proto=https"), ("X-Scheme", "http")]), HTTPS);
+        assert_eq!(of(&[("Forwarded", "proto=http"), ("X-Forwarded-Proto", "https")]), HTTPS);
+        // Whoever cannot be read says nothing.
+        assert_eq!(of(&[("X-Forwarded-Proto", "yes"), ("X-Forwarded-Ssl", "on")]), HTTPS);
+        // Several fields are one list.
+        assert_eq!(of(&[("X-Forwarded-Proto", ""), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Proto", "http")]), HTTPS);
+        assert_eq!(of(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(value in "[\"\\\\,;= a-zA-Z]{0,40}", bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            for (name, _) in FIELDS {
+                told([(name, value.as_bytes()), (name, &bytes)].into_iter());
+            }
+            let quoted = format!("for={};proto=https", value.replace(['"', '\\'], ""));
+            prop_assume!(!quoted[..quoted.len() - 12].to_ascii_lowercase().contains("proto"));
+            prop_assert_eq!(pairs(quoted.as_bytes()), HTTPS);
+        }
+    }
+}
