@@ -14,7 +14,7 @@ use std::time::Duration;
 pub enum Method {
     /// `HEAD`; a server that answers 405 or 501 is asked again with [`Method::Get`].
     Head,
-    /// `GET` with `Range: bytes=0-0`.
+    /// `GET` with `Range: bytes=0-0`, for which 206 stands for 200; without it where the Range is refused.
     Get,
 }
 

@@ -2,6 +2,7 @@
 
 pub mod brake;
 pub mod claim;
+mod connect;
 pub mod doubt;
 pub mod flapping;
 pub mod judge;
@@ -14,6 +15,7 @@ mod request;
 pub mod schedule;
 pub mod settings;
 pub mod silent;
+mod status;
 pub mod table;
 mod tls;
 pub mod watched;

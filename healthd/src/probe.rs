@@ -1,11 +1,10 @@
 //! One probe of one check → what it is evidence of.
 
 use crate::lookup::{LIMIT, Lookup, LookupFailed};
-use crate::request;
+use crate::request::{self, Question};
 use crate::tls::Tls;
-use common::check::{Check, Method};
+use common::check::Check;
 use common::target::Scheme;
-use hyper::StatusCode;
 use std::error::Error;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -59,17 +58,18 @@ impl Prober {
         {
             return Evidence::Nothing(failed.to_string());
         }
-        let first = self.request(check, check.method).await;
-        match first {
-            // RFC 9110 section 9.1: a server may know no HEAD. GET of one byte says as much.
-            Ok(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) if check.method == Method::Head => {
-                judge(self.request(check, Method::Get).await, check)
-            }
-            other => judge(other, check),
+        let mut question = Question::from(check.method);
+        let mut outcome = self.request(check, question).await;
+        while let Ok(status) = outcome
+            && let Some(again) = asks_again(question, status, check)
+        {
+            question = again;
+            outcome = self.request(check, question).await;
         }
+        judge(question, outcome, check)
     }
 
-    async fn request(&self, check: &Check, method: Method) -> Result<StatusCode, Evidence> {
+    async fn request(&self, check: &Check, question: Question) -> Result<u16, Evidence> {
         let secure = match check.scheme {
             Scheme::Http => None,
             Scheme::Https => match self.tls.connector(check.tls_verify).await {
@@ -77,7 +77,7 @@ impl Prober {
                 connector => connector,
             },
         };
-        request::ask(&self.lookup, secure.as_ref(), check, method).await.map_err(|error| from_error(&*error))
+        request::ask(&self.lookup, secure.as_ref(), check, question).await.map_err(|error| from_error(&*error))
     }
 }
 
@@ -92,12 +92,32 @@ fn asked(check: &Check) -> &str {
     check.addr.as_ref().map_or(&check.host, |addr| &addr.host).as_str()
 }
 
-fn judge(outcome: Result<StatusCode, Evidence>, check: &Check) -> Evidence {
+/// What to ask next where `status` may be about the way of asking and not about the server.
+fn asks_again(question: Question, status: u16, check: &Check) -> Option<Question> {
+    let expected = check.expect.contains(status);
+    match (question, status) {
+        // RFC 9110 section 9.1: a server may know no HEAD. GET of one byte says as much. Unless just this is wanted.
+        (Question::Head, 405 | 501) => (!expected || check.expect.contains(200)).then_some(Question::FirstByte),
+        // RFC 9110 section 15.5.17: so an empty file, or one that is made as it is sent.
+        (Question::FirstByte, 416) => Some(Question::Whole),
+        // A front that takes no Range. One that is asked too often (429) is not asked more often.
+        (Question::FirstByte, 400..=428 | 430..=499 | 501) => (!expected).then_some(Question::Whole),
+        _ => None,
+    }
+}
+
+fn judge(question: Question, outcome: Result<u16, Evidence>, check: &Check) -> Evidence {
     match outcome {
-        Ok(status) if check.expect.contains(status.as_u16()) => Evidence::Success(format!("HTTP {}", status.as_u16())),
-        Ok(status) => Evidence::Hard(format!("HTTP {}", status.as_u16())),
+        Ok(status) if is_expected(question, status, check) => Evidence::Success(format!("HTTP {status}")),
+        Ok(status) => Evidence::Hard(format!("HTTP {status}")),
         Err(evidence) => evidence,
     }
+}
+
+/// A part is what was asked for, for the probe's own sake: the whole would have come with 200.
+fn is_expected(question: Question, status: u16, check: &Check) -> bool {
+    let stands_for_200 = question == Question::FirstByte && status == 206;
+    check.expect.contains(status) || (stands_for_200 && check.expect.contains(200))
 }
 
 /// What went wrong, from the innermost cause outwards.
@@ -151,7 +171,7 @@ fn from_tls(error: &rustls::Error) -> Evidence {
 /// The errors of a system without resources: ENOMEM, ENFILE, EMFILE, ENOBUFS.
 const SHORT_OF: [i32; 4] = [12, 23, 24, 105];
 
-fn from_io(error: &std::io::Error) -> Option<Evidence> {
+pub(crate) fn from_io(error: &std::io::Error) -> Option<Evidence> {
     Some(match error.kind() {
         ErrorKind::ConnectionRefused => Evidence::Hard("connection refused".into()),
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Evidence::Hard("connection reset".into()),

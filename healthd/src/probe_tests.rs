@@ -1,6 +1,7 @@
 //! Probes against real sockets.
 
 use super::*;
+use common::check::Method;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -58,6 +59,113 @@ async fn a_server_without_head_is_asked_for_one_byte() {
     assert_eq!(probe(&check("127.0.0.1", port)).await, Evidence::Success("HTTP 206".into()));
     let request = asked.lock().expect("no panic")[1].to_ascii_lowercase();
     assert!(request.starts_with("get /ok") && request.contains("range: bytes=0-0"), "{request}");
+}
+
+/// What a probe by `method` for a status among `expect` makes of a server that gives `answers`, and what it asked.
+async fn asked_for(method: Method, expect: &str, answers: Vec<&'static str>) -> (Evidence, Vec<String>) {
+    let (port, asked) = server("127.0.0.1", answers).await;
+    let expect = expect.parse().expect("statuses");
+    let evidence = probe(&Check { method, expect, ..check("127.0.0.1", port) }).await;
+    let way = |request: &String| {
+        let range = if request.to_ascii_lowercase().contains("\r\nrange: bytes=0-0\r\n") { " of a byte" } else { "" };
+        format!("{}{range}", request.split(' ').next().unwrap_or_default())
+    };
+    let asked = asked.lock().expect("no panic").iter().map(way).collect();
+    (evidence, asked)
+}
+
+#[tokio::test]
+async fn what_the_probe_asked_for_on_its_own_is_not_held_against_the_server() {
+    const PART: &str = "HTTP/1.1 206 Partial Content\r\n\r\n";
+    const WHOLE: &str = "HTTP/1.1 200 OK\r\n\r\n";
+    const EMPTY: &str = "HTTP/1.1 416 Range Not Satisfiable\r\n\r\n";
+    const NO_HEAD: &str = "HTTP/1.1 405 Method Not Allowed\r\n\r\n";
+    const BUSY: &str = "HTTP/1.1 503 Busy\r\n\r\n";
+    const OFTEN: &str = "HTTP/1.1 429 Too Many Requests\r\n\r\n";
+    const REFUSED: &str = "HTTP/1.1 403 Forbidden\r\n\r\n";
+    let (head, byte, all) = ("HEAD", "GET of a byte", "GET");
+    let good = |status: u16| Evidence::Success(format!("HTTP {status}"));
+    let bad = |status: u16| Evidence::Hard(format!("HTTP {status}"));
+    for (method, expect, answers, evidence, asked) in [
+        (Method::Get, "200", vec![PART], good(206), vec![byte]),
+        (Method::Get, "200,204", vec![PART], good(206), vec![byte]),
+        (Method::Get, "206", vec![PART], good(206), vec![byte]),
+        (Method::Get, "204", vec![PART], bad(206), vec![byte]),
+        (Method::Get, "200", vec![WHOLE], good(200), vec![byte]),
+        (Method::Get, "200", vec![EMPTY, WHOLE], good(200), vec![byte, all]),
+        (Method::Get, "200-499", vec![EMPTY, BUSY], bad(503), vec![byte, all]),
+        (Method::Get, "200-399", vec![REFUSED, WHOLE], good(200), vec![byte, all]),
+        (Method::Get, "200-399", vec![REFUSED, REFUSED], bad(403), vec![byte, all]),
+        (Method::Get, "403", vec![REFUSED], good(403), vec![byte]),
+        (Method::Get, "200", vec![OFTEN], bad(429), vec![byte]),
+        (Method::Get, "200", vec![BUSY], bad(503), vec![byte]),
+        (Method::Head, "200", vec![NO_HEAD, PART], good(206), vec![head, byte]),
+        (Method::Head, "200", vec![NO_HEAD, EMPTY, WHOLE], good(200), vec![head, byte, all]),
+        (Method::Head, "200-499", vec![NO_HEAD, BUSY], bad(503), vec![head, byte]),
+        (Method::Head, "405", vec![NO_HEAD], good(405), vec![head]),
+        (Method::Head, "206", vec![WHOLE], bad(200), vec![head]),
+    ] {
+        let told = format!("{method:?} {expect} {answers:?}");
+        assert_eq!(asked_for(method, expect, answers).await, (evidence, asked.into_iter().map(str::to_owned).collect()), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_clients_take_is_a_probes_too() {
+    let many: &'static str = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-Field: value\r\n".repeat(3000)).leak();
+    for answer in [
+        "HTTP/1.1 200 OK\r\nX-Folded: one\r\n two\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nSet-Cookie: a=\u{1}\0\r\n\r\n",
+        "HTTP/1.1 200 OK\nServer: lines end early\n\n",
+        "HTTP/1.0 200\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n b\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        many,
+    ] {
+        let (port, _) = server("127.0.0.1", vec![answer]).await;
+        assert_eq!(probe(&check("127.0.0.1", port)).await, Evidence::Success("HTTP 200".into()), "{answer:.80}");
+    }
+    let (port, _) = server("127.0.0.1", vec!["SSH-2.0-OpenSSH_9.2\r\n"]).await;
+    let evidence = probe(&check("127.0.0.1", port)).await;
+    assert!(matches!(&evidence, Evidence::Hard(why) if why.contains("not HTTP/1") && why.contains("SSH-2.0")), "{evidence:?}");
+}
+
+#[tokio::test]
+async fn an_answer_in_many_pieces_is_read_and_one_that_breaks_off_is_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        for answer in ["HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n", "HTTP/1.1 200 O"] {
+            let Ok((mut stream, _)) = listener.accept().await else { return };
+            let _ = stream.set_nodelay(true);
+            let _ = stream.read(&mut [0; 4096]).await;
+            for piece in answer.as_bytes().chunks(1) {
+                let _ = stream.write_all(piece).await;
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    assert_eq!(probe(&check("127.0.0.1", port)).await, Evidence::Success("HTTP 200".into()));
+    assert_eq!(probe(&check("127.0.0.1", port)).await, Evidence::Hard("connection closed before an answer".into()));
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_before_it_is_asked_has_answered() {
+    for (early, evidence) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", Evidence::Success("HTTP 200".into())),
+        // So a server that is full: every client hears no.
+        ("HTTP/1.0 503 Busy\r\n\r\n", Evidence::Hard("HTTP 503".into())),
+        ("HTTP/1.1 408 Request Timeout\r\n\r\n", Evidence::Hard("HTTP 408".into())),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let speaking = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a probe");
+            std::io::Write::write_all(&mut stream, early.as_bytes()).expect("written");
+            // Closed without reading: the question is answered by a reset.
+        });
+        assert_eq!(probe(&check("127.0.0.1", port)).await, evidence);
+        speaking.join().expect("no panic");
+    }
 }
 
 #[tokio::test]

@@ -1,19 +1,14 @@
 //! The request of a probe: one connection, one request, one status. Nothing is done for it that a browser would need: no
-//! pool, no cookies, no redirects, no URL taken apart again.
+//! pool, no cookies, no redirects, and nothing of the answer is read beyond its status line.
 
-use crate::lookup::{LIMIT, Lookup};
+use crate::connect::connect;
+use crate::lookup::Lookup;
+use crate::status::StatusReader;
 use crate::tls;
 use common::check::{Check, Method};
-use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
 /// Why there is no status.
@@ -22,86 +17,76 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 /// How a probe names itself.
 const USER_AGENT: &str = concat!("rbalancer-healthd/", env!("CARGO_PKG_VERSION"));
 
-/// What the kind of address that a name's first one is of has before the other is tried too (RFC 8305 section 5).
-const HEAD_START: Duration = Duration::from_millis(250);
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// `HEAD`.
+    Head,
+    /// `GET` of the first byte: no server is to send a film for a probe.
+    FirstByte,
+    /// `GET` of the whole, of which the status is read.
+    Whole,
+}
 
-/// Asks once, over TLS with a connector for that; the status of the answer.
-pub(crate) async fn ask(lookup: &Lookup, secure: Option<&TlsConnector>, check: &Check, method: Method) -> Result<StatusCode, Failure> {
-    let request = request(check, method)?;
-    let stream = connect(lookup, check).await?;
-    match secure {
-        None => answer(stream, request).await,
-        Some(connector) => answer(tls::handshake(connector, check, stream).await?, request).await,
+impl From<Method> for Question {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Head => Self::Head,
+            Method::Get => Self::FirstByte,
+        }
     }
 }
 
-async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<Empty<Bytes>>) -> Result<StatusCode, Failure> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answer = sender.send_request(request);
-    tokio::pin!(answer, connection);
-    // The body, if any, is not read: dropping the connection closes it.
-    let response = tokio::select! {
-        biased;
-        response = &mut answer => response,
-        // It ends with an answer, or with the reason why there is none.
-        ended = &mut connection => match ended {
-            Ok(()) => answer.await,
-            Err(error) => Err(error),
-        },
-    };
-    Ok(response?.status())
+/// Asks once, over TLS with a connector for that; the status of the answer.
+pub(crate) async fn ask(lookup: &Lookup, secure: Option<&TlsConnector>, check: &Check, question: Question) -> Result<u16, Failure> {
+    let stream = connect(lookup, check).await?;
+    match secure {
+        None => answer(stream, check, question).await,
+        Some(connector) => answer(tls::handshake(connector, check, stream).await?, check, question).await,
+    }
 }
 
-fn request(check: &Check, method: Method) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
-    let request = match method {
-        Method::Head => Request::head(check.uri.to_string()),
-        Method::Get => Request::get(check.uri.to_string()).header(header::RANGE, "bytes=0-0"),
+/// A server may answer before it is asked, and close without hearing the question: one that is full does. Every client
+/// reads such an answer, so a question that cannot be sent is a failure only where there is no answer either.
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, check: &Check, question: Question) -> Result<u16, Failure> {
+    let request = request(check, question);
+    let sent = async {
+        stream.write_all(request.as_bytes()).await?;
+        stream.flush().await
+    }
+    .await;
+    match (status(&mut stream).await, sent) {
+        (Ok(status), _) => Ok(status),
+        (Err(_), Err(unsent)) => Err(unsent.into()),
+        (Err(failure), Ok(())) => Err(failure),
+    }
+}
+
+/// The rest of the answer is not read: dropping the connection closes it.
+async fn status(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, Failure> {
+    let (mut reader, mut buffer) = (StatusReader::default(), [0; 2048]);
+    loop {
+        let length = stream.read(&mut buffer).await?;
+        if length == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        if let Some(status) = reader.take(&buffer[..length])? {
+            return Ok(status);
+        }
+    }
+}
+
+fn request(check: &Check, question: Question) -> String {
+    let (method, range) = match question {
+        Question::Head => ("HEAD", ""),
+        Question::FirstByte => ("GET", "Range: bytes=0-0\r\n"),
+        Question::Whole => ("GET", ""),
     };
-    let request = request.header(header::HOST, host(check)).header(header::USER_AGENT, USER_AGENT).header(header::ACCEPT, "*/*");
-    request.header(header::CONNECTION, "close").body(Empty::new())
+    let (uri, host) = (&check.uri, host(check));
+    format!("{method} {uri} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n{range}Connection: close\r\n\r\n")
 }
 
 /// The value of the Host field.
 fn host(check: &Check) -> String {
     if check.port == check.scheme.default_port() { check.host.to_string() } else { format!("{}:{}", check.host, check.port) }
-}
-
-/// A connection to the first address that takes one.
-async fn connect(lookup: &Lookup, check: &Check) -> Result<TcpStream, Failure> {
-    let (host, port) = match &check.addr {
-        Some(addr) => (addr.host.as_str(), addr.port.unwrap_or(check.port)),
-        None => (check.host.as_str(), check.port),
-    };
-    let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
-    if let Some(address) = literal {
-        return Ok(TcpStream::connect((address, port)).await?);
-    }
-    let addresses = lookup.clone().find(host.to_owned(), LIMIT).await?;
-    let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let at = addresses.iter().map(|address| SocketAddr::new(address.ip(), port));
-    let (preferred, other): (Vec<_>, Vec<_>) = at.partition(|address| address.is_ipv6() == first);
-    Ok(connect_either(&preferred, &other).await?)
-}
-
-/// To one of `preferred`, or to one of the `other` kind where that fails or takes long: IPv6 may lead nowhere.
-async fn connect_either(preferred: &[SocketAddr], other: &[SocketAddr]) -> std::io::Result<TcpStream> {
-    if other.is_empty() {
-        return TcpStream::connect(preferred).await;
-    }
-    let (first, second) = (TcpStream::connect(preferred), async {
-        tokio::time::sleep(HEAD_START).await;
-        TcpStream::connect(other).await
-    });
-    tokio::pin!(first, second);
-    tokio::select! {
-        biased;
-        connected = &mut first => match connected {
-            Ok(stream) => Ok(stream),
-            Err(_) => TcpStream::connect(other).await,
-        },
-        connected = &mut second => match connected {
-            Ok(stream) => Ok(stream),
-            Err(_) => first.await,
-        },
-    }
 }

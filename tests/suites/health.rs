@@ -1,9 +1,13 @@
 //! Dead servers out, living ones back, with nobody doing anything.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 use tests::origin::Origin;
+use tests::process::Process;
 use tests::traffic::load;
-use tests::up::{Up, one_farm};
-use tests::{TURN, eventually};
+use tests::up::{self, Up, one_farm};
+use tests::{START, TURN, client, eventually, port, stats::Stats};
 
 #[test]
 fn a_stopped_origin_is_out_and_a_started_one_back() {
@@ -75,4 +79,92 @@ fn probes_come_on_their_own_schedule_and_never_to_a_server_that_is_off() {
     let up = Up::start(&conf);
     eventually!(TURN, a.requests() >= 5);
     assert_eq!((b.requests(), &up.stats().server("img", "b")["checked"]), (0, &"off".into()));
+}
+
+/// A server that answers each request, given as text, with exactly the bytes of `answer`, for as long as this program
+/// runs; where it listens.
+fn answering(answer: fn(&str) -> String) -> SocketAddr {
+    let listener = port::listener();
+    let address = port::address(&listener);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let Ok(copy) = stream.try_clone() else { continue };
+            let lines = BufReader::new(copy).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+            let request: String = lines.map(|line| line.to_ascii_lowercase() + "\n").collect();
+            // A client that goes away is its own affair.
+            let _ = stream.write_all(answer(&request).as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn what_every_client_can_read_is_no_reason_to_send_nobody() {
+    let servers: [(&str, fn(&str) -> String); 6] = [
+        ("folded", |_| "HTTP/1.1 200 OK\r\nX-Long: one\r\n two\r\n\r\n".into()),
+        ("cookie", |_| "HTTP/1.1 200 OK\r\nSet-Cookie: a=\u{1}\r\n\r\n".into()),
+        ("fields", |_| format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-Field: value\r\n".repeat(102))),
+        ("hints", |_| "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n\r\n".into()),
+        ("part", |request| {
+            let part = request.contains("range: bytes=0-0");
+            if part { "HTTP/1.1 206 Partial Content\r\n\r\n" } else { "HTTP/1.1 500 Whole\r\n\r\n" }.into()
+        }),
+        ("empty", |request| {
+            let part = request.contains("range:");
+            if part { "HTTP/1.1 416 Range Not Satisfiable\r\n\r\n" } else { "HTTP/1.1 200 OK\r\n\r\n" }.into()
+        }),
+    ];
+    let list: Vec<&str> = servers.iter().map(|(name, _)| *name).collect();
+    let mut conf = format!(
+        "[global]\ncheck_method = GET\ncheck_expect = 200\n[farms]\nlist = img\n[img]\ndomain = img.test\nlist = {}\n",
+        list.join(", ")
+    );
+    conf.extend(servers.iter().map(|(name, answer)| format!("[{name}]\ndomain = http://{}\n", answering(*answer))));
+    let up = Up::start(&conf);
+    for name in list {
+        eventually!(TURN, up.stats().server("img", name)["checked"] == "ok", "{name}: {:?}", up.stats());
+        assert_eq!(up.stats().server("img", name)["health"], "up", "{name}");
+    }
+    assert_eq!(up.get("img.test", "/").status, 302);
+    up.end();
+}
+
+/// An address that swallows every packet that would begin a connection: its queue is full, and nobody accepts.
+struct Swallowing {
+    _listener: TcpListener,
+    _taken: Vec<TcpStream>,
+}
+
+impl Swallowing {
+    fn start(address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        rustix::net::listen(&listener, 0)?;
+        let taken = std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok()).collect();
+        Ok(Self { _listener: listener, _taken: taken })
+    }
+}
+
+#[test]
+fn a_name_is_up_whichever_of_its_addresses_answers() {
+    let [silent, also_silent, good] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(|text| text.parse::<IpAddr>().expect("an address"));
+    // A port that is free on all three.
+    let (origin, _swallowing) = (0..100)
+        .find_map(|_| {
+            let origin = Origin::start_at("good", good);
+            let swallow = |at: IpAddr| Swallowing::start(SocketAddr::new(at, origin.address().port())).ok();
+            Some(([swallow(silent)?, swallow(also_silent)?], origin)).map(|(swallowing, origin)| (origin, swallowing))
+        })
+        .expect("a port that is free on three addresses");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let port = origin.address().port();
+    up::write(directory.path(), "hosts", format!("{silent} several.test\n{also_silent} several.test\n{good} several.test\n"));
+    let conf = format!("[farms]\nlist = img\n[img]\ndomain = img.test\nlist = a\n[a]\ndomain = http://several.test:{port}\n");
+    let file = up::write(directory.path(), "rbalancer.conf", conf);
+    let own_hosts = "mount --bind hosts /etc/hosts && exec \"$0\" \"$@\"";
+    let arguments = ["up", "-c", &file, "--listen", "127.0.0.1:0"];
+    let process = Process::start_under(&["unshare", "-m", "sh", "-c", own_hosts], "rbalancer", directory.path(), &arguments, &[]);
+    let address = process.wait_for_address(START);
+    eventually!(TURN, Stats::of(address).server("img", "a")["checked"] == "ok", "{:?}", Stats::of(address));
+    assert_eq!(client::get(address, "img.test", "/x").location(), format!("http://several.test:{port}/x"));
+    up::ends_well(process);
 }
