@@ -62,7 +62,7 @@ pub async fn run(
     publish(&store, conf.cluster.clone(), conf.farms, "start").await?;
     conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 
-    let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone(), alone: true };
+    let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone(), alone: true, witnesses: Vec::new() };
     let stats_uri = conf.redirector.stats_uri.clone().unwrap_or_else(|| "/stats".into());
     let statsd = statsd::Settings { cluster: conf.cluster.clone(), stats_uri, bind: conf.redirector.listen.first() };
     let router = statsd::start(store.reader(), statsd, shutdown.clone());

@@ -7,6 +7,7 @@ use common::check::Check;
 use common::farm::Name;
 use common::health::State;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// A suspicion is believed when some other address kept answering for this long.
@@ -21,6 +22,21 @@ pub struct Seen<'a> {
     pub seats: &'a [Seat],
     /// What is known of it.
     pub judge: &'a Judge,
+    /// The address its name stands for, as far as it is known.
+    pub address: Option<IpAddr>,
+}
+
+/// The machine at the other end of a check's probes, as far as one can be told from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Machine<'a> {
+    /// This very one, which the servers are on too: no network lies between.
+    Here,
+    /// This one, which goes between (`check_addr` on loopback for a server elsewhere): what it says may be its own doing.
+    GoBetween,
+    /// One with an address.
+    At(IpAddr),
+    /// One whose address is not known yet.
+    Called(&'a str),
 }
 
 impl<'a> Seen<'a> {
@@ -33,6 +49,21 @@ impl<'a> Seen<'a> {
     /// target, two ports of one host are two.
     pub fn target(&self) -> (&'a str, u16) {
         (self.host(), self.check.addr.as_ref().and_then(|addr| addr.port).unwrap_or(self.check.port))
+    }
+
+    /// The machine that is connected to. Names of one address are one machine.
+    pub fn machine(&self) -> Machine<'a> {
+        let literal = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let address = literal(self.host()).or(self.address);
+        let is_here = |host: &str| host == "localhost" || literal(host).is_some_and(|address| address.is_loopback());
+        match address {
+            Some(address) if address.is_loopback() => {
+                let own = self.check.addr.is_none() || is_here(self.check.host.as_str());
+                if own { Machine::Here } else { Machine::GoBetween }
+            }
+            Some(address) => Machine::At(address),
+            None => Machine::Called(self.host()),
+        }
     }
 
     fn is_down(&self) -> bool {

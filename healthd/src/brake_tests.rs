@@ -13,7 +13,7 @@ struct One {
 
 impl One {
     fn seen(&self) -> Seen<'_> {
-        Seen { check: &self.check, seats: &self.seats, judge: &self.judge }
+        Seen { check: &self.check, seats: &self.seats, judge: &self.judge, address: None }
     }
 }
 
@@ -101,6 +101,32 @@ fn a_suspicion_is_believed_when_another_address_answered_all_the_while() {
     assert!(held(&[suspect("h0"), answering("h1", start)], later - Duration::from_secs(1)));
     assert!(held(&[suspect("h0"), answering("h0", start)], later), "the same address says nothing about the way there");
     assert!(held(&[suspect("h0"), answering("h1", start + Duration::from_secs(1))], later));
+}
+
+#[test]
+fn machines_are_told_apart_by_address() {
+    let machine = |host: &str, addr: Option<&str>, address: Option<&str>| {
+        let mut one = one(host, &[], false);
+        one.check.addr = addr.map(|addr| addr.parse().expect("an address"));
+        let address = address.map(|address| address.parse().expect("an address"));
+        match (Seen { address, ..one.seen() }).machine() {
+            Machine::Here => "here".to_owned(),
+            Machine::GoBetween => "go-between".to_owned(),
+            Machine::At(address) => address.to_string(),
+            Machine::Called(name) => name.to_owned(),
+        }
+    };
+    assert_eq!(machine("192.0.2.1", None, None), "192.0.2.1");
+    assert_eq!(machine("[2001:db8::1]", None, None), "2001:db8::1");
+    assert_eq!(machine("a.test", None, None), "a.test");
+    assert_eq!(machine("a.test", None, Some("192.0.2.1")), "192.0.2.1");
+    assert_eq!(machine("a.test", Some("192.0.2.2:81"), Some("192.0.2.1")), "192.0.2.2");
+    for (host, addr) in [("127.0.0.1", None), ("[::1]", None), ("127.0.0.1", Some("127.0.0.1:81")), ("localhost", Some("127.0.0.1:81"))] {
+        assert_eq!(machine(host, addr, None), "here", "{host}");
+    }
+    assert_eq!(machine("localhost", None, Some("::1")), "here");
+    assert_eq!(machine("a.test", Some("127.0.0.1:81"), None), "go-between");
+    assert_eq!(machine("a.test", Some("localhost:81"), Some("127.0.0.1")), "go-between");
 }
 
 proptest! {

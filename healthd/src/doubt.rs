@@ -4,10 +4,26 @@
 //! Targets are counted by host and port: two paths of one port fail together for good reasons, and a farm of several
 //! ports on one host is still several servers to its operator. To hold them all costs their clients nothing: with
 //! everything down there is nowhere better to send them.
+//!
+//! # When a doubt is believed away
+//! Soft evidence is not believed before something answers again. Hard evidence is believed after half a minute in any
+//! case, and after five seconds where it cannot well be this machine's doing. A refusal is an answer: a machine without
+//! a network hears nothing, and no refusals. What refuses everything on behalf of others is a firewall that rejects, or
+//! a proxy on this machine that all connections are led through and that has died. Therefore:
+//! - What refuses on this machine's own loopback, asked for by that address, is believed: nothing lies between. A
+//!   `check_addr` on loopback for a server elsewhere is a go-between, and may be what has died: no haste.
+//! - Fewer machines than it takes for a doubt ([`FEWEST`]; names of one address are one) are believed: one nginx with
+//!   ten ports that was killed looks as one that had a single port, which is out without any doubt.
+//! - Several machines are believed once something else is reached by a new connection over the network: the store's own
+//!   address. The rejecting rule or the dead proxy would have refused that too. A connection that was open before is no
+//!   witness, firewalls let those live. Nor is the gateway: it is reached whatever rejects behind it or before it.
+//! - Anything that tells of trouble here at the same time (no route, no descriptors, no look-up) is no time for haste.
+//!
+//! Five seconds outlast the restart of a server or a proxy, and are over within ten of a death.
 
-use crate::brake::Seen;
+use crate::brake::{Machine, Seen};
 use crate::judge::Fall;
-use common::health::{IN_DOUBT, State};
+use common::health::{Checked, IN_DOUBT, State};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -17,21 +33,58 @@ const FEWEST: usize = 3;
 /// Hard evidence is believed after this long.
 const BELIEVED: Duration = Duration::from_secs(30);
 
+/// The same where it cannot well be this machine's doing, from the first failure.
+const SOONER: Duration = Duration::from_secs(5);
+
+/// From one look at all checks to the next while in doubt.
+const WEIGHED: Duration = Duration::from_millis(250);
+
 /// Whether the prober suspects itself, and since when.
 #[derive(Debug, Clone, Default)]
-pub struct Doubt {
-    since: Option<Instant>,
+pub struct Doubt(Option<Raised>);
+
+/// A doubt.
+#[derive(Debug, Clone)]
+struct Raised {
+    since: Instant,
+    /// When the first of the targets began to fail.
+    begun: Instant,
+    /// Whether something that is no target was reached over the network since.
+    reached: bool,
+    /// Whether the evidence cannot well be this machine's doing, and when that was looked at last.
+    sound: bool,
+    weighed: Instant,
+}
+
+impl Raised {
+    /// Whether hard evidence is believed.
+    fn is_over(&self, now: Instant) -> bool {
+        let passed = |since: Instant| now.saturating_duration_since(since);
+        passed(self.since) >= BELIEVED || (self.sound && passed(self.begun) >= SOONER)
+    }
 }
 
 impl Doubt {
     /// Whether it does.
     pub fn is_raised(&self) -> bool {
-        self.since.is_some()
+        self.0.is_some()
     }
 
     /// Whether a failure says anything now: while in doubt, only hard evidence does, and only after a while.
     pub fn is_conclusive(&self, hard: bool, now: Instant) -> bool {
-        self.since.is_none_or(|since| hard && now.saturating_duration_since(since) >= BELIEVED)
+        self.0.as_ref().is_none_or(|raised| hard && raised.is_over(now))
+    }
+
+    /// Something that is no target was reached over the network.
+    pub fn reach(&mut self) {
+        self.0.iter_mut().for_each(|raised| raised.reached = true);
+    }
+
+    /// Looks, now and then, whether the evidence of `all` cannot well be this machine's doing.
+    pub fn weigh<'a>(&mut self, all: impl Iterator<Item = Seen<'a>> + Clone, now: Instant) {
+        if let Some(raised) = self.0.as_mut().filter(|raised| now.saturating_duration_since(raised.weighed) >= WEIGHED) {
+            (raised.weighed, raised.sound) = (now, is_sound(all, raised.reached));
+        }
     }
 
     /// Looks whether every target that was not down before has begun to fail within the same two intervals. How many
@@ -50,13 +103,13 @@ impl Doubt {
         }
         let (first, last) = begun?;
         let suspicious = targets.len() >= FEWEST && last.duration_since(first) <= 2 * inter;
-        self.since = suspicious.then_some(now);
+        self.0 = suspicious.then_some(Raised { since: now, begun: first, reached: false, sound: false, weighed: first });
         suspicious.then_some(targets.len())
     }
 
     /// Something answers. True if that ends a doubt.
     pub fn end(&mut self) -> bool {
-        self.since.take().is_some()
+        self.0.take().is_some()
     }
 
     /// Why `fallen` is held in service whatever the brake says; none if it is not. Before there is doubt a fall waits
@@ -78,6 +131,26 @@ impl Doubt {
         let several = || living(all.clone()).map(|seen| seen.target()).collect::<BTreeSet<_>>().len() >= FEWEST;
         (waits && several()).then_some("no other target has answered since")
     }
+}
+
+/// Whether what fails everywhere cannot well be this machine's doing (see above).
+fn is_sound<'a>(all: impl Iterator<Item = Seen<'a>> + Clone, reached: bool) -> bool {
+    let is_lost = |seen: Seen<'_>| seen.judge.trail().quiet && seen.judge.finding().checked != Checked::Never;
+    if all.clone().any(is_lost) {
+        return false;
+    }
+    let mut machines = BTreeSet::new();
+    for seen in living(all) {
+        if !seen.judge.fails_hard() {
+            return false;
+        }
+        match seen.machine() {
+            Machine::GoBetween => return false,
+            Machine::Here => {}
+            elsewhere => _ = machines.insert(elsewhere),
+        }
+    }
+    reached || machines.len() < FEWEST
 }
 
 /// The checks whose failure would be news.

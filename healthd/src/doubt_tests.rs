@@ -26,7 +26,7 @@ fn one(port: u16, uri: &str, start: Instant, failed: Option<u64>) -> One {
 }
 
 fn look(all: &[One], now: Instant) -> Option<usize> {
-    Doubt::default().look(all.iter().map(|one| Seen { check: &one.check, seats: &one.seats, judge: &one.judge }), now)
+    Doubt::default().look(all.iter().map(|one| Seen { check: &one.check, seats: &one.seats, judge: &one.judge, address: None }), now)
 }
 
 #[test]
@@ -50,8 +50,29 @@ fn several_checks_of_one_port_are_one_target() {
 #[test]
 fn doubt_says_nothing_is_conclusive_and_later_only_what_is_hard() {
     let now = Instant::now();
-    let doubt = Doubt { since: Some(now) };
-    assert!(!doubt.is_conclusive(true, now) && !doubt.is_conclusive(false, now));
+    let raised = Raised { since: now, begun: now, reached: false, sound: false, weighed: now };
+    let doubt = Doubt(Some(raised.clone()));
+    assert!(!doubt.is_conclusive(true, now + SOONER) && !doubt.is_conclusive(false, now + SOONER));
     assert!(doubt.is_conclusive(true, now + BELIEVED) && !doubt.is_conclusive(false, now + BELIEVED));
+    let sound = Doubt(Some(Raised { sound: true, ..raised }));
+    assert!(sound.is_conclusive(true, now + SOONER) && !sound.is_conclusive(false, now + SOONER));
     assert!(Doubt::default().is_conclusive(false, now));
+}
+
+#[test]
+fn a_go_between_on_this_machine_may_be_what_has_died() {
+    let start = Instant::now();
+    let sound = |addrs: [&str; 3], reached: bool| {
+        let through = |addr: &str| {
+            let mut one = one(80, "/", start, Some(1));
+            one.check.addr = Some(addr.parse().expect("an address"));
+            one
+        };
+        let all = addrs.map(through);
+        is_sound(all.iter().map(|one| Seen { check: &one.check, seats: &one.seats, judge: &one.judge, address: None }), reached)
+    };
+    assert!(!sound(["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"], true));
+    assert!(sound(["192.0.2.1:81", "192.0.2.1:82", "192.0.2.1:83"], false));
+    assert!(!sound(["192.0.2.1:81", "192.0.2.2:82", "192.0.2.3:83"], false));
+    assert!(sound(["192.0.2.1:81", "192.0.2.2:82", "192.0.2.3:83"], true));
 }

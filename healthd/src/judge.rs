@@ -105,6 +105,11 @@ impl Judge {
         if counts { self.row } else { 0 }
     }
 
+    /// Whether the latest conclusive probe was a failure by hard evidence.
+    pub fn fails_hard(&self) -> bool {
+        self.hard_row > 0
+    }
+
     /// Takes in the outcome of a probe begun at `started`. A fall that is due waits for [`Judge::rule`].
     pub fn take(&mut self, check: &Check, evidence: &Evidence, started: Instant, now: UnixMs) -> Option<Fall> {
         self.trail.quiet = matches!(evidence, Evidence::Nothing(_));

@@ -19,6 +19,7 @@ mod status;
 pub mod table;
 mod tls;
 pub mod watched;
+pub mod witness;
 
 pub use settings::Settings;
 
@@ -54,7 +55,8 @@ pub async fn run(
     }
     work.spawn(endless(table::follow(reader, settings.cluster, sender)));
     let room = schedule::room(common::socket::raise_file_limit());
-    work.spawn(Schedule::new(settings.id, settings.alone, room, prober, checks, done).run());
+    let witness = witness::Witness::new(settings.witnesses);
+    work.spawn(Schedule::new(settings.id, settings.alone, room, prober, checks, done).beside(witness).run());
     tokio::select! {
         () = shutdown.reached(Phase::Draining) => Ok(()),
         Some(ended) = work.join_next() => match ended {

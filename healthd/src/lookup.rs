@@ -3,7 +3,7 @@
 //! ago is not looked up again: ten thousand servers would ask the resolver thousands of times a second.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
@@ -63,6 +63,11 @@ impl Lookup {
         if let Some(known) = self.known().get_mut(name) {
             known.until = Instant::now();
         }
+    }
+
+    /// The least of the known addresses of `name`: resolvers give them in an order that changes.
+    pub(crate) fn least(&self, name: &str) -> Option<IpAddr> {
+        self.known().get(name)?.addresses.iter().map(SocketAddr::ip).min()
     }
 
     pub(crate) async fn find(self, name: String, limit: Duration) -> Found {

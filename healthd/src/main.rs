@@ -33,8 +33,9 @@ fn run(args: Args) -> Result<(), Failure> {
     let settings = Settings::take(&mut global, args.id);
     let admin = Admin::of_healthd(&mut global);
     let redis = global.redis_needed(args.common.redis);
-    let settings = global.finish(settings)?;
+    let mut settings = global.finish(settings)?;
     let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
+    settings.witnesses = redis.address.places();
     let admin = admin.map(Admin::bind).transpose()?.flatten();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(anyhow::Error::from)?;
     run_on(runtime, async {

@@ -51,6 +51,11 @@ impl Prober {
         evidence
     }
 
+    /// The address that a name stands for, as far as one is known; the same for every name of the same addresses.
+    pub fn address(&self, host: &str) -> Option<IpAddr> {
+        self.lookup.least(host)
+    }
+
     async fn ask(&self, check: &Check) -> Evidence {
         // First, and in a part of the time: what hangs here is the resolver, and no server.
         if asked(check).trim_matches(['[', ']']).parse::<IpAddr>().is_err()

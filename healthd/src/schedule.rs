@@ -5,12 +5,14 @@ use crate::probe::{Evidence, Prober as ProbeClient};
 use crate::queue::{Room, Row};
 use crate::table::Checks;
 use crate::watched::{At, WatchList};
+use crate::witness::Witness;
 use common::check::CheckKey;
 use common::clock::unix_ms;
 use common::store::{HealthReport, OwnView, Prober, Reported, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -59,6 +61,7 @@ enum Turn {
     Landed(Joined),
     Told(Told),
     Read(Result<OwnView, StoreError>),
+    Reached(Option<IpAddr>),
     Checks,
 }
 
@@ -94,6 +97,7 @@ pub struct Schedule {
     claim: Claim,
     /// Where the claim begins: a store of one's own is nobody else's.
     unclaimed: Claim,
+    witness: Witness,
     rng: SmallRng,
 }
 
@@ -121,8 +125,15 @@ impl Schedule {
             asked: false,
             claim: unclaimed,
             unclaimed,
+            witness: Witness::new(Vec::new()),
             rng: SmallRng::from_rng(&mut rand::rng()),
         }
+    }
+
+    /// With somebody to reach while the prober suspects itself.
+    pub fn beside(mut self, witness: Witness) -> Self {
+        self.witness = witness;
+        self
     }
 
     /// Probes and reports for ever.
@@ -136,12 +147,16 @@ impl Schedule {
             self.start_reading(now);
             self.start_probes(now);
             self.start_report(now);
+            if self.list.is_in_doubt() {
+                self.witness.start(now);
+            }
             let wake = self.list.next_due(self.room).map_or(now + TICK, |due| due.min(now + TICK));
             let turn = tokio::select! {
                 () = tokio::time::sleep_until(wake.into()) => Turn::Tick,
                 Some(joined) = self.probes.join_next_with_id() => Turn::Landed(joined),
                 Some(Ok(told)) = self.telling.join_next() => Turn::Told(told),
                 Some(Ok(view)) = self.reading.join_next() => Turn::Read(view),
+                address = self.witness.reached() => Turn::Reached(address),
                 Ok(()) = self.checks.changed() => Turn::Checks,
             };
             // Before anything is concluded from what has come: a process that was stopped sees its timers run out.
@@ -157,6 +172,7 @@ impl Schedule {
                 Turn::Landed(_) if frozen => {}
                 Turn::Landed(joined) => self.take(joined),
                 Turn::Told(told) => self.told(told),
+                Turn::Reached(address) => address.into_iter().for_each(|address| self.list.heard_of(address)),
                 Turn::Read(view) => self.read(view, turned)?,
                 Turn::Checks => {
                     let checks = self.checks.borrow_and_update().clone();
@@ -230,6 +246,9 @@ impl Schedule {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         let at = At { now: Instant::now(), unix: unix_ms(), by: &self.id };
+        if matches!(evidence, Evidence::Hard(_)) {
+            self.list.locate(&key, |host| self.prober.address(host));
+        }
         self.list.take(&key, &evidence, started, at, &mut self.rng);
         self.done.suspect.store(self.list.is_in_doubt(), Ordering::Relaxed);
     }

@@ -13,12 +13,19 @@ pub struct Settings {
     pub cluster: Name,
     /// Whether the store is this process's own: nobody else can be at work under the id.
     pub alone: bool,
+    /// Hosts and ports of the store: reached over the network, they speak for a prober that suspects itself.
+    pub witnesses: Vec<(String, u16)>,
 }
 
 impl Settings {
     /// Takes the settings from `[global]` and environment; `id` is the flag, by default the host's name.
     pub fn take(global: &mut Global, id: Option<Name>) -> Self {
         let cluster = global.get("cluster", str::parse::<Name>).or_else(|| "rbalancer".parse().ok());
-        Self { id: id.map_or_else(host_name, |id| id.to_string()), cluster: cluster.expect("the default is a name"), alone: false }
+        Self {
+            id: id.map_or_else(host_name, |id| id.to_string()),
+            cluster: cluster.expect("the default is a name"),
+            alone: false,
+            witnesses: Vec::new(),
+        }
     }
 }

@@ -3,7 +3,7 @@
 mod telling;
 
 use self::telling::Left;
-use crate::brake::{self, Seen};
+use crate::brake::{self, Machine, Seen};
 use crate::doubt::Doubt;
 use crate::judge::{Fall, Judge, Ruling};
 use crate::probe::Evidence;
@@ -16,6 +16,7 @@ use common::health::{Checked, Finding, State};
 use common::store::{Event, OwnView};
 use rand::Rng;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Probes brought forward when a server begins to fail: whether others answer tells its trouble from ours.
@@ -49,6 +50,8 @@ struct Watched {
     due: Instant,
     /// Probes on their way.
     flights: u16,
+    /// Where its probes go, as far as is known.
+    address: Option<IpAddr>,
 }
 
 impl Watched {
@@ -65,7 +68,7 @@ impl Watched {
     }
 
     fn seen(&self) -> Seen<'_> {
-        Seen { check: &self.check, seats: &self.servers, judge: &self.judge }
+        Seen { check: &self.check, seats: &self.servers, judge: &self.judge, address: self.address }
     }
 }
 
@@ -134,7 +137,7 @@ impl WatchList {
                     let known = self.adopted.findings.remove(&key);
                     let judge = known.clone().map_or_else(|| Judge::new(unix_ms()), |known| Judge::adopt(known, now));
                     self.due.wait(Row::Answering, now, key.clone());
-                    Watched { check, servers, judge, published: known, due: now, flights: 0 }
+                    Watched { check, servers, judge, published: known, due: now, flights: 0, address: None }
                 }
             };
             self.checks.insert(key, watched);
@@ -208,8 +211,11 @@ impl WatchList {
             }
             Evidence::Hard(_) | Evidence::Soft(_) => {
                 if let Some(targets) = self.doubt.look(self.checks.values().map(Watched::seen), at.now) {
-                    self.tell("prober suspect", format!("all {targets} targets began to fail at once: they are held in service"), at);
+                    let why = format!("all {targets} targets began to fail at once: they are held in service");
+                    tracing::warn!("prober suspect: {why}");
+                    self.keep("prober suspect", why, at);
                 }
+                self.doubt.weigh(self.checks.values().map(Watched::seen), at.now);
             }
             _ => {}
         }
@@ -271,6 +277,11 @@ impl WatchList {
 
     fn tell(&mut self, what: &str, why: String, at: At<'_>) {
         tracing::info!("{what}: {why}");
+        self.keep(what, why, at);
+    }
+
+    /// Keeps an event until the store is told.
+    fn keep(&mut self, what: &str, why: String, at: At<'_>) {
         self.events.push(Event { at: at.unix, by: at.by.to_owned(), what: what.to_owned(), why });
         self.drop_events(self.events.len().saturating_sub(EVENTS_KEPT));
     }
@@ -282,6 +293,21 @@ impl WatchList {
     /// Whether this prober itself is in doubt.
     pub fn is_in_doubt(&self) -> bool {
         self.doubt.is_raised()
+    }
+
+    /// Notes where the probes of a check go; `address` knows what its host stands for.
+    pub fn locate(&mut self, key: &CheckKey, address: impl Fn(&str) -> Option<IpAddr>) {
+        if let Some(watched) = self.checks.get_mut(key) {
+            watched.address = address(watched.seen().host());
+        }
+    }
+
+    /// Something that is not probed was reached over the network at `address`, by a new connection.
+    pub fn heard_of(&mut self, address: IpAddr) {
+        let is_target = || self.checks.values().any(|watched| watched.seen().machine() == Machine::At(address));
+        if !address.is_loopback() && !is_target() {
+            self.doubt.reach();
+        }
     }
 
     /// This very process stood still: nothing is concluded from probes in flight, and rows start anew.

@@ -7,6 +7,9 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeSet;
 
+#[path = "watched_haste_tests.rs"]
+mod haste;
+
 /// A world that answers probes, and the list that watches it.
 struct Simulation {
     list: WatchList,
@@ -18,6 +21,10 @@ struct Simulation {
     told: Vec<String>,
     /// Reports that show a prober at work.
     beats: usize,
+    /// The address of each server, as far as one is known.
+    addresses: fn(usize) -> Option<IpAddr>,
+    /// What is reached over the network besides the servers, while the prober suspects itself.
+    witness: Option<IpAddr>,
 }
 
 fn good() -> Evidence {
@@ -49,7 +56,17 @@ impl Simulation {
         let now = Instant::now();
         let mut list = WatchList::default();
         list.set(farm(size), now);
-        Self { list, start: now, now, flying: BTreeSet::new(), rng: SmallRng::seed_from_u64(seed), told: Vec::new(), beats: 0 }
+        Self {
+            list,
+            start: now,
+            now,
+            flying: BTreeSet::new(),
+            rng: SmallRng::seed_from_u64(seed),
+            told: Vec::new(),
+            beats: 0,
+            addresses: |_| None,
+            witness: None,
+        }
     }
 
     /// Lets `seconds` pass in a world where server `n` gives `world(n)`; failures by silence take their time.
@@ -66,8 +83,10 @@ impl Simulation {
                 // A probe that ran out of time did so in the world it was made in.
                 let ran_out = landed.duration_since(started) > Duration::from_secs(1);
                 let evidence = if ran_out { silent() } else { outcome(&key, &world) };
+                self.list.locate(&key, |host| (self.addresses)(number(host)));
                 self.list.take(&key, &evidence, started, At { now: self.now, unix: 1, by: "h" }, &mut self.rng);
             }
+            self.witness.iter().for_each(|address| self.list.heard_of(*address));
             self.told.extend(self.list.report("h", self.now).into_iter().flat_map(|report| {
                 let said: Vec<String> = report.events.iter().map(|event| event.what.clone()).collect();
                 self.beats += usize::from(!report.idle);
@@ -98,6 +117,10 @@ impl Simulation {
         new.list.adopt(OwnView { sequence: self.list.sequence, findings }, new.now);
         new
     }
+}
+
+fn number(host: &str) -> usize {
+    host.strip_prefix('s').and_then(|number| number.parse().ok()).expect("the host is s and a number")
 }
 
 fn outcome(key: &CheckKey, world: &impl Fn(usize) -> Evidence) -> Evidence {

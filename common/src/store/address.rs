@@ -119,6 +119,18 @@ fn node(text: &str, default_port: u16) -> Result<Node, String> {
 }
 
 impl RedisAddress {
+    /// The hosts and ports that are named; none for a socket in the file system.
+    pub fn places(&self) -> Vec<(String, u16)> {
+        let nodes = match &self.way {
+            Way::Direct => match self.info.addr() {
+                ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => return vec![(host.clone(), *port)],
+                _ => return Vec::new(),
+            },
+            Way::Sentinel { nodes, .. } | Way::Cluster(nodes) => nodes,
+        };
+        nodes.iter().map(|node| (node.host.clone(), node.port)).collect()
+    }
+
     /// Whether the URL itself holds a password.
     pub fn has_password(&self) -> bool {
         self.info.redis_settings().password().is_some()
