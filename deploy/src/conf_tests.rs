@@ -24,7 +24,7 @@ fn the_canonical_file_means_what_a_person_reads_in_it() {
         ("img/srv2", "http://img2.org.domain.cdn.com", 10, Intent::On),
     ];
     assert_eq!(servers, expected.map(|(id, target, weight, enable)| (id.to_owned(), target.to_owned(), Weight(weight), enable)));
-    assert_eq!((conf.redirector.listen.port, conf.warnings.len()), (9998, 0));
+    assert_eq!((conf.redirector.listen.first().port, conf.warnings.len()), (9998, 0));
     let shared: HashSet<_> = conf.farms.servers().filter_map(|(_, server)| server.check.as_ref()).map(Check::key).collect();
     assert_eq!(shared.len(), 2, "equal checks are one check");
 }
