@@ -7,6 +7,7 @@ pub mod clock;
 pub mod counted;
 pub mod durable;
 pub mod environment;
+pub mod exposition;
 pub mod farm;
 pub mod files;
 pub mod generation;

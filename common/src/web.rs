@@ -24,6 +24,8 @@ pub struct Ask {
     pub path: String,
     /// The query, without `?`; empty if there is none.
     pub query: String,
+    /// The Accept fields as one list; empty if there is none.
+    pub accept: String,
 }
 
 /// A page: status, headers, whole body.
@@ -44,9 +46,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection takes requests, and how long the last of them may take after that: whoever reads a byte now and
 /// then holds no place for ever.
 const LIFE: Duration = Duration::from_secs(60);
-
-/// The media type of OpenMetrics 1.0.
-pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A page of `status` with a body of `kind`.
 pub fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Page {
@@ -103,10 +102,12 @@ async fn connection(stream: TcpStream, router: Router) {
 }
 
 async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let accept: Vec<&str> = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let ask = Ask {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         query: request.uri().query().unwrap_or_default().to_owned(),
+        accept: accept.join(","),
     };
     if ask.method != Method::GET && ask.method != Method::HEAD {
         let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");

@@ -2,6 +2,7 @@
 
 use crate::conf::Conf;
 use anyhow::Context;
+use common::exposition::Exposition;
 use common::farm::{Farms, Name};
 use common::files::{self, FileWork};
 use common::listen::{Listeners, Passed};
@@ -108,16 +109,15 @@ pub async fn run(
 /// The pages of statsd, with what the redirector of this process tells of it among its metrics.
 fn with(own: Own, router: Router) -> Router {
     Arc::new(move |ask| {
-        let (is_metrics, page, own) = (ask.path == "/metrics", router.as_ref()(ask), own.clone());
+        let metrics = (ask.path == "/metrics").then(|| Exposition::asked(&ask));
+        let (page, own) = (router.as_ref()(ask), own.clone());
         Box::pin(async move {
             let page = page.await;
-            if !is_metrics {
-                return page;
-            }
+            let Some(form) = metrics else { return page };
             page.map(|body| {
                 let text = String::from_utf8_lossy(&body);
-                let families = text.strip_suffix("# EOF\n").unwrap_or(&text);
-                format!("{families}{}# EOF\n", own.families()).into()
+                let families = text.strip_suffix(form.end()).unwrap_or(&text);
+                format!("{families}{}{}", form.render(&own.families()), form.end()).into()
             })
         })
     })

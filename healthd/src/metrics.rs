@@ -2,7 +2,8 @@
 
 use crate::schedule::Done;
 use crate::table::Checks;
-use common::web::{Ask, OPENMETRICS, Page, Router, StatusCode, page, text};
+use common::exposition::Exposition;
+use common::web::{Ask, Page, Router, StatusCode, text};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::watch;
@@ -20,11 +21,12 @@ fn answer(ask: &Ask, done: &Done, ready: bool) -> Page {
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if ready => text(StatusCode::OK, common::files::ready()),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "nothing to watch yet\n"),
-        "/metrics" => page(StatusCode::OK, OPENMETRICS, render(done)),
+        "/metrics" => Exposition::asked(ask).whole(&render(done)),
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }
 }
 
+/// As families of OpenMetrics.
 fn render(done: &Done) -> String {
     let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     format!(
@@ -38,7 +40,7 @@ fn render(done: &Done) -> String {
          rbalancer_healthd_checks {}\n\
          # TYPE rbalancer_healthd_prober_suspect gauge\n\
          # HELP rbalancer_healthd_prober_suspect 1 while every target fails at once: the trouble is likely the prober's own.\n\
-         rbalancer_healthd_prober_suspect {}\n# EOF\n",
+         rbalancer_healthd_prober_suspect {}\n",
         of(&done.succeeded),
         of(&done.failed),
         of(&done.inconclusive),

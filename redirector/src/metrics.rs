@@ -6,10 +6,11 @@ use crate::per_address::PerAddress;
 use crate::refresh::{InUse, InUseCell};
 use crate::tls::Tls;
 use crate::tls::certificates::Expiry;
+use common::exposition::Exposition;
 use common::files;
 use common::process::{Phase, Shutdown};
 use common::tally::CountKey;
-use common::web::{Ask, OPENMETRICS, Page, Router, StatusCode, page, text};
+use common::web::{Ask, Page, Router, StatusCode, text};
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock, PoisonError};
 
@@ -55,7 +56,7 @@ fn answer(ask: &Ask, state: &InUse, phase: Phase, counters: &Counters, more: imp
         "/readyz" if phase != Phase::Running => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
         "/readyz" if state.generation == 0 => text(StatusCode::SERVICE_UNAVAILABLE, "no table yet\n"),
         "/readyz" => text(StatusCode::OK, files::ready()),
-        "/metrics" => page(StatusCode::OK, OPENMETRICS, render(state, &counters.totals(), &more())),
+        "/metrics" => Exposition::asked(ask).whole(&render(state, &counters.totals(), &more())),
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }
 }
@@ -84,6 +85,7 @@ fn render_expiries(expiries: &[Expiry]) -> String {
     )
 }
 
+/// As families of OpenMetrics.
 fn render(state: &InUse, totals: &[(CountKey, u64)], more: &str) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail. Farm and server names hold nothing that a label would have to escape.
@@ -110,7 +112,7 @@ fn render(state: &InUse, totals: &[(CountKey, u64)], more: &str) -> String {
     );
     let alarm = u8::from(!state.alarm.is_empty());
     family("alarm", "gauge", "Whether the state offered by the store cannot be used.", format!("rbalancer_redirector_alarm {alarm}\n"));
-    out + more + "# EOF\n"
+    out + more
 }
 
 fn labels(key: &CountKey) -> String {
@@ -129,6 +131,6 @@ mod tests {
     fn metrics_are_openmetrics() {
         let text = render(&InUse { generation: 7, ..InUse::default() }, &[("img/a".parse().expect("valid"), 3)], "");
         assert!(text.contains("rbalancer_redirector_redirects_total{farm=\"img\",server=\"a\"} 3\n"), "{text}");
-        assert!(text.contains("rbalancer_redirector_generation 7\n") && text.ends_with("# EOF\n"), "{text}");
+        assert!(text.contains("rbalancer_redirector_generation 7\n"), "{text}");
     }
 }

@@ -27,7 +27,8 @@ impl Pages {
     /// Has the page at `target` made.
     pub fn make(&self, target: &str) -> JoinHandle<Page> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        self.runtime.spawn(self.router.as_ref()(Ask { method: Method::GET, path: path.to_owned(), query: query.to_owned() }))
+        let ask = Ask { method: Method::GET, path: path.to_owned(), query: query.to_owned(), accept: String::new() };
+        self.runtime.spawn(self.router.as_ref()(ask))
     }
 }
 

@@ -13,10 +13,11 @@ pub use settings::Settings;
 
 use anyhow::Context;
 use common::clock::unix_ms;
+use common::exposition::Exposition;
 use common::listen::Listeners;
 use common::process::{Phase, Shutdown};
 use common::store::Reader;
-use common::web::{self, Page, Router, StatusCode, header};
+use common::web::{self, Ask, Page, Router, StatusCode, header};
 use sample::Sampler;
 use shown::Shown;
 use std::sync::Arc;
@@ -61,19 +62,22 @@ fn begin(reader: Reader, settings: Settings, shutdown: Shutdown) -> (Router, Joi
             }
             // Who only asks whether this process is well is no viewer.
             let shown = if matches!(&*ask.path, "/healthz" | "/readyz") { viewers.latest() } else { viewers.look().await };
-            answer(&ask.path, &stats_uri, &shown)
+            answer(&ask, &stats_uri, &shown)
         })
     });
     (router, sampler)
 }
 
-/// The page at `path`.
-fn answer(path: &str, stats_uri: &str, shown: &Shown) -> Page {
-    match (path, path.strip_prefix(stats_uri)) {
+/// The page that is asked for.
+fn answer(ask: &Ask, stats_uri: &str, shown: &Shown) -> Page {
+    match (&*ask.path, ask.path.strip_prefix(stats_uri)) {
         ("/", _) | (_, Some("" | "/")) => html(shown),
         (_, Some(".json")) => json(shown),
         (_, Some(".csv")) => web::page(StatusCode::OK, "text/csv; charset=utf-8; header=present", shown.csv()),
-        ("/metrics", _) => web::page(StatusCode::OK, render::openmetrics::CONTENT_TYPE, shown.openmetrics()),
+        ("/metrics", _) => {
+            let form = Exposition::asked(ask);
+            form.page(shown.metrics(form))
+        }
         ("/healthz", _) => web::text(StatusCode::OK, "ok\n"),
         ("/readyz", _) if shown.report().generation > 0 => web::text(StatusCode::OK, common::files::ready()),
         ("/readyz", _) => web::text(StatusCode::SERVICE_UNAVAILABLE, "no table was read yet\n"),

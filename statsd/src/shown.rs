@@ -3,6 +3,7 @@
 use crate::render;
 use crate::report::Report;
 use common::clock::UnixMs;
+use common::exposition::Exposition;
 use common::web::Bytes;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -16,13 +17,13 @@ pub struct Shown {
     html: Mutex<Option<(UnixMs, Bytes)>>,
     json: OnceLock<Result<Bytes, String>>,
     csv: OnceLock<Bytes>,
-    openmetrics: OnceLock<Bytes>,
+    metrics: [OnceLock<Bytes>; 2],
 }
 
 impl Shown {
     /// A report that nobody has asked for yet.
     pub fn new(report: Report) -> Self {
-        Self { report, html: Mutex::default(), json: OnceLock::new(), csv: OnceLock::new(), openmetrics: OnceLock::new() }
+        Self { report, html: Mutex::default(), json: OnceLock::new(), csv: OnceLock::new(), metrics: Default::default() }
     }
 
     /// What is shown.
@@ -53,9 +54,10 @@ impl Shown {
         self.csv.get_or_init(|| render::csv::page(&self.report).into()).clone()
     }
 
-    /// The report as OpenMetrics.
-    pub fn openmetrics(&self) -> Bytes {
-        self.openmetrics.get_or_init(|| render::openmetrics::page(&self.report).into()).clone()
+    /// The report as metrics in this form.
+    pub fn metrics(&self, form: Exposition) -> Bytes {
+        let make = || (form.render(&render::openmetrics::families(&self.report)) + form.end()).into();
+        self.metrics[form as usize].get_or_init(make).clone()
     }
 }
 
@@ -72,6 +74,11 @@ mod tests {
         assert_eq!(shown.html(at + AGES_MS - 1).as_ptr(), first.as_ptr());
         assert_ne!(shown.html(at + 60 * AGES_MS), first);
         assert_eq!(shown.json().expect("JSON").as_ptr(), shown.json().expect("JSON").as_ptr());
-        assert_eq!((shown.csv().as_ptr(), shown.openmetrics().as_ptr()), (shown.csv().as_ptr(), shown.openmetrics().as_ptr()));
+        assert_eq!(shown.csv().as_ptr(), shown.csv().as_ptr());
+        let metrics = |form| shown.metrics(form);
+        for form in [Exposition::Text, Exposition::OpenMetrics] {
+            assert_eq!(metrics(form).as_ptr(), metrics(form).as_ptr());
+        }
+        assert_ne!(metrics(Exposition::Text), metrics(Exposition::OpenMetrics));
     }
 }

@@ -72,7 +72,11 @@ async fn count(store: &Store) {
 }
 
 async fn get(router: &Router, path: &str) -> Page {
-    router(Ask { method: Method::GET, path: path.into(), query: String::new() }).await
+    get_as(router, path, "").await
+}
+
+async fn get_as(router: &Router, path: &str, accept: &str) -> Page {
+    router(Ask { method: Method::GET, path: path.into(), query: String::new(), accept: accept.into() }).await
 }
 
 /// Asks for the JSON until it is as wanted; the last one.
@@ -110,7 +114,12 @@ async fn what_the_store_holds_is_on_every_page() {
     assert_eq!((&json["refused"]["403"], &json["replicas"][0]["host"]), (&7.into(), &"edge1".into()));
     assert_eq!(get(&router, "/readyz").await.status(), StatusCode::OK);
     assert_eq!(get(&router, "/nothing").await.status(), StatusCode::NOT_FOUND);
-    for (path, part) in [("/stats", "3,012,345"), ("/", "img.example"), ("/stats.csv", "img,srv1,"), ("/metrics", "# EOF\n")] {
+    for (path, part) in [
+        ("/stats", "3,012,345"),
+        ("/", "img.example"),
+        ("/stats.csv", "img,srv1,"),
+        ("/metrics", "# TYPE rbalancer_redirects_total counter\n"),
+    ] {
         let page = get(&router, path).await;
         let body = String::from_utf8_lossy(page.body());
         assert!(page.status() == StatusCode::OK && body.contains(part), "{path}: {body}");
@@ -118,6 +127,8 @@ async fn what_the_store_holds_is_on_every_page() {
             std::fs::write(std::path::Path::new(&folder).join("stats.html"), page.body()).expect("a folder to write to");
         }
     }
+    let openmetrics = get_as(&router, "/metrics", "application/openmetrics-text").await;
+    assert!(openmetrics.body().ends_with(b"# EOF\n"));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ pub mod corpus;
 pub mod crowd;
 pub mod fault;
 pub mod h2;
+pub mod metrics;
 pub mod netns;
 pub mod origin;
 pub mod paced;

@@ -1,12 +1,14 @@
 //! A cluster on a real redis-server: exact counts, dead origins, changed tables, all on two redirectors at once.
 
 use std::time::Duration;
+use tests::metrics;
 use tests::origin::Origin;
+use tests::process::Process;
 use tests::redis::RedisServer;
 use tests::traffic::Traffic;
 use tests::up::{ends_well, one_farm};
 use tests::world::World;
-use tests::{TURN, eventually};
+use tests::{START, TURN, eventually};
 
 /// How soon a change published must be in force everywhere.
 const CHANGE: Duration = Duration::from_secs(2);
@@ -34,6 +36,20 @@ fn the_report_counts_exactly_what_clients_received() {
     ends_well(world.redirectors.remove(0).process);
     ends_well(world.healthd);
     ends_well(world.statsd.process);
+}
+
+#[test]
+fn every_program_tells_its_metrics_in_the_form_that_is_asked_for() {
+    let [a, b, c] = origins();
+    let world = World::start(RedisServer::forgetful(), &one_farm("", "", &[("a", &a, 1), ("b", &b, 1), ("c", &c, 1)]), "img.test");
+    world.ask("img.test", 10);
+    let admin = |process: &Process| -> std::net::SocketAddr {
+        let line = process.wait_for_line("admin pages on ", START);
+        line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address at the end of the line")
+    };
+    for address in [admin(&world.redirectors[0].process), admin(&world.healthd), world.statsd.address] {
+        metrics::come_in_both_forms(address);
+    }
 }
 
 #[test]

@@ -100,7 +100,8 @@ fn answering(answer: fn(&str) -> String) -> SocketAddr {
 
 #[test]
 fn what_every_client_can_read_is_no_reason_to_send_nobody() {
-    let servers: [(&str, fn(&str) -> String); 6] = [
+    type Reply = fn(&str) -> String;
+    let servers: [(&str, Reply); 6] = [
         ("folded", |_| "HTTP/1.1 200 OK\r\nX-Long: one\r\n two\r\n\r\n".into()),
         ("cookie", |_| "HTTP/1.1 200 OK\r\nSet-Cookie: a=\u{1}\r\n\r\n".into()),
         ("fields", |_| format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-Field: value\r\n".repeat(102))),

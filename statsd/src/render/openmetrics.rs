@@ -4,14 +4,11 @@ use super::text::put;
 use crate::report::{FarmReport, Report, ServerReport, Standing};
 use std::fmt::Display;
 
-/// The content type of the text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
 /// A redirector silent for longer does not count as at work, in milliseconds.
 const SILENT_MS: u64 = 10_000;
 
-/// The report as OpenMetrics text. All samples of a family stand together, as the format demands.
-pub fn page(report: &Report) -> String {
+/// The report as families of OpenMetrics. All samples of a family stand together, as the format demands.
+pub fn families(report: &Report) -> String {
     let servers = report.farms.iter().map(|farm| farm.servers.len()).sum::<usize>();
     let mut out = String::with_capacity(1000 + servers * 300);
     redirects(&mut out, report);
@@ -37,7 +34,6 @@ pub fn page(report: &Report) -> String {
         u8::from(report.alarm.is_some()),
     );
     gauge(&mut out, "rbalancer_report_timestamp_seconds", "When the figures were read.", report.at as f64 / 1000.0);
-    out.push_str("# EOF\n");
     out
 }
 
@@ -123,9 +119,8 @@ mod tests {
     }
 
     #[test]
-    fn every_sample_stands_under_its_family_and_the_text_ends() {
-        let text = page(&example());
-        assert!(text.ends_with("# EOF\n"));
+    fn every_sample_stands_under_its_family() {
+        let text = families(&example());
         assert!(text.contains("# TYPE rbalancer_redirects counter\n"), "{text}");
         assert!(text.contains("\nrbalancer_redirects_total{farm=\"img\",server=\"srv1\"} 600\n"), "{text}");
         assert!(text.contains("\nrbalancer_refused_total{status=\"403\"} 7\n"), "{text}");
