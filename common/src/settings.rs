@@ -36,6 +36,8 @@ pub const PROCESS_KEYS: &[&str] = &[
     "redis_password_file",
     "redis_sentinel_password_file",
     "redis_ca_file",
+    "redis_cert_file",
+    "redis_key_file",
     "redis_prefix",
     "state_file",
     "state_max_age",
@@ -174,7 +176,29 @@ impl Global {
         let sentinel_password_file = self.get("redis_sentinel_password_file", path);
         let prefix = self.get("redis_prefix", non_empty).unwrap_or_else(|| RedisSettings::PREFIX.into());
         let ca_file = self.get("redis_ca_file", path);
-        address.map(|address| RedisSettings { address, password_file, sentinel_password_file, ca_file, prefix })
+        let client_pair = self.client_pair();
+        let address = address?;
+        if address.has_user() && !address.has_password() && password_file.is_none() {
+            self.problem(format!("redis: the URL names a user and no password, who would be asked for as the default user: add redis_password_file, or write {address} without a user"));
+        }
+        if !address.is_tls() {
+            let keys = ["redis_ca_file", "redis_cert_file", "redis_key_file"];
+            for key in keys.into_iter().filter(|key| self.get(key, non_empty).is_some()) {
+                tracing::warn!("{key} is of no use where redis is asked without TLS: write rediss://, or remove the key");
+            }
+        }
+        Some(RedisSettings { address, password_file, sentinel_password_file, client_pair, ca_file, prefix })
+    }
+
+    /// A certificate for servers that want one of their clients, and its key: both, or neither.
+    fn client_pair(&mut self) -> Option<(PathBuf, PathBuf)> {
+        match (self.get("redis_cert_file", path), self.get("redis_key_file", path)) {
+            (Some(certificate), Some(key)) => return Some((certificate, key)),
+            (Some(_), None) => self.refuse("redis_cert_file", "is of no use without its key: add redis_key_file"),
+            (None, Some(_)) => self.refuse("redis_key_file", "is of no use without its certificate: add redis_cert_file"),
+            (None, None) => {}
+        }
+        None
     }
 
     /// The Redis a daemon cannot do without: its absence is a problem.

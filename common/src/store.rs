@@ -12,6 +12,7 @@ mod link;
 mod memory;
 mod redis;
 mod scripts;
+mod trouble;
 
 pub use self::address::{BadRedisAddress, RedisAddress};
 pub use self::answer::{Answer, Copies};
@@ -21,6 +22,7 @@ pub use self::hints::Hints;
 pub use self::keeper::{Base, FOLDED_KEPT_MS, Folded, Keeper, RawTally, Remains};
 pub use self::memory::{Memory, Snapshot};
 pub use self::redis::Redis;
+pub use self::trouble::{TlsTrouble, Trouble};
 
 use crate::check::CheckKey;
 use crate::clock::UnixMs;
@@ -43,7 +45,7 @@ pub enum StoreError {
         /// The address, without a password.
         at: String,
         /// The cause.
-        why: String,
+        why: Trouble,
     },
     /// No answer within the limit. What was sent may still be carried out.
     #[error("redis at {0} did not answer in time")]
@@ -53,8 +55,8 @@ pub enum StoreError {
     Refused {
         /// The address, without a password.
         at: String,
-        /// Its words.
-        why: String,
+        /// The cause.
+        why: Trouble,
     },
     /// What the store holds is not what its key promises.
     #[error("the store holds something else than expected: {0}")]
@@ -71,7 +73,7 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Content(_) => true,
-            Self::Refused { why, .. } => why.contains("WRONGTYPE"),
+            Self::Refused { why, .. } => matches!(why, Trouble::WrongType(_)),
             Self::Unreachable { .. } | Self::TimedOut(_) => false,
         }
     }
@@ -358,7 +360,7 @@ impl Operator {
     pub async fn ask(&self, command: &[&str]) -> Result<Answer, StoreError> {
         match &self.0 {
             Store::Redis(store) => store.ask(command).await,
-            Store::Memory(_) => Err(StoreError::Refused { at: "memory".into(), why: "there is no server to ask".into() }),
+            Store::Memory(_) => Err(StoreError::Refused { at: "memory".into(), why: Trouble::Other("there is no server to ask".into()) }),
         }
     }
 }

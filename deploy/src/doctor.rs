@@ -59,6 +59,10 @@ impl Line {
         Self { level: Level::Unknown, what: format!("{what}: not allowed to ask"), remedy: "" }
     }
 
+    fn unanswered(what: &str, why: &str) -> Self {
+        Self { level: Level::Unknown, what: format!("{what}: {why}"), remedy: "" }
+    }
+
     fn risk(what: impl Into<String>, remedy: &'static str) -> Self {
         Self { level: Level::Risk, what: what.into(), remedy }
     }
@@ -159,7 +163,9 @@ async fn ask_rights(operator: &Operator, prefix: &str) -> Vec<Line> {
         }
         tried.push((role, answers));
     }
-    rights::roles(&tried)
+    let mut lines = rights::roles(&tried);
+    lines.push(rights::default_user(&operator.ask(&["ACL", "LIST"]).await));
+    lines
 }
 
 async fn ask_cluster(store: &Store) -> Result<Vec<Line>, StoreError> {

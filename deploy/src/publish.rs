@@ -109,6 +109,10 @@ pub async fn taken(reader: &Reader, uses: impl Fn(&Announcement) -> bool) -> Res
 
 /// Who gives the command, for the history.
 pub fn operator() -> String {
-    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    format!("{}@{}", user.as_deref().unwrap_or("unknown"), host_name())
+    let told = ["USER", "LOGNAME"].iter().filter_map(|name| std::env::var(name).ok()).find(|name| !name.is_empty());
+    // cron, systemd and containers tell no name.
+    let uid = nix::unistd::Uid::current();
+    let known = || nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let user = told.or_else(known).unwrap_or_else(|| format!("uid-{uid}"));
+    format!("{user}@{}", host_name())
 }

@@ -62,6 +62,11 @@ impl Failover {
 }
 
 impl Sentinel {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Has it watch `primary`; `more` are more lines of its configuration.
     pub fn start(directory: &TempDir, number: u8, primary: &RedisServer, more: &str) -> Self {
         let (port, watched) = (port::free(), primary.address().port());

@@ -80,6 +80,7 @@ fn rights_are_looked_at() {
     redis.order("ACL SETUSER rbalancer-statsd on >s ~* +@all");
     redis.order("ACL SETUSER rbalancer-healthd on >s ~* +@read");
     let ended = doctor(&redis);
+    assert!(line(&ended, "the user default needs no password").starts_with("risk"));
     ended.expect(1, &["no user rbalancer-redirector", "kept to their own keys: rbalancer-healthd"]);
     let line_of = line(&ended, "user rbalancer-statsd may do what is not its own");
     assert!(line_of.starts_with("wrong") && line_of.contains("HSET {rbalancer}:generation"), "{line_of}");
@@ -88,5 +89,5 @@ fn rights_are_looked_at() {
     let (files, url) = (files(), format!("redis://guest:g@127.0.0.1:{}", redis.port()));
     let ended = Process::start("rbalancer", files.path(), &["doctor"], &[("RBALANCER_REDIS_URL", &url)]).wait(START);
     ended.expect(1, &["cannot write what `rbalancer apply` writes", "connect as a user with the operator's rights"]);
-    assert_eq!(ended.lines.iter().filter(|line| line.starts_with("unknown") && line.contains("not allowed to ask")).count(), 2);
+    assert_eq!(ended.lines.iter().filter(|line| line.starts_with("unknown") && line.contains("not allowed to ask")).count(), 3);
 }

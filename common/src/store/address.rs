@@ -71,7 +71,40 @@ impl FromStr for RedisAddress {
 }
 
 fn parse(url: &str) -> Result<RedisAddress, String> {
+    if url.contains('#') {
+        return Err("a `#` and what follows it are not used: remove it; certificates of your own are trusted by redis_ca_file".into());
+    }
+    let (url, query) = url.split_once('?').unwrap_or((url, ""));
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
+    if matches!(scheme, "unix" | "redis+unix" | "valkey+unix") {
+        known_parameters(query, &["db", "user", "pass"])?;
+        let asked = if query.is_empty() { url.to_owned() } else { format!("{url}?{query}") };
+        return Ok(RedisAddress { way: Way::Direct, info: info(&asked)? });
+    }
+    let database = known_parameters(query, &["db"])?;
+    let address = without_query(url, scheme, rest)?;
+    match database {
+        Some(database) => address.with_database(database),
+        None => Ok(address),
+    }
+}
+
+/// Refuses parameters that nobody reads; the value of `db`, if it is given.
+fn known_parameters<'a>(query: &'a str, known: &[&str]) -> Result<Option<&'a str>, String> {
+    let mut database = None;
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if !known.contains(&name) {
+            return Err(format!("`{name}` after the `?` is not used here: remove it; known are {}", known.join(", ")));
+        }
+        if name == "db" {
+            database = Some(value);
+        }
+    }
+    Ok(database)
+}
+
+fn without_query(url: &str, scheme: &str, rest: &str) -> Result<RedisAddress, String> {
     let (plain, kind) = match scheme.split_once('+') {
         Some((plain @ ("redis" | "rediss" | "valkey" | "valkeys"), kind @ ("sentinel" | "cluster"))) => (plain, kind),
         _ => return Ok(RedisAddress { way: Way::Direct, info: info(url)? }),
@@ -119,6 +152,21 @@ fn node(text: &str, default_port: u16) -> Result<Node, String> {
 }
 
 impl RedisAddress {
+    /// With the database that `?db=` names; the path may name the same one.
+    fn with_database(mut self, text: &str) -> Result<Self, String> {
+        let database = text.parse::<i64>().ok().filter(|database| *database >= 0);
+        let database = database.ok_or_else(|| format!("`{text}` is no database: write a number"))?;
+        let redis = self.info.redis_settings();
+        if matches!(self.way, Way::Cluster(_)) && database != 0 {
+            return Err("a Cluster has only database 0".into());
+        }
+        if redis.db() != 0 && redis.db() != database {
+            return Err(format!("names database {} and database {database}: write one", redis.db()));
+        }
+        self.info = self.info.clone().set_redis_settings(redis.clone().set_db(database));
+        Ok(self)
+    }
+
     /// The hosts and ports that are named; none for a socket in the file system.
     pub fn places(&self) -> Vec<(String, u16)> {
         let nodes = match &self.way {
@@ -134,6 +182,11 @@ impl RedisAddress {
     /// Whether the URL itself holds a password.
     pub fn has_password(&self) -> bool {
         self.info.redis_settings().password().is_some()
+    }
+
+    /// Whether the URL names a user.
+    pub fn has_user(&self) -> bool {
+        self.info.redis_settings().username().is_some()
     }
 
     /// Whether connections are made over TLS.
@@ -179,6 +232,38 @@ mod tests {
         assert_eq!((redis.username(), redis.password(), redis.db()), (Some("u"), Some("p@ss"), 4));
         assert!(sentinel.has_password() && !sentinel.is_tls());
         assert!("rediss+sentinel://a/main".parse::<RedisAddress>().expect("valid").is_tls());
+    }
+
+    #[test]
+    fn every_part_of_a_url_is_honoured_or_refused() {
+        let database = |url: &str| url.parse::<RedisAddress>().expect(url).info.redis_settings().db();
+        for url in [
+            "redis://h?db=4",
+            "redis://h/4?db=4",
+            "redis://h/4",
+            "redis+unix:///run/r.sock?db=4",
+            "redis+sentinel://a/main?db=4",
+            "rediss://h/?db=4",
+        ] {
+            assert_eq!(database(url), 4, "{url}");
+        }
+        assert_eq!(database("redis+cluster://a?db=0"), 0);
+        for bad in [
+            "redis://h/4?db=3",
+            "redis://h?db=x",
+            "redis://h?db=-1",
+            "redis://h?timeout=5",
+            "redis://h?protocol=resp3",
+            "rediss://h/#insecure",
+            "redis://h#x",
+            "redis+cluster://a?db=1",
+            "redis+sentinel://a/main?master=x",
+            "redis+unix:///run/r.sock?name=x",
+            "redis://h/1/2",
+            "redis+sentinel://a/main/1/2",
+        ] {
+            assert!(bad.parse::<RedisAddress>().is_err(), "{bad} was accepted");
+        }
     }
 
     #[test]

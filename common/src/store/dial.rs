@@ -1,10 +1,16 @@
 //! Dials Redis: reads the password, finds the server that takes writes, connects. Every step has a time limit.
 
-use super::StoreError;
 use super::address::{Node, RedisAddress, Way};
+use super::{StoreError, TlsTrouble, Trouble};
 use crate::files;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, FromRedisValue, ProtocolVersion, TlsCertificates, Value, cmd};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, FromRedisValue, ProtocolVersion, RedisError,
+    TlsCertificates, Value, cmd,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +29,8 @@ pub struct RedisSettings {
     pub password_file: Option<PathBuf>,
     /// The same for the Sentinels, who have passwords of their own.
     pub sentinel_password_file: Option<PathBuf>,
+    /// A certificate of our own (PEM, with its chain) and its key, for servers that want one, read at every dial.
+    pub client_pair: Option<(PathBuf, PathBuf)>,
     /// Certificates to trust (PEM) instead of the system's, read at every dial.
     pub ca_file: Option<PathBuf>,
     /// What every key begins with.
@@ -35,7 +43,7 @@ impl RedisSettings {
 
     /// A Redis without a password, or with one in its address, whose certificate the system trusts.
     pub fn new(address: RedisAddress) -> Self {
-        Self { address, password_file: None, sentinel_password_file: None, ca_file: None, prefix: Self::PREFIX.into() }
+        Self { address, password_file: None, sentinel_password_file: None, client_pair: None, ca_file: None, prefix: Self::PREFIX.into() }
     }
 
     /// The same over another version of the protocol.
@@ -68,7 +76,11 @@ impl RedisSettings {
     }
 
     pub(super) fn unreachable(&self, why: &impl ToString) -> StoreError {
-        StoreError::Unreachable { at: self.at(), why: why.to_string() }
+        self.no_way(Trouble::Other(why.to_string()))
+    }
+
+    pub(super) fn no_way(&self, why: Trouble) -> StoreError {
+        StoreError::Unreachable { at: self.at(), why }
     }
 
     pub(super) fn timed_out(&self) -> StoreError {
@@ -96,10 +108,43 @@ impl RedisSettings {
         }
         // A second caller in one process finds it installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let Some(path) = &self.ca_file else { return Ok(info) };
-        let certificates = TlsCertificates { client_tls: None, root_cert: Some(self.read("redis_ca_file", path).await?) };
-        let client = Client::build_with_tls(info, certificates).map_err(|error| self.unreachable(&error))?;
+        if self.ca_file.is_none() && self.client_pair.is_none() {
+            return Ok(info);
+        }
+        let root_cert = match &self.ca_file {
+            Some(path) => Some(self.read("redis_ca_file", path).await?),
+            None => None,
+        };
+        let client_tls = match &self.client_pair {
+            Some((certificate, key)) => Some(ClientTlsConfig {
+                client_cert: self.read("redis_cert_file", certificate).await?,
+                client_key: self.read("redis_key_file", key).await?,
+            }),
+            None => None,
+        };
+        self.check_pair(client_tls.as_ref())?;
+        let client = Client::build_with_tls(info, TlsCertificates { client_tls, root_cert });
+        let client = client.map_err(|error| self.unreachable(&format!("redis_ca_file cannot be used: {error}")))?;
         Ok(client.get_connection_info().clone())
+    }
+
+    /// Whether certificate and key of our own are what they should be, and belong together: the client would say of a key
+    /// that is another's only that the server hung up.
+    fn check_pair(&self, pair: Option<&ClientTlsConfig>) -> Result<(), StoreError> {
+        let Some(ClientTlsConfig { client_cert, client_key }) = pair else { return Ok(()) };
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(client_cert)
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.unreachable(&format!("redis_cert_file is no PEM file of certificates: {error}")))?;
+        if chain.is_empty() {
+            return Err(self.unreachable(&"redis_cert_file holds no certificate: it must hold our own, then its chain, in PEM"));
+        }
+        let key = PrivateKeyDer::from_pem_slice(client_key)
+            .map_err(|_| self.unreachable(&"redis_key_file holds no private key in PEM (without a password)"))?;
+        match CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()) {
+            Ok(_) => Ok(()),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(self.unreachable(&"redis_key_file is not the key of redis_cert_file")),
+            Err(error) => Err(self.unreachable(&format!("redis_key_file cannot be used: {error}"))),
+        }
     }
 
     async fn connect(
@@ -110,10 +155,32 @@ impl RedisSettings {
     ) -> Result<MultiplexedConnection, StoreError> {
         let client = Client::open(info).map_err(|error| self.unreachable(&error))?;
         let config = config.set_connection_timeout(Some(limit)).set_response_timeout(Some(DEADLINE));
-        match tokio::time::timeout(limit, client.get_multiplexed_async_connection_with_config(&config)).await {
-            Ok(dialled) => dialled.map_err(|error| self.unreachable(&error)),
-            Err(_) => Err(self.timed_out()),
+        let dialled = async {
+            let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            // A connection says what is wrong with it to who waits for an answer, and to nobody later.
+            match cmd("PING").query_async::<Value>(&mut connection).await {
+                Err(error) if !matches!(Trouble::of(&error), Trouble::NoRight(_)) => Err(error),
+                _ => Ok(connection),
+            }
+        };
+        match tokio::time::timeout(limit, dialled).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) if !error.is_timeout() => Err(self.failed(&error)),
+            Ok(Err(_)) | Err(_) if self.address.is_tls() => Err(self.no_way(Trouble::Tls(TlsTrouble::Silent))),
+            Ok(Err(_)) | Err(_) => Err(self.timed_out()),
         }
+    }
+
+    /// What a failed call means: nobody was reached, or somebody refused.
+    pub(super) fn failed(&self, error: &RedisError) -> StoreError {
+        let why = match Trouble::of(error) {
+            // Its alert is lost where it ends the connection while we write.
+            Trouble::HangsUp if self.address.is_tls() => Trouble::Tls(TlsTrouble::HangsUp(self.client_pair.is_some())),
+            why => why,
+        };
+        let at = self.at();
+        let answered = error.code().is_some() || error.clone().into_server_errors().is_some();
+        if answered { StoreError::Refused { at, why } } else { StoreError::Unreachable { at, why } }
     }
 
     /// One question to one node, on a connection of its own.
@@ -124,7 +191,7 @@ impl RedisSettings {
             call.arg(word);
         });
         match tokio::time::timeout(NODE_DEADLINE, call.query_async(&mut connection)).await {
-            Ok(answer) => answer.map_err(|error| self.unreachable(&error)),
+            Ok(answer) => answer.map_err(|error| self.failed(&error)),
             Err(_) => Err(self.timed_out()),
         }
     }
@@ -140,6 +207,10 @@ impl RedisSettings {
             let sentinel = self.secured(moved(&plain, node)).await?;
             let named: Option<(String, u16)> = match self.ask(sentinel, &["SENTINEL", "get-master-addr-by-name", primary]).await {
                 Ok(named) => named,
+                Err(StoreError::Refused { at, why } | StoreError::Unreachable { at, why }) => {
+                    last = StoreError::Unreachable { at, why: why.of_sentinel() };
+                    continue;
+                }
                 Err(error) => {
                     last = error;
                     continue;

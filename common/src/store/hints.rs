@@ -82,7 +82,7 @@ async fn ping(settings: &RedisSettings, connection: &mut MultiplexedConnection) 
 
 async fn within<T>(settings: &RedisSettings, call: impl Future<Output = redis::RedisResult<T>>) -> Result<T, StoreError> {
     match tokio::time::timeout(DEADLINE, call).await {
-        Ok(answer) => answer.map_err(|error| settings.unreachable(&error)),
+        Ok(answer) => answer.map_err(|error| settings.failed(&error)),
         Err(_) => Err(settings.timed_out()),
     }
 }

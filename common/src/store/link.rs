@@ -6,7 +6,7 @@
 
 use super::StoreError;
 use super::dial::{DEADLINE, RedisSettings};
-use deadpool_redis::{Manager, Pool};
+use deadpool_redis::{Manager, Pool, PoolError};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, RedisError, ScriptInvocation};
 use std::ops::{Deref, DerefMut};
@@ -111,7 +111,7 @@ impl Link {
                 if drops_connection(&error) {
                     self.forget(serial);
                 }
-                Err(self.refused(&error))
+                Err(self.settings.failed(&error))
             }
             Err(_) => Err(self.timed_out(serial)),
         }
@@ -139,7 +139,10 @@ impl Link {
             Ok(Err(error)) => {
                 // The server or the password may be another by now.
                 self.forget(serial);
-                Err(self.settings.unreachable(&error))
+                Err(match error {
+                    PoolError::Backend(error) => self.settings.failed(&error),
+                    other => self.settings.unreachable(&other),
+                })
             }
             Err(_) => Err(self.timed_out(serial)),
         }
@@ -149,6 +152,8 @@ impl Link {
         if !self.pooled {
             return self.settings.dial(AsyncConnectionConfig::new()).await.map(Source::Own);
         }
+        // A pool's own connections do not say what is wrong with them.
+        drop(self.settings.dial(AsyncConnectionConfig::new()).await?);
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(DEADLINE)).set_response_timeout(Some(DEADLINE));
         let wrong = |error: &dyn std::fmt::Display| self.settings.unreachable(&error.to_string());
         let manager = Manager::new_with_config(self.settings.primary().await?, config).map_err(|error| wrong(&error))?;
@@ -181,13 +186,6 @@ impl Link {
             self.forget(serial);
         }
         self.settings.timed_out()
-    }
-
-    fn refused(&self, error: &RedisError) -> StoreError {
-        if error.is_io_error() {
-            return self.settings.unreachable(error);
-        }
-        StoreError::Refused { at: self.settings.address.to_string(), why: error.to_string() }
     }
 }
 

@@ -2,7 +2,7 @@
 //! not theirs. Pure: it judges what Redis answered.
 
 use super::Line;
-use common::store::{Answer, StoreError};
+use common::store::{Answer, StoreError, Trouble};
 
 /// Where the users of the roles are described.
 const REMEDY: &str = "give each role a user of its own, with the rights in deploy/redis";
@@ -27,17 +27,14 @@ pub(super) fn own(tried: Result<(), StoreError>) -> Line {
     match tried {
         Ok(()) => Line::ok("this user may write what `rbalancer apply` writes"),
         Err(StoreError::Refused { why, .. }) => {
-            // Several refusals have the same cause: the first one says it.
-            let why = why.split("error: ").nth(1).and_then(|rest| rest.split(')').next()).unwrap_or(&why);
-            let kind = why.to_ascii_lowercase();
-            let remedies = [
-                ("noperm", "connect as a user with the operator's rights, see deploy/redis"),
-                ("readonly", "this is a replica: point --redis at the primary"),
-                ("oom", "Redis is full: raise maxmemory"),
-                ("misconf", "Redis cannot save: look into its log"),
-                ("noreplicas", "start the replicas, or lower min-replicas-to-write"),
-            ];
-            let remedy = remedies.iter().find(|(word, _)| kind.contains(word)).map_or("see what Redis says", |(_, remedy)| remedy);
+            let remedy = match why {
+                Trouble::NoRight(_) => "connect as a user with the operator's rights, see deploy/redis",
+                Trouble::Replica => "this is a replica: point --redis at the primary",
+                Trouble::Full => "Redis is full: raise maxmemory",
+                Trouble::CannotSave(_) => "Redis cannot save: look into its log",
+                Trouble::FewReplicas => "start the replicas, or lower min-replicas-to-write",
+                _ => "see what Redis says",
+            };
             Line::wrong(format!("this user cannot write what `rbalancer apply` writes ({why})"), remedy)
         }
         Err(error) => Line::wrong(format!("trying to write failed: {error}"), "ask again"),
@@ -48,13 +45,18 @@ pub(super) fn own(tried: Result<(), StoreError>) -> Line {
 pub(super) fn roles(tried: &[Tried]) -> Vec<Line> {
     let (mut lines, mut missing, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for (role, answers) in tried {
-        let absent = |why: &str| why.contains("not found");
+        let absent = |why: &Trouble| why.to_string().contains("not found");
         if answers.iter().any(|(_, answer)| matches!(answer, Err(StoreError::Refused { why, .. }) if absent(why))) {
             missing.push(*role);
             continue;
         }
+        let what = "what the users of the roles may do";
+        let lacks = |answer: &Result<Answer, StoreError>| matches!(answer, Err(StoreError::Refused { why: Trouble::NoCommand(_), .. }));
+        if answers.iter().any(|(_, answer)| lacks(answer)) {
+            return vec![Line::unanswered(what, "this server cannot be asked that (ACL DRYRUN is of Redis 7)")];
+        }
         if answers.iter().any(|(_, answer)| answer.is_err()) {
-            return vec![Line::unknown("what the users of the roles may do")];
+            return vec![Line::unknown(what)];
         }
         let may: Vec<&str> =
             answers.iter().filter(|(_, answer)| *answer == Ok(Answer::Text("OK".into()))).map(|(call, _)| call.as_str()).collect();
@@ -73,13 +75,34 @@ pub(super) fn roles(tried: &[Tried]) -> Vec<Line> {
     lines
 }
 
+/// Whether everybody who reaches Redis may do everything, by what `ACL LIST` said.
+pub(super) fn default_user(list: &Result<Answer, StoreError>) -> Line {
+    let what = "what may be done without a password";
+    let users = match list {
+        Ok(Answer::List(users)) => users,
+        Err(StoreError::Refused { why: Trouble::NoCommand(_), .. }) => return Line::unanswered(what, "this server has no users"),
+        _ => return Line::unknown(what),
+    };
+    let rules = users.iter().find_map(|user| match user {
+        Answer::Text(text) => text.strip_prefix("user default "),
+        _ => None,
+    });
+    let has = |rule: &str| rules.is_some_and(|rules| rules.split(' ').any(|held| held == rule));
+    if has("on") && has("nopass") && !has("-@all") {
+        let what = "the user default needs no password: whoever reaches Redis may do what it may";
+        return Line::risk(what, "take it away with `ACL SETUSER default off`, or give it a password, see deploy/redis");
+    }
+    Line::ok("nothing may be done without a password")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::doctor::Level;
 
     fn refused(why: &str) -> StoreError {
-        StoreError::Refused { at: "h:1".into(), why: why.into() }
+        let (code, details) = why.split_once(' ').unwrap_or((why, ""));
+        StoreError::Refused { at: "h:1".into(), why: Trouble::answer(code, details) }
     }
 
     fn judged(answers: [Result<Answer, StoreError>; 3]) -> Vec<Level> {
@@ -100,11 +123,28 @@ mod tests {
     }
 
     #[test]
+    fn an_open_default_user_is_a_risk_and_an_old_server_is_not_one_that_forbids() {
+        let list =
+            |rules: &str| Ok(Answer::List(vec![Answer::Text("user x on >y +@all".into()), Answer::Text(format!("user default {rules}"))]));
+        let level = |rules: &str| default_user(&list(rules)).level;
+        assert_eq!(level("on nopass sanitize-payload ~* &* +@all"), Level::Risk);
+        assert_eq!(level("on nopass ~* +get"), Level::Risk);
+        assert_eq!(level("off nopass ~* &* +@all"), Level::Ok);
+        assert_eq!(level("on #1234 ~* &* +@all"), Level::Ok);
+        assert_eq!(level("on nopass ~* &* -@all"), Level::Ok);
+        assert_eq!(default_user(&Err(refused("NOPERM x"))).level, Level::Unknown);
+        let old = || Err(refused("ERR Unknown subcommand or wrong number of arguments for 'DRYRUN'. Try ACL HELP."));
+        let tried: Vec<Tried> = vec![("rbalancer-redirector", vec![("SET x y".to_owned(), old())])];
+        let line = &roles(&tried)[0];
+        assert!(line.level == Level::Unknown && line.what.contains("Redis 7") && !line.what.contains("not allowed"), "{line:?}");
+    }
+
+    #[test]
     fn the_operators_own_trouble_names_its_remedy() {
         assert_eq!(own(Ok(())).level, Level::Ok);
-        let line = own(Err(refused("Pipeline failure: [(Index 0, error: NoPerm: no permissions to run 'set')]")));
+        let line = own(Err(refused("NOPERM no permissions to run 'set'")));
         assert!(line.level == Level::Wrong && line.remedy.contains("deploy/redis"), "{line:?}");
-        assert!(own(Err(refused("OOM: command not allowed"))).remedy.contains("maxmemory"));
+        assert!(own(Err(refused("OOM command not allowed"))).remedy.contains("maxmemory"));
     }
 
     #[test]

@@ -149,11 +149,29 @@ impl Contents {
             rustls::Error::InconsistentKeys(_) => {
                 of_key(format!("is not the key of {}: name the key it was made with", pair.certificate.display()))
             }
-            error => of_key(format!("cannot be used: {error}; use an RSA, ECDSA or Ed25519 key")),
+            _ => of_key(format!(
+                "{}: use an RSA key of 2048 bits or more, an ECDSA key on P-256 or P-384, or an Ed25519 key",
+                unsupported(&self.key)
+            )),
         })?;
         let (names, at) = parse(&own).map_err(of_certificate)?;
         Ok(Loaded { key: Arc::new(key), names, expiry: Expiry { file: pair.certificate.clone(), at }, checksum: self.checksum() })
     }
+}
+
+/// What is wrong with a private key that is in order and cannot be used, as far as its algorithm says: the identifiers
+/// of RFC 5480 section 2.1.1.1, SEC 2 and RFC 8410 section 3, in DER.
+fn unsupported(pem: &[u8]) -> String {
+    const KNOWN: [(&str, &[u8]); 4] = [
+        ("an ECDSA key on P-521", &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23]),
+        ("an ECDSA key on P-224", &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x21]),
+        ("an ECDSA key on secp256k1", &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a]),
+        ("an Ed448 key", &[0x06, 0x03, 0x2b, 0x65, 0x71]),
+    ];
+    let key = PrivateKeyDer::from_pem_slice(pem).ok();
+    let bytes = key.as_ref().map(PrivateKeyDer::secret_der).unwrap_or_default();
+    let known = KNOWN.iter().find(|(_, identifier)| memchr::memmem::find(bytes, identifier).is_some());
+    known.map_or_else(|| "cannot be used".into(), |(name, _)| format!("is {name}, which is not supported"))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -282,5 +300,24 @@ mod tests {
         assert!(words(&first.certificate, &first.certificate).contains("holds no private key"));
         assert!(words(&made.folder.path().join("none"), &first.key).contains("cannot be read"));
         assert!(words(made.folder.path(), &first.key).contains("is a folder"));
+        for (curve, name) in [("secp521r1", "P-521"), ("secp224r1", "P-224"), ("secp256k1", "secp256k1")] {
+            let paths = [made.folder.path().join("odd.pem"), made.folder.path().join("odd.key")];
+            let mut command = std::process::Command::new("openssl");
+            command.args([
+                "req",
+                "-x509",
+                "-nodes",
+                "-subj",
+                "/CN=odd",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                &format!("ec_paramgen_curve:{curve}"),
+                "-out",
+            ]);
+            assert!(command.arg(&paths[0]).arg("-keyout").arg(&paths[1]).output().expect("openssl").status.success(), "{curve}");
+            let said = words(&paths[0], &paths[1]);
+            assert!(said.contains(&format!("is an ECDSA key on {name}, which is not supported: use an RSA key")), "{said}");
+        }
     }
 }
