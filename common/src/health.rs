@@ -73,6 +73,32 @@ pub fn view_window<'a>(checks: impl Iterator<Item = &'a Check>) -> Duration {
 /// The reason a prober gives for holding in service what fails while it suspects itself.
 pub const IN_DOUBT: &str = "everything fails at once, the prober itself is suspect";
 
+/// The reason of a finding before the first probe has ended.
+pub const NOT_PROBED_YET: &str = "not probed yet";
+
+/// What a person is to know of a server that counts as up without a good probe of late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Caution {
+    /// It fails, as everything else does: the prober suspects itself, and holds it in service.
+    Held,
+    /// No probe has ever said anything about it.
+    NeverChecked,
+    /// Its probes say nothing any more: what was found last stays.
+    NoLongerChecked,
+}
+
+impl Caution {
+    /// The state in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Held => "held: the prober suspects itself",
+            Self::NeverChecked => "never checked",
+            Self::NoLongerChecked => "no longer checked",
+        }
+    }
+}
+
 /// One prober's finding about one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -97,6 +123,16 @@ impl Finding {
     /// Whether the prober held the server in service because it suspects itself.
     pub fn is_doubted(&self) -> bool {
         self.checked == Checked::Failing && self.why.ends_with(IN_DOUBT)
+    }
+
+    /// What is to be known of it besides its state.
+    pub fn caution(&self) -> Option<Caution> {
+        match (self.state, self.checked) {
+            (State::Up | State::Abstain, Checked::Failing) if self.is_doubted() => Some(Caution::Held),
+            (State::Abstain, Checked::Never) if self.why != NOT_PROBED_YET => Some(Caution::NeverChecked),
+            (State::Up, Checked::Lapsed) => Some(Caution::NoLongerChecked),
+            _ => None,
+        }
     }
 
     /// Whether `other` differs in what readers must hear of at once (not in `last_check`).

@@ -113,6 +113,20 @@ fn a_prober_that_suspects_itself_is_named_whether_or_not_it_is_fresh() {
     assert_eq!(views.doubtful(start + Duration::from_secs(60), WINDOW), ["b"]);
 }
 
+#[test]
+fn what_counts_as_up_without_a_good_probe_is_told_apart() {
+    let of = |state, checked, why: &str| Finding { checked, why: why.into(), ..finding(state) }.caution();
+    let doubted = format!("connection refused; held in service: {IN_DOUBT}");
+    assert_eq!(of(State::Up, Checked::Failing, &doubted), Some(Caution::Held));
+    assert_eq!(of(State::Abstain, Checked::Failing, &doubted), Some(Caution::Held));
+    assert_eq!(of(State::Abstain, Checked::Never, "name does not resolve: x"), Some(Caution::NeverChecked));
+    assert_eq!(of(State::Abstain, Checked::Never, NOT_PROBED_YET), None);
+    assert_eq!(of(State::Up, Checked::Lapsed, "HTTP 200"), Some(Caution::NoLongerChecked));
+    assert_eq!(of(State::Up, Checked::Ok, "HTTP 200"), None);
+    assert_eq!(of(State::Up, Checked::Failing, "connection refused"), None);
+    assert_eq!(of(State::Down, Checked::Failing, "connection refused"), None);
+}
+
 /// Lets the probers of `ids` tell `state` with the sequence of the second, from `from` on for `seconds`.
 fn at_work(views: &mut Views, start: Instant, seconds: std::ops::Range<u64>, ids: &[(&str, State)]) {
     for second in seconds {

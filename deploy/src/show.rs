@@ -4,9 +4,9 @@ use crate::arguments::Format;
 use crate::moment::utc;
 use crate::plan::words;
 use crate::present::Present;
-use common::farm::{Farm, Server};
+use common::farm::{Farm, Intent, Server};
 use common::generation::Table;
-use common::health::State;
+use common::health::{Caution, Checked, Finding, State};
 use common::overrides::Force;
 use common::store::{Redis, RedisSettings, Store};
 use common::tally::{CountKey, Tally};
@@ -41,6 +41,12 @@ struct Row {
     weight: u16,
     enable: &'static str,
     state: &'static str,
+    /// What is to be known of it besides.
+    caution: Option<Caution>,
+    /// Whether it is probed.
+    probed: bool,
+    /// Whether no probe has ever said anything about it.
+    never: bool,
     why: String,
     redirects: u64,
     /// What is set by hand, until when, by whom and why.
@@ -66,16 +72,28 @@ fn row(present: &Present, farm: &Farm, server: &Server, totals: &Tally) -> Row {
         let why = if hand.why.is_empty() { String::new() } else { format!(": {}", hand.why) };
         Some(format!("{}{until} by {}{why}", words(hand)?, hand.by))
     });
+    let enable = hand.and_then(|hand| hand.enable).unwrap_or(server.enable);
+    let probed = server.check.is_some() && enable != Intent::Off;
+    let caution = finding.map_or(Some(Caution::NeverChecked), Finding::caution);
     Row {
+        caution: caution.filter(|_| probed && hand.is_none_or(|hand| hand.force.is_none())),
+        probed,
+        never: finding.is_none_or(|finding| finding.checked == Checked::Never),
         name: server.name.to_string(),
         domain: server.target.to_string(),
         weight: hand.and_then(|hand| hand.weight).unwrap_or(server.weight).0,
-        enable: hand.and_then(|hand| hand.enable).unwrap_or(server.enable).as_str(),
+        enable: enable.as_str(),
         state,
         why: finding.map(|finding| finding.why.clone()).unwrap_or_default(),
         redirects: totals.get(&CountKey::Server(id)),
         by_hand,
     }
+}
+
+/// Of how many servers a probe has ever said anything, and how many are probed.
+fn ever_checked(rows: &[Row]) -> (usize, usize) {
+    let probed = rows.iter().filter(|row| row.probed);
+    (probed.clone().filter(|row| !row.never).count(), probed.count())
 }
 
 fn domains(farm: &Farm) -> Vec<&str> {
@@ -86,9 +104,12 @@ fn text(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> String {
     let stamp = &table.stamp;
     let mut out = format!("cluster {}  generation {}  by {}  ({})\n", stamp.cluster, stamp.table, stamp.by, stamp.why);
     for (farm, rows) in farms {
-        let _ = writeln!(out, "\n{}  {}  {}", farm.name, domains(farm).join(", "), farm.balance.as_str());
+        let _ = write!(out, "\n{}  {}  {}", farm.name, domains(farm).join(", "), farm.balance.as_str());
+        let (ever, probed) = ever_checked(rows);
+        let _ = if ever < probed { writeln!(out, "  {ever} of {probed} ever checked") } else { writeln!(out) };
         for row in rows {
-            let Row { name, domain, weight, enable, state, why, redirects, by_hand } = row;
+            let Row { name, domain, weight, enable, why, redirects, by_hand, .. } = row;
+            let state = row.caution.map_or(row.state, Caution::words);
             let by_hand = by_hand.as_ref().map(|words| format!("  set by hand: {words}")).unwrap_or_default();
             let _ = writeln!(out, "  {name:<16} {domain:<40} weight {weight:<6} {enable:<6} {state:<8} {redirects:>12}  {why}{by_hand}");
         }
@@ -99,13 +120,15 @@ fn text(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> String {
 fn document(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> Value {
     let stamp = &table.stamp;
     let server = |row: &Row| {
-        let Row { name, domain, weight, enable, state, why, redirects, by_hand } = row;
-        json!({"name": name, "domain": domain, "weight": weight, "enable": enable, "health": state, "reason": why,
+        let Row { name, domain, weight, enable, state, caution, why, redirects, by_hand, .. } = row;
+        json!({"name": name, "domain": domain, "weight": weight, "enable": enable, "health": state, "caution": caution, "reason": why,
             "redirects": redirects, "by_hand": by_hand})
     };
     let farm = |(farm, rows): &(&Farm, Vec<Row>)| {
         let servers: Vec<_> = rows.iter().map(server).collect();
-        json!({"name": farm.name, "domains": domains(farm), "balance": farm.balance.as_str(), "servers": servers})
+        let (ever, probed) = ever_checked(rows);
+        json!({"name": farm.name, "domains": domains(farm), "balance": farm.balance.as_str(), "probed": probed, "ever_checked": ever,
+            "servers": servers})
     };
     let farms: Vec<_> = farms.iter().map(farm).collect();
     json!({"cluster": stamp.cluster, "generation": stamp.table, "overrides_generation": stamp.overrides, "checksum": stamp.checksum,

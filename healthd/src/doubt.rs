@@ -7,16 +7,17 @@
 //!
 //! # When a doubt is believed away
 //! Soft evidence is not believed before something answers again. Hard evidence is believed after half a minute in any
-//! case, and after five seconds where it cannot well be this machine's doing. A refusal is an answer: a machine without
-//! a network hears nothing, and no refusals. What refuses everything on behalf of others is a firewall that rejects, or
+//! case, and after five seconds where it cannot well be this machine's doing. A refusal is an answer, as a bad status
+//! is: a machine without a network hears neither. What refuses everything on behalf of others is a firewall that rejects, or
 //! a proxy on this machine that all connections are led through and that has died. Therefore:
 //! - What refuses on this machine's own loopback, asked for by that address, is believed: nothing lies between. A
 //!   `check_addr` on loopback for a server elsewhere is a go-between, and may be what has died: no haste.
-//! - Fewer machines than it takes for a doubt ([`FEWEST`]; names of one address are one) are believed: one nginx with
+//! - Fewer machines than it takes targets for a doubt (names of one address are one) are believed: one nginx with
 //!   ten ports that was killed looks as one that had a single port, which is out without any doubt.
 //! - Several machines are believed once something else is reached by a new connection over the network: the store's own
-//!   address. The rejecting rule or the dead proxy would have refused that too. A connection that was open before is no
-//!   witness, firewalls let those live. Nor is the gateway: it is reached whatever rejects behind it or before it.
+//!   address. A rule that rejects all, or the dead proxy of all, would have refused that too. (One for the ports of the
+//!   web alone would not: then this is wrong 25 s sooner than it was before, and until the fault ends.) A connection that
+//!   was open before is no witness, firewalls let those live. Nor is the gateway, which no rule for others rejects.
 //! - Anything that tells of trouble here at the same time (no route, no descriptors, no look-up) is no time for haste.
 //!
 //! Five seconds outlast the restart of a server or a proxy, and are over within ten of a death.

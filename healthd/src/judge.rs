@@ -5,7 +5,7 @@ use crate::flapping::Flapping;
 use crate::probe::Evidence;
 use common::check::Check;
 use common::clock::UnixMs;
-use common::health::{Checked, Finding, State, vouch_limit};
+use common::health::{Checked, Finding, NOT_PROBED_YET, State, vouch_limit};
 use rand::{Rng, RngExt};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ pub struct Judge {
     row: u16,
     /// The latest of them that were hard evidence.
     hard_row: u16,
+    /// Probes in a row, up to the latest of all, that said nothing.
+    silent: u16,
     trail: Trail,
     flapping: Flapping,
 }
@@ -75,8 +77,8 @@ pub enum Ruling {
 impl Judge {
     /// Nothing seen yet.
     pub fn new(now: UnixMs) -> Self {
-        let finding = Finding { state: State::Abstain, checked: Checked::Never, since: now, why: "not probed yet".into(), last_check: 0 };
-        Self { finding, row: 0, hard_row: 0, trail: Trail::default(), flapping: Flapping::default() }
+        let finding = Finding { state: State::Abstain, checked: Checked::Never, since: now, why: NOT_PROBED_YET.into(), last_check: 0 };
+        Self { finding, row: 0, hard_row: 0, silent: 0, trail: Trail::default(), flapping: Flapping::default() }
     }
 
     /// Goes on where an earlier run stopped. What that run counted in a row counts no more.
@@ -86,12 +88,22 @@ impl Judge {
             suspect_since: (finding.state == State::Suspect).then_some(now),
             ..Trail::default()
         };
-        Self { finding, row: 0, hard_row: 0, trail, flapping: Flapping::default() }
+        Self { finding, row: 0, hard_row: 0, silent: 0, trail, flapping: Flapping::default() }
     }
 
     /// What to publish.
     pub fn finding(&self) -> &Finding {
         &self.finding
+    }
+
+    /// Whether what it says rests on no probe, or on none of late.
+    pub fn is_unchecked(&self) -> bool {
+        matches!(self.finding.checked, Checked::Never | Checked::Lapsed)
+    }
+
+    /// Probes in a row that said nothing.
+    pub fn silent(&self) -> u16 {
+        self.silent
     }
 
     /// When its probes went how.
@@ -128,7 +140,8 @@ impl Judge {
                 due.then_some(if self.hard_row >= check.fall { Fall::Hard } else { Fall::Soft })
             }
             Evidence::Nothing(why) => {
-                if self.finding.checked == Checked::Never {
+                self.silent = self.silent.saturating_add(1);
+                if self.is_unchecked() {
                     self.finding.why.clone_from(why);
                 }
                 None
@@ -137,6 +150,7 @@ impl Judge {
     }
 
     fn count(&mut self, checked: Checked, started: Instant, now: UnixMs) {
+        self.silent = 0;
         self.row = if self.finding.checked == checked { self.row.saturating_add(1) } else { 1 };
         (self.finding.checked, self.finding.last_check) = (checked, now);
         let since = |held: Option<Instant>| Some(held.unwrap_or(started));

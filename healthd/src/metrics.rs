@@ -38,6 +38,12 @@ fn render(done: &Done) -> String {
          # TYPE rbalancer_healthd_checks gauge\n\
          # HELP rbalancer_healthd_checks Checks being made.\n\
          rbalancer_healthd_checks {}\n\
+         # TYPE rbalancer_healthd_never_checked gauge\n\
+         # HELP rbalancer_healthd_never_checked Checks of which no probe has ever said anything, as when a name does not resolve.\n\
+         rbalancer_healthd_never_checked {}\n\
+         # TYPE rbalancer_healthd_held gauge\n\
+         # HELP rbalancer_healthd_held Checks that fail and are held in service because the prober suspects itself.\n\
+         rbalancer_healthd_held {}\n\
          # TYPE rbalancer_healthd_prober_suspect gauge\n\
          # HELP rbalancer_healthd_prober_suspect 1 while every target fails at once: the trouble is likely the prober's own.\n\
          rbalancer_healthd_prober_suspect {}\n",
@@ -45,6 +51,8 @@ fn render(done: &Done) -> String {
         of(&done.failed),
         of(&done.inconclusive),
         of(&done.checks),
+        of(&done.never),
+        of(&done.held),
         u8::from(done.suspect.load(Ordering::Relaxed))
     )
 }

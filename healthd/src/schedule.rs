@@ -48,6 +48,10 @@ pub struct Done {
     pub inconclusive: AtomicU64,
     /// Checks watched.
     pub checks: AtomicU64,
+    /// Checks of which no probe has ever said anything.
+    pub never: AtomicU64,
+    /// Checks held in service because the prober suspects itself.
+    pub held: AtomicU64,
     /// Whether the prober suspects itself.
     pub suspect: AtomicBool,
 }
@@ -260,7 +264,11 @@ impl Schedule {
             return;
         }
         self.next_report = now + REPORT.mul_f64(self.rng.random_range(0.8..1.0));
-        if let Some(report) = self.list.report(&self.id, now) {
+        let report = self.list.report(&self.id, now);
+        let tally = self.list.tally();
+        self.done.never.store(tally.never, Ordering::Relaxed);
+        self.done.held.store(tally.held, Ordering::Relaxed);
+        if let Some(report) = report {
             let store = self.store.clone();
             self.telling.spawn(async move {
                 let outcome = store.report(&report).await;

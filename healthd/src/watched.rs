@@ -1,8 +1,10 @@
 //! Everything that is watched: the state of each check.
 
 mod telling;
+mod unchecked;
 
 use self::telling::Left;
+use self::unchecked::Tally;
 use crate::brake::{self, Machine, Seen};
 use crate::doubt::Doubt;
 use crate::judge::{Fall, Judge, Ruling};
@@ -52,6 +54,8 @@ struct Watched {
     flights: u16,
     /// Where its probes go, as far as is known.
     address: Option<IpAddr>,
+    /// Whether it was said that its probes say nothing.
+    warned: bool,
 }
 
 impl Watched {
@@ -102,6 +106,8 @@ pub struct WatchList {
     conclusive: bool,
     /// Whether this prober itself is in doubt.
     doubt: Doubt,
+    /// What is to be known of all of them, as of the last report.
+    tally: Tally,
     /// What an earlier run knew of checks that are not watched yet.
     adopted: OwnView,
 }
@@ -137,7 +143,7 @@ impl WatchList {
                     let known = self.adopted.findings.remove(&key);
                     let judge = known.clone().map_or_else(|| Judge::new(unix_ms()), |known| Judge::adopt(known, now));
                     self.due.wait(Row::Answering, now, key.clone());
-                    Watched { check, servers, judge, published: known, due: now, flights: 0, address: None }
+                    Watched { check, servers, judge, published: known, due: now, flights: 0, address: None, warned: false }
                 }
             };
             self.checks.insert(key, watched);

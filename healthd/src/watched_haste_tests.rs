@@ -1,6 +1,7 @@
 //! All servers dying at once, in simulated time: how soon that is believed, and when not.
 
 use super::*;
+use common::health::Caution;
 use std::net::Ipv4Addr;
 
 /// From a death of everything to the last server out, at the most; telling it and reading it take another second.
@@ -82,4 +83,30 @@ fn the_dead_come_back_after_haste_as_after_any_fall() {
     assert_eq!((sim.count(State::Down), sim.falls()), (4, 4));
     sim.run(6.0, |_| good());
     assert_eq!((sim.count(State::Up), sim.list.is_in_doubt()), (4, false), "{:?}", sim.told);
+}
+
+#[test]
+fn what_is_held_and_what_was_never_checked_is_counted() {
+    let mut sim = Simulation::start(6, 1);
+    let unresolved = || Evidence::Nothing("name does not resolve: x".into());
+    sim.run(5.0, |n| if n < 2 { unresolved() } else { good() });
+    assert_eq!(sim.list.tally(), Tally { never: 2, held: 0 });
+    sim.run(10.0, |n| if n < 2 { unresolved() } else { refused() });
+    assert_eq!((sim.list.tally(), sim.count(State::Abstain)), (Tally { never: 2, held: 4 }, 2));
+    sim.run(10.0, |_| good());
+    assert_eq!(sim.list.tally(), Tally::default());
+}
+
+#[test]
+fn what_is_no_longer_checked_says_why() {
+    let mut sim = Simulation::start(3, 1);
+    sim.run(5.0, |_| good());
+    sim.run(10.0, |n| if n == 0 { Evidence::Nothing("no way out from here".into()) } else { good() });
+    let findings: Vec<&Finding> = sim.list.checks.values().map(|watched| watched.judge.finding()).collect();
+    assert_eq!((findings[0].caution(), findings[0].why.as_str()), (Some(Caution::NoLongerChecked), "no way out from here"));
+    assert!(findings[1..].iter().all(|finding| finding.caution().is_none()));
+    let warned = |sim: &Simulation| sim.list.checks.values().map(|watched| watched.warned).collect::<Vec<_>>();
+    assert_eq!(warned(&sim), [true, false, false]);
+    sim.run(3.0, |_| good());
+    assert_eq!(warned(&sim), [false; 3]);
 }

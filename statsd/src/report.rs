@@ -6,7 +6,7 @@ use crate::known::{Known, ServerFacts};
 use crate::rate::Counts;
 use common::clock::UnixMs;
 use common::farm::{Balance, Farm, Intent, Name, ServerId, Weight};
-use common::health::{Health, State};
+use common::health::{Caution, Health, State};
 use common::overrides::Override;
 use common::store::{Event, Replica};
 use common::tally::CountKey;
@@ -79,6 +79,10 @@ pub struct FarmReport {
     pub fallbacks: u64,
     /// How many servers get new redirects.
     pub in_service: usize,
+    /// How many servers are probed.
+    pub probed: usize,
+    /// Of how many of these a probe has ever said anything.
+    pub ever_checked: usize,
     /// Its servers, in the table's order.
     pub servers: Vec<ServerReport>,
     /// Servers that were counted but are no longer in the table.
@@ -98,6 +102,8 @@ pub struct ServerReport {
     pub enable: Intent,
     /// Its health in force.
     pub health: Standing,
+    /// What is to be known of it besides its health; none if nothing.
+    pub caution: Option<Caution>,
     /// Whether it gets new redirects.
     pub in_service: bool,
     /// How its latest probes went.
@@ -275,6 +281,8 @@ fn farm_report(inputs: &Inputs<'_>, farm: &Farm, facts: &[ServerFacts], mut coun
         redirects: counted.redirects,
         fallbacks: inputs.counts.of(&CountKey::Fallback(farm.name.clone())).total,
         in_service: servers.iter().filter(in_service).count(),
+        probed: servers.iter().filter(|server| server.checked != Checked::Off).count(),
+        ever_checked: servers.iter().filter(|server| !matches!(server.checked, Checked::Off | Checked::Never)).count(),
         removed: counted.servers.into_iter().map(|(name, redirects)| Removed { name: name.clone(), redirects }).collect(),
         servers,
     }

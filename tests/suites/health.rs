@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::origin::Origin;
 use tests::process::Process;
 use tests::traffic::load;
@@ -81,9 +81,12 @@ fn probes_come_on_their_own_schedule_and_never_to_a_server_that_is_off() {
     assert_eq!((b.requests(), &up.stats().server("img", "b")["checked"]), (0, &"off".into()));
 }
 
+/// What a server answers to a request in lower case.
+type Answer = fn(&str) -> String;
+
 /// A server that answers each request, given as text, with exactly the bytes of `answer`, for as long as this program
 /// runs; where it listens.
-fn answering(answer: fn(&str) -> String) -> SocketAddr {
+fn answering(answer: Answer) -> SocketAddr {
     let listener = port::listener();
     let address = port::address(&listener);
     std::thread::spawn(move || {
@@ -100,8 +103,7 @@ fn answering(answer: fn(&str) -> String) -> SocketAddr {
 
 #[test]
 fn what_every_client_can_read_is_no_reason_to_send_nobody() {
-    type Reply = fn(&str) -> String;
-    let servers: [(&str, Reply); 6] = [
+    let servers: [(&str, Answer); 6] = [
         ("folded", |_| "HTTP/1.1 200 OK\r\nX-Long: one\r\n two\r\n\r\n".into()),
         ("cookie", |_| "HTTP/1.1 200 OK\r\nSet-Cookie: a=\u{1}\r\n\r\n".into()),
         ("fields", |_| format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-Field: value\r\n".repeat(102))),
@@ -168,4 +170,63 @@ fn a_name_is_up_whichever_of_its_addresses_answers() {
     eventually!(TURN, Stats::of(address).server("img", "a")["checked"] == "ok", "{:?}", Stats::of(address));
     assert_eq!(client::get(address, "img.test", "/x").location(), format!("http://several.test:{port}/x"));
     up::ends_well(process);
+}
+
+#[test]
+fn one_machine_that_dies_as_a_whole_is_out_within_ten_seconds() {
+    let mut origins = ["a", "b", "c", "d"].map(Origin::start);
+    let [a, b, c, d] = &origins;
+    let up = Up::start(&one_farm("", "", &[("a", a, 1), ("b", b, 1), ("c", c, 1), ("d", d, 1)]));
+    eventually!(TURN, ["a", "b", "c", "d"].iter().all(|name| up.stats().server("img", name)["checked"] == "ok"));
+    let died = Instant::now();
+    origins.iter_mut().for_each(Origin::stop);
+    // Until then it is held, and everybody can see why.
+    eventually!(TURN, up.stats().server("img", "a")["caution"] == "held", "{:?}", up.stats());
+    assert_eq!(up.stats().server("img", "a")["health"], "up");
+    let page = client::get(up.address, "img.test", "/stats").text();
+    assert!(page.contains("<tr class=caution>") && page.contains("held: the prober suspects itself"), "{page}");
+    let warning = up.process.wait_for_line("prober suspect", START);
+    assert!(warning.contains("WARN"), "{warning}");
+    eventually!(Duration::from_secs(10), up.get("img.test", "/").status == 503, "{:?}", up.stats());
+    assert!(died.elapsed() < Duration::from_secs(10), "{:?}", died.elapsed());
+    eventually!(TURN, up.stats().server("img", "a")["health"] == "down" && up.stats().server("img", "a")["caution"].is_null());
+    origins.iter_mut().for_each(Origin::restart);
+    eventually!(TURN, up.get("img.test", "/").status == 302, "{:?}", up.stats());
+    up.end();
+}
+
+#[test]
+fn a_restart_of_everything_takes_nothing_out() {
+    let mut origins = ["a", "b", "c"].map(Origin::start);
+    let [a, b, c] = &origins;
+    let up = Up::start(&one_farm("", "", &[("a", a, 1), ("b", b, 1), ("c", c, 1)]));
+    eventually!(TURN, ["a", "b", "c"].iter().all(|name| up.stats().server("img", name)["checked"] == "ok"));
+    origins.iter_mut().for_each(Origin::stop);
+    eventually!(TURN, up.stats().server("img", "a")["caution"] == "held", "{:?}", up.stats());
+    origins.iter_mut().for_each(Origin::restart);
+    eventually!(TURN, up.stats().server("img", "a")["checked"] == "ok", "{:?}", up.stats());
+    assert!(!up.process.lines().iter().any(|line| line.contains("is down")), "{}", up.process.lines().join("\n"));
+}
+
+const UNKNOWN: &str = "[farms]\nlist = img\n[img]\ndomain = img.test\nlist = a, b\n[a]\ndomain = http://no-such-name.invalid\n[b]\ndomain = http://neither.invalid\n";
+
+#[test]
+fn a_name_that_never_resolved_is_served_and_shown_as_never_checked() {
+    let up = Up::start(UNKNOWN);
+    let warning = up.process.wait_for_line("never checked", START);
+    assert!(warning.contains("WARN") && warning.contains("does not resolve") && warning.contains("0 of 2 ever checked"), "{warning}");
+    eventually!(TURN, up.stats().server("img", "a")["caution"] == "never_checked", "{:?}", up.stats());
+    let stats = up.stats();
+    let server = stats.server("img", "a");
+    assert_eq!((&server["health"], &server["checked"], &server["in_service"]), (&"up".into(), &"never".into(), &true.into()));
+    assert!(server["reason"].as_str().is_some_and(|reason| reason.starts_with("name does not resolve")), "{server}");
+    let page = up.get("img.test", "/stats").text();
+    assert!(page.contains("<tr class=caution>") && page.contains("▲ never checked") && page.contains("0 of 2 ever checked"), "{page}");
+    assert_eq!(up.get("img.test", "/").status, 302, "a resolver may be broken here, and no server");
+    // Each is named once, however long it lasts.
+    std::thread::sleep(Duration::from_secs(3));
+    let lines = up.process.lines();
+    let naming = |name: &str| lines.iter().filter(|line| line.contains("never checked") && line.contains(name)).count();
+    assert_eq!((naming("img/a"), naming("img/b")), (1, 1), "{}", lines.join("\n"));
+    up.end();
 }

@@ -184,6 +184,41 @@ fn a_healthd_cut_off_from_everything_takes_nothing_out() {
 }
 
 #[test]
+fn servers_that_die_all_at_once_are_out_within_ten_seconds_where_redis_is_reached() {
+    let namespace = Namespace::new();
+    let mut origins = origins_on(&namespace, 1..=6);
+    let site = Site::start(&conf(&[farm("img", &origins)]));
+    let healthd = site.healthd_in(&namespace, "h");
+    eventually!(TURN, site.held("h", "Up/Ok") == 6, "{}", healthd.lines().join("\n"));
+    let died = Instant::now();
+    origins.iter_mut().for_each(Origin::stop);
+    let show = |format| world::command(&site.redis, &site.directory, &["show", "--format", format]);
+    eventually!(TURN, show("table").text().contains("held: the prober suspects itself"), "{}", show("table").text());
+    show("json").expect(0, &["\"caution\": \"held\"", "\"health\": \"up\""]);
+    eventually!(Duration::from_secs(10), site.turned("down") == 6, "{:?}\n{}", site.events(), healthd.lines().join("\n"));
+    eventually!(TURN, client::get(site.addresses[0], "img.test", "/").status == 503);
+    assert!(died.elapsed() < Duration::from_secs(10), "{:?}", died.elapsed());
+    origins.iter_mut().for_each(Origin::restart);
+    eventually!(TURN, site.held("h", "Up/Ok") == 6, "{}", healthd.lines().join("\n"));
+}
+
+#[test]
+fn a_healthd_that_never_resolved_a_name_says_so_everywhere() {
+    let servers = |name: &str| vec![(name.to_owned(), format!("http://{name}.invalid"))];
+    let site = Site::start(&conf(&[("img", servers("one")), ("dl", servers("two"))]));
+    let healthd = site.healthd("h", &[]);
+    healthd.wait_for_line("never checked", START);
+    let admin = healthd.find(START, |line| line.split_once("admin pages on ").and_then(|(_, address)| address.trim().parse().ok()));
+    let metrics = || client::get(admin.expect("an address"), "localhost", "/metrics").text();
+    eventually!(TURN, metrics().contains("\nrbalancer_healthd_never_checked 2\n"), "{}", metrics());
+    let show = |format| world::command(&site.redis, &site.directory, &["show", "--format", format]);
+    eventually!(TURN, show("table").text().contains("name does not resolve"), "{}", show("table").text());
+    show("table").expect(0, &["never checked", "0 of 1 ever checked"]);
+    show("json").expect(0, &["\"caution\": \"never_checked\"", "\"ever_checked\": 0", "\"health\": \"unknown\""]);
+    assert_eq!(client::get(site.addresses[0], "img.test", "/").status, 302);
+}
+
+#[test]
 fn a_healthd_cut_off_from_four_of_six_takes_out_three_and_the_fourth_after_half_a_minute() {
     let namespace = Namespace::new();
     let origins = origins_on(&namespace, 1..=6);

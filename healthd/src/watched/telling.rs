@@ -36,6 +36,7 @@ impl WatchList {
     /// What the store has still to be told; none if nothing.
     pub fn report(&mut self, id: &str, now: Instant) -> Option<HealthReport> {
         self.checks.values_mut().for_each(|watched| watched.judge.lapse(&watched.check, now));
+        self.look_for_unchecked();
         let mut report = HealthReport { id: id.to_owned(), events: self.events.clone(), ..HealthReport::default() };
         (report.run, report.first_event) = (self.run.clone(), self.first_event);
         for (key, watched) in &self.checks {

@@ -5,6 +5,7 @@ use crate::report::{Checked, FarmReport, Report, ServerReport, Standing};
 use crate::sample::clock_time;
 use common::clock::UnixMs;
 use common::farm::Intent;
+use common::health::Caution;
 use common::store::{Event, Replica};
 
 /// What the page may load and do: itself, nothing else.
@@ -65,6 +66,9 @@ fn farm_table(out: &mut String, farm: &FarmReport, now: UnixMs) {
         escape(out, domain);
     }
     put(out, format_args!(" · {} · {} of {} in service", farm.balance.as_str(), farm.in_service, farm.servers.len()));
+    if farm.ever_checked < farm.probed {
+        put(out, format_args!(" · {} of {} ever checked", farm.ever_checked, farm.probed));
+    }
     out.push_str("</small></h2>");
     if farm.in_service == 0 {
         out.push_str("<p class=alarm role=alert><b>No server of this farm is in service.</b></p>");
@@ -147,12 +151,20 @@ fn row_class(server: &ServerReport) -> &'static str {
         (_, Standing::Down) => "down",
         (Intent::Drain, _) => "drain",
         (_, Standing::Suspect) => "suspect",
+        (_, Standing::Up) if server.caution.is_some() => "caution",
         (_, Standing::Up) if server.checked == Checked::Never => "never",
         (_, Standing::Up) => "up",
     }
 }
 
 fn health_words(server: &ServerReport) -> &'static str {
+    match server.caution.filter(|_| server.health == Standing::Up) {
+        Some(Caution::Held) => return "▲ held: the prober suspects itself",
+        Some(Caution::NeverChecked) if server.waits() => return "▲ never checked, not used",
+        Some(Caution::NeverChecked) => return "▲ never checked",
+        Some(Caution::NoLongerChecked) => return "▲ no longer checked",
+        None => {}
+    }
     match (server.health, server.checked) {
         (Standing::Down, _) => "✕ down",
         (Standing::Suspect, _) => "▲ suspect, still used",
@@ -288,6 +300,24 @@ mod tests {
         assert!(html.contains("&lt;img src=x&gt;") && html.contains("&lt;b&gt;refused"), "{html}");
         assert!(!html.contains("<img") && !html.contains("<b>refused") && !html.contains("\" onload"), "{html}");
         assert_eq!(html.matches("<script>").count(), 1);
+    }
+
+    #[test]
+    fn what_is_up_without_a_good_probe_is_amber_and_counted() {
+        let mut report = example();
+        let farm = &mut report.farms[0];
+        (farm.ever_checked, farm.probed) = (0, 2);
+        for (caution, words) in [
+            (Caution::Held, "▲ held: the prober suspects itself"),
+            (Caution::NeverChecked, "▲ never checked"),
+            (Caution::NoLongerChecked, "▲ no longer checked"),
+        ] {
+            report.farms[0].servers[0].caution = Some(caution);
+            let html = page(&report, report.at);
+            assert!(html.contains(&format!("<tr class=caution><th>srv1<td class=h>{words}<td")), "{html}");
+            assert!(html.contains(" · 0 of 2 ever checked</small>"), "{html}");
+        }
+        assert!(STYLE.contains(".caution{background:var(--warnbg)}") && STYLE.contains(".caution .h,"));
     }
 
     #[test]

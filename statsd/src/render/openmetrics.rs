@@ -1,7 +1,8 @@
 //! The report as OpenMetrics 1.0 text, for Prometheus and its kin.
 
 use super::text::put;
-use crate::report::{FarmReport, Report, ServerReport, Standing};
+use crate::report::{Checked, FarmReport, Report, ServerReport, Standing};
+use common::health::Caution;
 use std::fmt::Display;
 
 /// A redirector silent for longer does not count as at work, in milliseconds.
@@ -10,7 +11,7 @@ const SILENT_MS: u64 = 10_000;
 /// The report as families of OpenMetrics. All samples of a family stand together, as the format demands.
 pub fn families(report: &Report) -> String {
     let servers = report.farms.iter().map(|farm| farm.servers.len()).sum::<usize>();
-    let mut out = String::with_capacity(1000 + servers * 300);
+    let mut out = String::with_capacity(1000 + servers * 500);
     redirects(&mut out, report);
     counters(&mut out, report);
     each_server(
@@ -23,6 +24,20 @@ pub fn families(report: &Report) -> String {
     each_server(&mut out, report, "rbalancer_server_in_service", "Whether the server gets new redirects.", |server| {
         u16::from(server.in_service)
     });
+    each_server(
+        &mut out,
+        report,
+        "rbalancer_server_never_checked",
+        "Whether the server is to be probed and no probe has ever said anything about it.",
+        |server| u16::from(server.checked == Checked::Never),
+    );
+    each_server(
+        &mut out,
+        report,
+        "rbalancer_server_held",
+        "Whether the server fails and is held in service because the prober suspects itself.",
+        |server| u16::from(server.caution == Some(Caution::Held)),
+    );
     each_server(&mut out, report, "rbalancer_server_weight", "The server's weight in force.", |server| server.weight.0);
     gauge(&mut out, "rbalancer_generation", "Generation of the table in force, 0 for none.", report.generation);
     let at_work = report.replicas.iter().filter(|replica| !replica.said.left && replica.silent_ms <= SILENT_MS).count();
@@ -124,6 +139,9 @@ mod tests {
         assert!(text.contains("# TYPE rbalancer_redirects counter\n"), "{text}");
         assert!(text.contains("\nrbalancer_redirects_total{farm=\"img\",server=\"srv1\"} 600\n"), "{text}");
         assert!(text.contains("\nrbalancer_refused_total{status=\"403\"} 7\n"), "{text}");
+        assert!(text.contains("\nrbalancer_server_never_checked{farm=\"img\",server=\"srv1\"} 1\n"), "{text}");
+        assert!(text.contains("\nrbalancer_server_never_checked{farm=\"img\",server=\"srv2\"} 0\n"), "{text}");
+        assert!(text.contains("\nrbalancer_server_held{farm=\"img\",server=\"srv2\"} 0\n"), "{text}");
         let mut family = "";
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

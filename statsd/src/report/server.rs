@@ -4,7 +4,7 @@ use super::{Checked, Inputs, ServerReport, Standing};
 use crate::known::ServerFacts;
 use crate::sample::clock_time;
 use common::farm::{Farm, Intent, Server};
-use common::health::{self, Finding, State};
+use common::health::{self, Caution, Finding, State};
 use common::overrides::{Force, Override};
 use common::tally::CountKey;
 
@@ -29,10 +29,11 @@ pub(super) fn report(inputs: &Inputs<'_>, farm: &Farm, server: &Server, facts: &
         weight: by_hand.and_then(|by_hand| by_hand.weight).unwrap_or(server.weight),
         enable,
         health: standing(state),
+        caution: check.filter(|_| force.is_none()).and_then(|_| caution(finding)),
         in_service: false,
         checked: check.map_or(Checked::Off, |_| checked(finding)),
         last_check: finding.map(|finding| finding.last_check).filter(|at| *at > 0),
-        reason: reason(force, finding),
+        reason: reason(force, finding, check.is_some()),
         since: finding.filter(|_| force.is_none()).map(|finding| finding.since).filter(|at| *at > 0),
         by_hand: by_hand.map(hand),
         redirects: count.total,
@@ -51,6 +52,11 @@ fn standing(state: State) -> Standing {
     }
 }
 
+/// One that no prober has told of was never checked either.
+fn caution(finding: Option<&Finding>) -> Option<Caution> {
+    finding.map_or(Some(Caution::NeverChecked), Finding::caution)
+}
+
 fn checked(finding: Option<&Finding>) -> Checked {
     match finding.map(|finding| finding.checked) {
         // A lapsed one: the latest conclusive probe succeeded; its age is shown beside it.
@@ -60,8 +66,9 @@ fn checked(finding: Option<&Finding>) -> Checked {
     }
 }
 
-fn reason(force: Option<Force>, finding: Option<&Finding>) -> String {
-    let seen = finding.map(|finding| finding.why.as_str()).unwrap_or_default();
+fn reason(force: Option<Force>, finding: Option<&Finding>, probed: bool) -> String {
+    let untold = if probed { "no prober has told of it yet" } else { "" };
+    let seen = finding.map_or(untold, |finding| finding.why.as_str());
     let forced = match force {
         Some(Force::Up) => "forced up",
         Some(Force::Down) => "forced down",

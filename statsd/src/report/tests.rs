@@ -131,6 +131,22 @@ fn a_server_that_is_off_is_not_checked() {
 }
 
 #[test]
+fn a_server_no_probe_has_said_anything_about_is_told_apart() {
+    let force = Override { force: Some(Force::Up), ..Override::default() };
+    let report = report(&[("img/srv4", force)], &health(&[("srv2", State::Up)]), &Counts::default());
+    let farm = &report.farms[0];
+    let cautions: Vec<_> = farm.servers.iter().map(|server| server.caution).collect();
+    // srv3 is off and srv4 forced up: what probes say decides about neither.
+    assert_eq!(cautions, [Some(Caution::NeverChecked), None, None, None]);
+    assert_eq!((farm.ever_checked, farm.probed), (1, 3));
+    assert_eq!(farm.servers[0].reason, "no prober has told of it yet");
+    let json = serde_json::to_value(&report).expect("JSON");
+    let servers = &json["farms"][0]["servers"];
+    assert_eq!((&servers[0]["caution"], &servers[0]["health"]), (&"never_checked".into(), &"up".into()));
+    assert_eq!(servers[1]["caution"], serde_json::Value::Null);
+}
+
+#[test]
 fn the_recent_rate_decides_the_actual_share_while_there_is_one() {
     let report = report(&[], &health(&[]), &counts(&[("img/srv1", 610, 10.0), ("img/srv2", 30, 30.0)]));
     let farm = &report.farms[0];
