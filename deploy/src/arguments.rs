@@ -47,6 +47,9 @@ pub enum Command {
     Check {
         /// The file; also as -c FILE
         file: Option<PathBuf>,
+        /// Look up every name that clients are sent to or probes go to; exit 1 if one has no address
+        #[arg(long)]
+        resolve: bool,
     },
     /// Say what `apply` would change, and change nothing
     Plan {

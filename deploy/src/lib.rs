@@ -13,6 +13,7 @@ pub mod origin;
 pub mod plan;
 pub mod present;
 pub mod publish;
+pub mod resolve;
 pub mod rollback;
 pub mod server;
 pub mod show;

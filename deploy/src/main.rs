@@ -32,11 +32,15 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
     match command {
         Command::Up { file, listen, memory } => run_up(common, common.file(file)?, listen, memory).await,
         Command::Demo { listen } => run_demo(listen).await,
-        Command::Check { file } => {
+        Command::Check { file, resolve } => {
             let file = common.file(file)?;
             let conf = load(common, &file)?;
             conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
-            print(&format!("{}: good: {} farms, {} servers\n", file.display(), conf.farms.len(), conf.farms.servers().count()))
+            print(&format!("{}: good: {} farms, {} servers\n", file.display(), conf.farms.len(), conf.farms.servers().count()))?;
+            if resolve {
+                print(&deploy::resolve::resolve(&conf).await?)?;
+            }
+            Ok(())
         }
         Command::Plan { file } => {
             let conf = load(common, &common.file(file)?)?;

@@ -230,3 +230,19 @@ fn a_name_that_never_resolved_is_served_and_shown_as_never_checked() {
     assert_eq!((naming("img/a"), naming("img/b")), (1, 1), "{}", lines.join("\n"));
     up.end();
 }
+
+#[test]
+fn check_tries_the_names_where_it_is_asked_to() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let check = |configuration: &str, more: &[&str]| {
+        let file = up::write(directory.path(), "rbalancer.conf", configuration);
+        Process::start("rbalancer", directory.path(), &[&["check", file.as_str()], more].concat(), &[]).wait(START)
+    };
+    check(UNKNOWN, &[]).expect(0, &["good: 1 farms, 2 servers"]);
+    let words = ["good: ", "img/a: `no-such-name.invalid` does not resolve: ", "img/b: `neither.invalid`", "2 of 2 names do not resolve"];
+    check(UNKNOWN, &["--resolve"]).expect(1, &words);
+    let elsewhere = UNKNOWN.replace(".invalid", ".invalid\ncheck_addr = 127.0.0.1") + "[global]\nfallback = http://third.invalid\n";
+    check(&elsewhere, &["--resolve"]).expect(1, &["fallback of img: `third.invalid`", "3 of 3"]);
+    let good = UNKNOWN.replace("no-such-name.invalid", "localhost").replace("neither.invalid", "127.0.0.1");
+    check(&good, &["--resolve"]).expect(0, &["1 name resolves"]);
+}
