@@ -126,7 +126,7 @@ async fn a_head_that_clients_take_is_a_probes_too() {
     }
     let (port, _) = server("127.0.0.1", vec!["SSH-2.0-OpenSSH_9.2\r\n"]).await;
     let evidence = probe(&check("127.0.0.1", port)).await;
-    assert!(matches!(&evidence, Evidence::Hard(why) if why.contains("not HTTP/1") && why.contains("SSH-2.0")), "{evidence:?}");
+    assert!(matches!(&evidence, Evidence::Hard(why) if why.contains("not HTTP:") && why.contains("SSH-2.0")), "{evidence:?}");
 }
 
 #[tokio::test]

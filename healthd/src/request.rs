@@ -64,7 +64,7 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, check: &Check, 
 
 /// The rest of the answer is not read: dropping the connection closes it.
 async fn status(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, Failure> {
-    let (mut reader, mut buffer) = (StatusReader::default(), [0; 2048]);
+    let (mut reader, mut buffer) = (StatusReader::default(), [0; 4096]);
     loop {
         let length = stream.read(&mut buffer).await?;
         if length == 0 {

@@ -52,7 +52,7 @@ impl fmt::Display for NotHttp {
             Self::Begins(bytes) if matches!(bytes[..], [0x15 | 0x16, 3, ..]) => {
                 f.write_str("not HTTP but TLS: an https:// domain or check_scheme = https asks over TLS")
             }
-            Self::Begins(bytes) => write!(f, "not HTTP/1: the answer begins with `{}`", bytes.escape_ascii()),
+            Self::Begins(bytes) => write!(f, "not HTTP: the answer begins with `{}`", bytes.escape_ascii()),
             Self::Endless => write!(f, "no status within the first {} KB", MOST / 1024),
         }
     }
@@ -110,10 +110,11 @@ fn may_begin(line: &[u8]) -> bool {
     is_empty(line) || line.iter().zip(NAME).all(|(byte, name)| byte == name)
 }
 
-/// The status of a status line: `HTTP/1.x`, blanks, three digits, and the end or a blank. What follows is for people, and
-/// may be missing with its blank. RFC 9112 section 4 lets a recipient take several blanks, of any kind, for one.
+/// The status of a status line: `HTTP/` and a version, blanks, three digits, and the end or a blank. What follows is for
+/// people, and may be missing with its blank. RFC 9112 section 4 lets a recipient take several blanks, of any kind, for
+/// one. A version that was never asked for is an odd answer that clients take all the same.
 fn status(line: &[u8]) -> Option<u16> {
-    let [b'1', b'.', b'0'..=b'9', rest @ ..] = line.strip_prefix(NAME)? else { return None };
+    let [b'1'..=b'9', b'.', b'0'..=b'9', rest @ ..] = line.strip_prefix(NAME)? else { return None };
     let code = rest.trim_ascii_start();
     let [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = code else { return None };
     let ends = rest.first().is_none_or(u8::is_ascii_whitespace);
@@ -138,6 +139,7 @@ mod tests {
             (b"HTTP/1.1 200\r\n", 200),
             (b"HTTP/1.0 204 No Content\n", 204),
             (b"HTTP/1.7 302 Found\r\n", 302),
+            (b"HTTP/2.0 200 OK\r\n", 200),
             (b"HTTP/1.1  200\tOK\r\n", 200),
             (b"HTTP/1.1 200 \xfcbel\x01\0\r\n", 200),
             (b"\r\n\r\nHTTP/1.1 503 Busy\r\n", 503),
@@ -164,7 +166,8 @@ mod tests {
             &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
             b"J\0\0\0\n8.0.34",
             b"http/1.1 200 OK\r\n",
-            b"HTTP/2.0 200 OK\r\n",
+            b"HTTP/2 200 OK\r\n",
+            b"HTTP/0.9 200 OK\r\n",
             b"HTTP/1.1\r\n",
             b"HTTP/1.1200 OK\r\n",
             b"HTTP/1.1 2000 OK\r\n",
@@ -178,7 +181,7 @@ mod tests {
             let refused = read(answer).expect_err(&answer.escape_ascii().to_string());
             assert!(matches!(refused, NotHttp::Begins(_)), "{refused}");
         }
-        assert_eq!(read(b"SSH-2.0-x\r\n").expect_err("no HTTP").to_string(), "not HTTP/1: the answer begins with `SSH-2.0-x\\r\\n`");
+        assert_eq!(read(b"SSH-2.0-x\r\n").expect_err("no HTTP").to_string(), "not HTTP: the answer begins with `SSH-2.0-x\\r\\n`");
         assert!(read(b"\x15\x03\x01\0\x02\x02\x46").expect_err("no HTTP").to_string().contains("check_scheme = https"));
         assert_eq!(read(&b"\n".repeat(MOST + 1)), Err(NotHttp::Endless));
         assert_eq!(read(&[&b"HTTP/1.1 200 "[..], &b"x".repeat(MOST)].concat()), Err(NotHttp::Endless));
