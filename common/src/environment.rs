@@ -26,6 +26,14 @@ pub fn names_a_redis() -> bool {
     [REDIS_URL, "RBALANCER_REDIS"].into_iter().any(|name| setting(name).is_some())
 }
 
+/// The variables that make settings here, by name.
+pub fn in_use() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut set: Vec<String> = names.filter(|name| key_of(name).is_some() && setting(name).is_some()).collect();
+    set.sort();
+    set
+}
+
 /// Says what of the environment is passed over: once, when a program starts.
 pub fn tell() {
     let all = || std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));

@@ -4,10 +4,11 @@ use crate::environment;
 use crate::ini::Problem;
 use crate::precedence::Precedence;
 use crate::settings::{DEFAULT_FILES, Global, Problems, default_file};
-use crate::store::RedisAddress;
+use crate::store::{RedisAddress, RedisSettings};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -150,6 +151,11 @@ pub fn start_logging(format: LogFormat) -> Logging {
     Logging(guard)
 }
 
+/// Logs an error of several lines, each with its time: collectors take lines, and sort them.
+pub fn log_errors(text: &str) {
+    text.lines().for_each(|line| tracing::error!("{line}"));
+}
+
 /// Why a program ends without success, each with its exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -174,6 +180,46 @@ pub fn finish(logging: Logging, outcome: Result<(), Failure>) -> ExitCode {
         Failure::Runtime(_) => ExitCode::from(1),
         Failure::LostRace(_) => ExitCode::from(3),
         Failure::Config(_) => ExitCode::from(78),
+    }
+}
+
+/// The Redis to go on with; none where the settings were only to be tested, which says what was found good.
+pub fn tested(only: bool, redis: Option<RedisSettings>) -> Option<RedisSettings> {
+    if let (true, Some(redis)) = (only, &redis) {
+        tracing::info!("the settings are good; redis is {}, which was not asked", redis.address);
+    }
+    redis.filter(|_| !only)
+}
+
+/// Says with what a program begins: its version, `what` it serves, and which settings the environment makes.
+pub fn began(program: &str, what: &str) {
+    let set = environment::in_use();
+    let set = if set.is_empty() { String::new() } else { format!("; from the environment: {}", set.join(", ")) };
+    tracing::info!("{program} {}: {what}{set}", env!("CARGO_PKG_VERSION"));
+}
+
+/// When the end of the process was asked for: once it was.
+pub fn asked_to_end(mut shutdown: Shutdown) -> tokio::task::JoinHandle<Instant> {
+    tokio::spawn(async move {
+        shutdown.reached(Phase::Draining).await;
+        Instant::now()
+    })
+}
+
+/// Says with what a program ends: how long the end took, how long it was at work, and `what` it did.
+pub fn ended(began: Instant, asked: Option<Instant>, what: &str) {
+    let took = asked.map(|asked| format!(" in {:.1} s", asked.elapsed().as_secs_f64())).unwrap_or_default();
+    let what = if what.is_empty() { String::new() } else { format!(": {what}") };
+    tracing::info!("ended{took} after {} of work{what}", span(began.elapsed()));
+}
+
+/// A time span in its greatest unit but one.
+fn span(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86_400),
     }
 }
 
@@ -266,14 +312,22 @@ pub fn on_signals() -> std::io::Result<(Shutdown, Reload)> {
     tokio::spawn(async move {
         let mut phase = Phase::Running;
         while phase != Phase::Stopping {
-            tokio::select! {
-                _ = term.recv() => phase = phase.asked_to_end(),
-                _ = quit.recv() => phase = phase.asked_to_end(),
-                _ = int.recv() => phase = Phase::Stopping,
-                _ = hup.recv() => reloads.send_modify(|count| *count += 1),
-            }
+            let asked = tokio::select! {
+                _ = term.recv() => "TERM",
+                _ = quit.recv() => "QUIT",
+                _ = int.recv() => "INT",
+                _ = hup.recv() => {
+                    reloads.send_modify(|count| *count += 1);
+                    continue;
+                }
+            };
+            phase = if asked == "INT" { Phase::Stopping } else { phase.asked_to_end() };
             if phase != Phase::Running {
-                tracing::info!(?phase, "ending");
+                tracing::info!(
+                    "ending after {}: {}",
+                    asked,
+                    if phase == Phase::Draining { "what is under way is finished" } else { "now" }
+                );
             }
             stop.move_to(phase);
         }

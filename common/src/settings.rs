@@ -59,6 +59,7 @@ pub const PROCESS_KEYS: &[&str] = &[
     "maxconn_per_address",
     "max_fields",
     "grace",
+    "reload_force",
 ];
 
 /// Keys of a farm that `[global]` may set for all farms.
@@ -290,6 +291,17 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if ms > 10 * 365 * 86_400_000 { Err(bad()) } else { Ok(Duration::from_millis(ms)) }
 }
 
+/// A time as somebody types it: with its unit, since a bare number could be meant as any, and at least a second.
+///
+/// # Errors
+/// Says what may be written.
+pub fn typed_duration(text: &str) -> Result<Duration, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("`{text}` has no unit: write {text}s, {text}m, {text}h or {text}d"));
+    }
+    duration(text).and_then(|time| if time < Duration::from_secs(1) { Err("must be at least 1s".into()) } else { Ok(time) })
+}
+
 /// A [`duration`] that is not zero.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|time| if time.is_zero() { Err("must be more than 0".into()) } else { Ok(time) })
@@ -313,7 +325,9 @@ pub fn list(text: &str) -> Vec<&str> {
 pub fn number<T: FromStr + PartialOrd + fmt::Display>(low: T, high: T) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
         let number = text.parse::<T>().ok().filter(|number| (&low..=&high).contains(&number));
-        number.ok_or_else(|| format!("`{text}` is out of range: write a whole number from {low} to {high}"))
+        let is_number = text.strip_prefix('-').unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
+        let wrong = if is_number { "is out of range" } else { "is no number" };
+        number.ok_or_else(|| format!("`{text}` {wrong}: write a whole number from {low} to {high}"))
     }
 }
 
@@ -385,6 +399,9 @@ mod tests {
             assert!(duration(bad).is_err(), "{bad:?} was accepted");
         }
         assert!(positive_duration("0").is_err());
+        assert_eq!(typed_duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(typed_duration("10"), Err("`10` has no unit: write 10s, 10m, 10h or 10d".into()));
+        assert!(["", "999ms", "0s", "x"].iter().all(|bad| typed_duration(bad).is_err()));
     }
 
     #[test]

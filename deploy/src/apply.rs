@@ -2,7 +2,7 @@
 
 use crate::conf::Conf;
 use crate::guard::{self, Picture};
-use crate::plan::describe;
+use crate::plan::{by_hand, describe};
 use crate::present::Present;
 use crate::publish::{in_force, is_agreed, operator, publish};
 use anyhow::anyhow;
@@ -38,15 +38,16 @@ pub async fn apply(
         && is_agreed(&store.reader(), stamp).await.map_err(anyhow::Error::from)?
     {
         // A table more in the history would push out one that can be gone back to.
-        return Ok(in_force(&store, stamp.table, &conf.farms, "no change: ").await);
+        return Ok(in_force(&store, stamp.table, &conf.farms, "no change: ").await + &by_hand(&conf.farms, &present.overrides, false));
     }
     let (held, none) = (present.farms(), HashMap::new());
     let kept = if wish.reset { &none } else { &present.overrides };
     let before = Picture { farms: &held, overrides: &present.overrides };
     guard::check(before, Picture { farms: &conf.farms, overrides: kept }, &present.health, wish.force)?;
     if !agreed(&(present.trouble() + &describe(&held, &conf.farms, &present.overrides, wish.reset)))? {
-        return Ok("nothing was changed\n".into());
+        return Err(anyhow!("declined: nothing was changed").into());
     }
+    let by_hand = by_hand(&conf.farms, &present.overrides, wish.reset);
     let publication = Publication {
         expected: present.stamp.map_or(0, |stamp| stamp.table),
         cluster: conf.cluster.clone(),
@@ -57,7 +58,7 @@ pub async fn apply(
         forced: wish.force,
         reset: wish.reset,
     };
-    publish(&store, &publication).await
+    Ok(publish(&store, &publication).await? + &by_hand)
 }
 
 /// Refuses a file that is for another cluster than the one in the store.

@@ -7,7 +7,7 @@ use common::farm::{ServerId, Weight};
 use common::listen::ListenAddresses;
 use common::overrides::Force;
 use common::process::CommonArgs;
-use common::settings::positive_duration;
+use common::settings::typed_duration;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -110,8 +110,8 @@ pub enum Command {
         /// Which server, and why
         #[command(flatten)]
         hand: Hand,
-        /// For how long (300s, 10m, 1h, 2d); until cleared without
-        #[arg(long = "for", value_name = "TIME", value_parser = positive_duration)]
+        /// For how long, with its unit (300s, 10m, 1h, 2d); until cleared without
+        #[arg(long = "for", value_name = "TIME", value_parser = typed_duration)]
         time: Option<Duration>,
     },
     /// Drop what was set by hand for a server: the file and the probes decide again
@@ -123,7 +123,7 @@ pub enum Command {
 /// How a table is published.
 #[derive(Debug, Args)]
 pub struct Publishing {
-    /// Do not ask
+    /// Do not ask; where there is no terminal nobody is asked
     #[arg(short, long)]
     pub yes: bool,
     /// Do it although farms, most servers or a farm's last live server would go

@@ -30,6 +30,8 @@ pub struct Conf {
     pub admin: Option<Admin>,
     /// What `[global]` sets of the process, as written: it is taken once, at the start.
     pub process: BTreeMap<String, String>,
+    /// Whether a reload may take service away, which otherwise has to be insisted on.
+    pub reload_force: bool,
     /// What is allowed but probably not meant.
     pub warnings: Vec<String>,
 }
@@ -41,6 +43,8 @@ pub struct Flags {
     pub listen: Option<ListenAddresses>,
     /// `--redis`
     pub redis: Option<common::store::RedisAddress>,
+    /// Whether a file with `[global]` alone will do, as for a host of a cluster.
+    pub host_only: bool,
 }
 
 /// Reads and checks a file.
@@ -61,16 +65,24 @@ pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Resul
     let redirector = redirector::Settings::take(&mut global, flags.listen);
     let redis = global.redis(flags.redis);
     let admin = Admin::of_redirector(&mut global);
+    let reload_force = global.get("reload_force", switch).unwrap_or(false);
     // What is only for other daemons that read this file has to be good too.
     let _ = (Admin::of_healthd(&mut global), global.get("stats_bind", str::parse::<ListenAddress>));
-    let mut reading = Reading { document, problems: Vec::new(), redirector: &redirector, claimed: HashMap::new() };
+    let mut reading =
+        Reading { document, problems: Vec::new(), redirector: &redirector, host_only: flags.host_only, claimed: HashMap::new() };
     let farms = reading.farms();
-    let warnings = reading.unlisted();
+    let mut warnings = reading.unlisted();
+    warnings.extend(reading.bare_times());
+    warnings.extend(reading.ports_of_farms());
     let mut problems = reading.problems;
     if let Err(Problems(others)) = global.finish(()) {
         problems.extend(others);
     }
+    let none_needed = farms.is_empty() && problems.is_empty();
     let farms = Farms::try_from(farms).unwrap_or_else(|error| {
+        if none_needed {
+            return Farms::default();
+        }
         // Each of its rules has been checked with a line before: this is for what they leave over.
         if problems.is_empty() {
             problems.push(Problem { file: document.file.clone(), line: None, message: error.to_string() });
@@ -81,7 +93,7 @@ pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Resul
         return Err(Problems(problems));
     }
     let process = document.section("global").map(process).unwrap_or_default();
-    Ok(Conf { cluster: redirector.cluster.clone(), farms, redirector, redis, admin, process, warnings })
+    Ok(Conf { cluster: redirector.cluster.clone(), farms, redirector, redis, admin, process, reload_force, warnings })
 }
 
 fn process(global: &Section) -> BTreeMap<String, String> {
@@ -94,6 +106,8 @@ struct Reading<'a> {
     document: &'a Document,
     problems: Vec<Problem>,
     redirector: &'a redirector::Settings,
+    /// Whether a file without farms will do.
+    host_only: bool,
     /// What each section is, and so which keys it may have.
     claimed: HashMap<&'a str, Kind>,
 }
@@ -133,6 +147,9 @@ impl<'a> Reading<'a> {
             self.check_values(global);
         }
         let Some(farms) = self.document.section("farms") else {
+            if self.is_of_a_host() {
+                return Vec::new();
+            }
             self.problem(None, "has no section [farms]: add one with list = FARM, …".into());
             return Vec::new();
         };
@@ -144,6 +161,11 @@ impl<'a> Reading<'a> {
         self.check_loops(&farms);
         self.check_downgrades(&farms);
         farms
+    }
+
+    /// Whether the file says only how the daemons of a host of a cluster work: their farms come from Redis.
+    fn is_of_a_host(&self) -> bool {
+        self.host_only && matches!(self.document.sections.as_slice(), [only] if only.name == "global" && only.get("redis").is_some())
     }
 
     /// The names in a section's `list`, each once, with the line.
@@ -359,6 +381,40 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Times without a unit: what means milliseconds here means seconds elsewhere.
+    fn bare_times(&self) -> Vec<String> {
+        let is_bare = |entry: &&Entry| {
+            TIMES.contains(&entry.key.as_str()) && !entry.value.is_empty() && entry.value.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        let sections =
+            self.document.sections.iter().filter(|section| section.name == "global" || self.claimed.contains_key(section.name.as_str()));
+        let file = &self.document.file;
+        sections
+            .flat_map(|section| section.entries.iter().filter(is_bare))
+            .map(|Entry { key, value, line }| {
+                format!("{file}:{line}: {key} = {value} is {value} milliseconds: write {value}ms, or {value}s if seconds are meant")
+            })
+            .collect()
+    }
+
+    /// Ports behind a farm's hosts, which say nothing: a farm answers on every port that is listened on.
+    fn ports_of_farms(&self) -> Vec<String> {
+        let farms = self.claimed.iter().filter(|(_, kind)| **kind == Kind::Farm).filter_map(|(name, _)| self.document.section(name));
+        let mut warnings: Vec<String> = farms
+            .filter_map(|section| section.get("domain"))
+            .flat_map(|entry| list(&entry.value).into_iter().map(move |host| (entry.line, host)))
+            .filter_map(|(line, host)| Some((line, host, values::target(host).ok()?.port()?)))
+            .map(|(line, host, port)| {
+                format!(
+                    "{}:{line}: domain: port {port} of {host} says nothing: a farm answers on every port listened on",
+                    self.document.file
+                )
+            })
+            .collect();
+        warnings.sort();
+        warnings
+    }
+
     /// Sections nothing lists: a server taken out of its list, or a slip.
     fn unlisted(&self) -> Vec<String> {
         let known = |name: &str| matches!(name, "global" | "farms") || self.claimed.contains_key(name);
@@ -368,6 +424,10 @@ impl<'a> Reading<'a> {
             .collect()
     }
 }
+
+/// Keys that are times.
+const TIMES: [&str; 8] =
+    ["inter", "fastinter", "downinter", "timeout_check", "client_timeout", "keepalive_timeout", "grace", "state_max_age"];
 
 /// The sections a key may stand in, the first one wins. Values have been checked: an unusable one is reported already.
 struct Layers<'a>([Option<&'a Section>; 3]);

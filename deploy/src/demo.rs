@@ -33,7 +33,7 @@ pub fn conf(origins: &[SocketAddr], listen: Option<ListenAddresses>) -> Result<C
         let _ = write!(text, "[o{number}]\ndomain = http://{address}\nweight = {weight}\n");
     }
     let (document, problems) = Document::parse("demo", &text);
-    parse(&document, problems, Flags { listen, redis: None })
+    parse(&document, problems, Flags { listen, ..Flags::default() })
 }
 
 /// What to try.

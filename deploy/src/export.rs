@@ -5,7 +5,6 @@ mod checks;
 
 use crate::conf::{Flags, parse};
 use crate::moment::utc;
-use crate::plan::words;
 use crate::present::Present;
 use anyhow::anyhow;
 use checks::Checks;
@@ -71,7 +70,7 @@ pub fn fold(farms: &Farms, overrides: &HashMap<ServerId, Override>) -> (Farms, V
                 (server.enable, server.weight) = wanted(&name, server);
             }
             let rest = if alike { Override { force: hand.force, ..Override::default() } } else { hand };
-            left_out.extend(words(&rest).map(|words| format!("{id} {words}")));
+            left_out.extend(rest.words().map(|words| format!("{id} {words}")));
         }
     }
     // Names and hosts are as they were: the rules of a table still hold.

@@ -19,3 +19,4 @@ pub mod server;
 pub mod show;
 pub mod up;
 pub mod values;
+pub mod words;

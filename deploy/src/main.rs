@@ -3,14 +3,15 @@
 use clap::Parser;
 use common::farm::Intent;
 use common::listen::ListenAddresses;
-use common::process::{CommonArgs, Failure, background, finish, on_signals, run_on, start_logging};
+use common::process::{CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging};
 use common::settings::Problems;
 use common::store::RedisSettings;
 use deploy::arguments::{Arguments, Command, Hand, Publishing};
 use deploy::conf::{self, Conf, Flags};
 use deploy::server::{self, Setting};
+use deploy::words::count;
 use deploy::{apply, demo, doctor, export, history, plan, rollback, show, up};
-use redirector::tls::TlsSettings;
+use redirector::tls::{Tls, TlsSettings};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,9 +35,11 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
         Command::Demo { listen } => run_demo(listen).await,
         Command::Check { file, resolve } => {
             let file = common.file(file)?;
-            let conf = load(common, &file)?;
-            conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
-            print(&format!("{}: good: {} farms, {} servers\n", file.display(), conf.farms.len(), conf.farms.servers().count()))?;
+            let conf = load_for(common, &file, true)?;
+            let tls = conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
+            conf.redirector.try_paths()?.iter().for_each(|warning| tracing::warn!("{warning}"));
+            tls.iter().flat_map(|tls| uncovered(&conf, tls)).for_each(|warning| tracing::warn!("{warning}"));
+            print(&format!("{}: good: {}\n", file.display(), found_good(&conf)))?;
             if resolve {
                 print(&deploy::resolve::resolve(&conf).await?)?;
             }
@@ -74,8 +77,9 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
 }
 
 async fn run_up(common: &CommonArgs, path: PathBuf, listen: Option<ListenAddresses>, memory: bool) -> Result<(), Failure> {
+    let file = path.display().to_string();
     let read = move || {
-        let conf = conf::load(&path, Flags { listen: listen.clone(), redis: None })?;
+        let conf = conf::load(&path, Flags { listen: listen.clone(), ..Flags::default() })?;
         if conf.redis.is_some() && !memory {
             let message = "up keeps state in memory, but a redis is configured: start the daemons instead, or give --memory".to_owned();
             return Err(Problems(vec![common::ini::Problem { file: path.display().to_string(), line: None, message }]));
@@ -86,6 +90,7 @@ async fn run_up(common: &CommonArgs, path: PathBuf, listen: Option<ListenAddress
     if common.redis.is_some() && !memory {
         return Err(problem("--redis", "up keeps state in memory: start the daemons instead, or give --memory"));
     }
+    began("rbalancer up", &format!("{file}: {}", found_good(&conf)));
     let doors = up::bind(&conf)?;
     let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
     Ok(up::run(conf, doors, read, reload, shutdown).await?)
@@ -105,9 +110,30 @@ async fn set(common: &CommonArgs, hand: &Hand, setting: Setting) -> Result<(), F
 }
 
 fn load(common: &CommonArgs, file: &Path) -> Result<Conf, Problems> {
-    let conf = conf::load(file, Flags { listen: None, redis: common.redis.clone() })?;
+    load_for(common, file, false)
+}
+
+/// The same; `host_only`: one that only says how the daemons of a host work will do.
+fn load_for(common: &CommonArgs, file: &Path, host_only: bool) -> Result<Conf, Problems> {
+    let conf = conf::load(file, Flags { listen: None, redis: common.redis.clone(), host_only })?;
     conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(conf)
+}
+
+/// What a good file holds, for people.
+fn found_good(conf: &Conf) -> String {
+    match conf.farms.len() {
+        0 => "[global] alone, for a host of a cluster: its farms come from redis".into(),
+        farms => format!("{}, {}", count(farms, "farm"), count(conf.farms.servers().count(), "server")),
+    }
+}
+
+/// Hosts of farms whose clients over TLS would be shown a certificate for others.
+fn uncovered(conf: &Conf, tls: &Tls) -> Vec<String> {
+    let certificates = tls.chosen.now();
+    let hosts = conf.farms.iter().flat_map(|farm| &farm.domains).map(common::host::Host::as_str);
+    let uncovered = hosts.filter(|host| !certificates.covers(host));
+    uncovered.map(|host| format!("no certificate is for {host}: clients over TLS are shown the first one, and refuse it")).collect()
 }
 
 /// The Redis of a command that reads no farms.
@@ -133,7 +159,7 @@ fn agreed(changes: &str, redis: &RedisSettings, publishing: &Publishing) -> anyh
     write(&format!("{changes}put this in force on {}? [y/N] ", redis.address))?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
+    Ok(["y", "yes"].iter().any(|yes| answer.trim().eq_ignore_ascii_case(yes)))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use crate::conf::Conf;
 use crate::guard::{Picture, reasons};
 use crate::present::Present;
+use crate::words::count;
 use common::check::Check;
 use common::farm::{Farm, Farms, OnAllDown, Server, ServerId};
 use common::overrides::Override;
@@ -31,24 +32,36 @@ pub async fn plan(conf: &Conf, redis: &RedisSettings) -> anyhow::Result<String> 
 pub fn describe(held: &Farms, wanted: &Farms, overrides: &HashMap<ServerId, Override>, reset: bool) -> String {
     let changes = changes(held, wanted);
     let mut text = if changes.is_empty() { "no farm and no server changes\n".to_owned() } else { changes.join("\n") + "\n" };
-    let mut by_hand: Vec<String> = overrides.iter().filter_map(|(id, value)| Some(format!("{id} {}", words(value)?))).collect();
-    by_hand.sort();
-    if !by_hand.is_empty() {
-        let what = if reset { "dropped" } else { "set by hand and kept" };
-        text.push_str(&format!("{what}: {}\n", by_hand.join(", ")));
+    text.push_str(&by_hand(wanted, overrides, reset));
+    text
+}
+
+/// What is set by hand and stays beside a table (or goes, with `reset`), and where it contradicts that table. Empty where
+/// nothing is set.
+pub fn by_hand(wanted: &Farms, overrides: &HashMap<ServerId, Override>, reset: bool) -> String {
+    let mut set: Vec<String> = overrides.iter().filter_map(|(id, value)| Some(format!("{id} {}", value.words()?))).collect();
+    if set.is_empty() {
+        return String::new();
+    }
+    set.sort();
+    let what = if reset { "dropped" } else { "set by hand and kept" };
+    let mut text = format!("{what}: {}\n", set.join(", "));
+    for (id, server) in wanted.servers().filter(|_| !reset) {
+        if let Some(words) = overrides.get(&id).and_then(|set| contradiction(set, server)) {
+            text.push_str(&format!("{id} is {words}: `rbalancer clear {id}` gives the word back to the file\n"));
+        }
     }
     text
 }
 
-/// What is set by hand for one server: `drain, weight 5, force up`; none if nothing is.
-pub fn words(value: &Override) -> Option<String> {
-    let set = [
-        value.enable.map(|enable| enable.as_str().to_owned()),
-        value.weight.map(|weight| format!("weight {weight}")),
-        value.force.map(|force| format!("force {}", if force == common::overrides::Force::Up { "up" } else { "down" })),
-    ];
-    let words: Vec<String> = set.into_iter().flatten().collect();
-    (!words.is_empty()).then(|| words.join(", "))
+/// Where what is set by hand says something else than the file.
+fn contradiction(set: &Override, server: &Server) -> Option<String> {
+    let enable = set.enable.filter(|enable| *enable != server.enable);
+    let enable = enable.map(|enable| format!("{} by hand, {} in the file", enable.as_str(), server.enable.as_str()));
+    let weight = set.weight.filter(|weight| *weight != server.weight);
+    let weight = weight.map(|weight| format!("of weight {weight} by hand, {} in the file", server.weight));
+    let both: Vec<String> = enable.into_iter().chain(weight).collect();
+    (!both.is_empty()).then(|| both.join(" and "))
 }
 
 /// The changes from one table to another, one line each, farm by farm.
@@ -57,11 +70,11 @@ pub fn changes(held: &Farms, wanted: &Farms) -> Vec<String> {
     let (before, after) = (of(held), of(wanted));
     let mut lines = Vec::new();
     for farm in held.iter().filter(|farm| !after.contains_key(&farm.name)) {
-        lines.push(format!("- farm {} ({}), {} servers", farm.name, farm.domains[0], farm.servers.len()));
+        lines.push(whole_farm('-', farm));
     }
     for farm in wanted.iter() {
         match before.get(&farm.name) {
-            None => lines.push(format!("+ farm {} ({}), {} servers", farm.name, farm.domains[0], farm.servers.len())),
+            None => lines.push(whole_farm('+', farm)),
             Some(held) => {
                 farm_changes(held, farm, &mut lines);
                 server_changes(held, farm, &mut lines);
@@ -69,6 +82,12 @@ pub fn changes(held: &Farms, wanted: &Farms) -> Vec<String> {
         }
     }
     lines
+}
+
+/// A farm that comes or goes, with all its hosts.
+fn whole_farm(sign: char, farm: &Farm) -> String {
+    let domains = farm.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("{sign} farm {} ({domains}), {}", farm.name, count(farm.servers.len(), "server"))
 }
 
 fn farm_changes(held: &Farm, wanted: &Farm, lines: &mut Vec<String>) {
@@ -134,7 +153,7 @@ mod tests {
 
     #[test]
     fn changes_are_told_in_words() {
-        let expected = "- farm old (old.org), 1 servers
+        let expected = "- farm old (old.org), 1 server
   farm img: domain img.org → img.org, i.org
   farm img: balance random → roundrobin
 - server img/b http://b
@@ -142,7 +161,7 @@ mod tests {
   server img/a: enable on → off
   server img/a: check HEAD http://a:80/ expect 200-499 every 1000/300/2000ms within 1200ms rise 2 fall 3 → none
 + server img/c http://c, weight 1, on
-+ farm new (new.org), 1 servers";
++ farm new (new.org), 1 server";
         assert_eq!(changes(&farms(BEFORE), &farms(AFTER)).join("\n"), expected);
         assert!(changes(&farms(AFTER), &farms(AFTER)).is_empty());
     }
@@ -152,7 +171,9 @@ mod tests {
         let drain = Override { enable: Some(Intent::Drain), ..Override::default() };
         let overrides = HashMap::from([("img/a".parse().expect("valid"), drain)]);
         let table = farms(BEFORE);
-        assert_eq!(describe(&table, &table, &overrides, false), "no farm and no server changes\nset by hand and kept: img/a drain\n");
+        let kept = "no farm and no server changes\nset by hand and kept: img/a drain\n\
+            img/a is drain by hand, on in the file: `rbalancer clear img/a` gives the word back to the file\n";
+        assert_eq!(describe(&table, &table, &overrides, false), kept);
         assert!(describe(&table, &table, &overrides, true).ends_with("dropped: img/a drain\n"));
     }
 }

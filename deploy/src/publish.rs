@@ -1,5 +1,6 @@
 //! Putting a table in force: once, known or unknown but never half, and who has it then.
 
+use crate::words::count;
 use common::farm::Farms;
 use common::generation::Stamp;
 use common::process::{Failure, host_name};
@@ -33,7 +34,8 @@ pub async fn publish(store: &Store, publication: &Publication) -> Result<String,
 
 /// The lines about a table in force, begun with `how` that came about.
 pub async fn in_force(store: &Store, generation: u64, farms: &Farms, how: &str) -> String {
-    let mut text = format!("{how}generation {generation} in force: {} farms, {} servers\n", farms.len(), farms.servers().count());
+    let (farms, servers) = (count(farms.len(), "farm"), count(farms.servers().count(), "server"));
+    let mut text = format!("{how}generation {generation} in force: {farms}, {servers}\n");
     // It is in force, whatever can be said of it.
     match spread(store, generation).await {
         Ok(lines) => text.push_str(&lines),
@@ -68,9 +70,12 @@ async fn spread(store: &Store, generation: u64) -> Result<String, StoreError> {
         text.push_str(&format!("{acknowledged} of {connected} Redis replicas have it\n"));
     }
     let reader = store.reader();
-    let by_hand = reader.overrides().await?.len();
+    let (set, now) = (reader.overrides().await?, reader.time().await?);
+    // What is over counts no more.
+    let by_hand = set.values().filter(|set| set.at(now).words().is_some()).count();
     if by_hand > 0 {
-        text.push_str(&format!("{by_hand} servers keep what was set by hand\n"));
+        let keep = if by_hand == 1 { "keeps" } else { "keep" };
+        text.push_str(&format!("{} {keep} what was set by hand\n", count(by_hand, "server")));
     }
     text.push_str(&taken(&reader, |said| said.generation >= generation).await?);
     Ok(text)

@@ -2,7 +2,7 @@
 
 use crate::apply::Wish;
 use crate::guard::{self, Picture};
-use crate::plan::describe;
+use crate::plan::{by_hand, describe};
 use crate::present::Present;
 use crate::publish::{is_agreed, operator, publish};
 use anyhow::{Context, anyhow};
@@ -40,8 +40,9 @@ pub async fn rollback(
     let before = Picture { farms: &held, overrides: &present.overrides };
     guard::check(before, Picture { farms: &farms, overrides: kept }, &present.health, wish.force)?;
     if !agreed(&(present.trouble() + &describe(&held, &farms, &present.overrides, wish.reset)))? {
-        return Ok("nothing was changed\n".into());
+        return Err(anyhow!("declined: nothing was changed").into());
     }
+    let by_hand = by_hand(&farms, &present.overrides, wish.reset);
     let why = if wish.why.is_empty() { String::new() } else { format!(": {}", wish.why) };
     let publication = Publication {
         expected: current.table,
@@ -53,7 +54,7 @@ pub async fn rollback(
         forced: wish.force,
         reset: wish.reset,
     };
-    publish(&store, &publication).await
+    Ok(publish(&store, &publication).await? + &by_hand)
 }
 
 /// The table `back` steps before the `current` one, or the one of generation `back`. No generation is as small as

@@ -2,7 +2,6 @@
 
 use crate::guard::{self, Picture};
 use crate::moment::utc;
-use crate::plan::words;
 use crate::present::Present;
 use crate::publish::{operator, taken};
 use anyhow::anyhow;
@@ -66,12 +65,13 @@ pub async fn set(redis: &RedisSettings, id: &ServerId, setting: Setting, why: &s
 async fn try_to_set(store: &Store, id: &ServerId, setting: Setting, why: &str, force: bool) -> Result<Option<String>, Failure> {
     let present = Present::read(&store.reader()).await.map_err(anyhow::Error::from)?;
     let held = present.set.get(id);
-    if setting == Setting::Clear && held.is_none() {
-        return Ok(Some(format!("nothing is set by hand for {id}\n")));
-    }
     let farms = &present.table()?.farms;
+    // What is set for a server that is gone can be cleared.
     if held.is_none() || setting != Setting::Clear {
         known(farms, id)?;
+    }
+    if setting == Setting::Clear && held.is_none() {
+        return Ok(Some(format!("nothing is set by hand for {id}\n")));
     }
     let value = value(setting, why, present.now);
     let mut after = present.overrides.clone();
@@ -81,17 +81,22 @@ async fn try_to_set(store: &Store, id: &ServerId, setting: Setting, why: &str, f
     }
     let before = Picture { farms, overrides: &present.overrides };
     guard::check(before, Picture { farms, overrides: &after }, &present.health, force)?;
-    let what = value.as_ref().and_then(words).map_or_else(|| format!("{id} cleared"), |words| format!("{id} set to {words}"));
+    let what = value.as_ref().and_then(Override::words).map_or_else(|| format!("{id} cleared"), |words| format!("{id} set to {words}"));
     let event = Event { at: unix_ms(), by: operator(), what, why: why.to_owned() };
     let stamp = present.stamp.as_ref().filter(|_| !force && setting.may_take_away());
     let judged = stamp.map(|stamp| Judged { table: stamp.table, overrides: stamp.overrides });
     if !write(store, id, value.as_ref(), &event, judged).await? {
         return Ok(None);
     }
-    let all = after.get(id).and_then(words).map_or_else(|| "as the file has it".to_owned(), |words| format!("by hand: {words}"));
+    let all = after.get(id).and_then(Override::words);
+    let all = all.map_or_else(
+        || "as the file has it".to_owned(),
+        |words| format!("by hand: {words}; `rbalancer clear {id}` gives the word back to the file"),
+    );
+    let before = present.overrides.get(id).and_then(|held| Some(format!(" (before by hand: {} by {})", held.words()?, held.by)));
     let until = value.and_then(|value| value.until).map(|until| format!(", forced until {} UTC", utc(until))).unwrap_or_default();
     let spread = spread(store).await.unwrap_or_else(|error| format!("who uses it is unknown: {error}\n"));
-    Ok(Some(format!("{}; now {all}{until}\n{spread}", event.what)))
+    Ok(Some(format!("{}; now {all}{until}{}\n{spread}", event.what, before.unwrap_or_default())))
 }
 
 fn value(setting: Setting, why: &str, now: u64) -> Option<Override> {

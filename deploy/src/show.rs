@@ -2,7 +2,6 @@
 
 use crate::arguments::Format;
 use crate::moment::utc;
-use crate::plan::words;
 use crate::present::Present;
 use common::farm::{Farm, Intent, Server};
 use common::generation::Table;
@@ -70,7 +69,7 @@ fn row(present: &Present, farm: &Farm, server: &Server, totals: &Tally) -> Row {
     let by_hand = hand.and_then(|hand| {
         let until = hand.until.map(|until| format!(" until {} UTC", utc(until))).unwrap_or_default();
         let why = if hand.why.is_empty() { String::new() } else { format!(": {}", hand.why) };
-        Some(format!("{}{until} by {}{why}", words(hand)?, hand.by))
+        Some(format!("{}{until} by {}{why}", hand.words()?, hand.by))
     });
     let enable = hand.and_then(|hand| hand.enable).unwrap_or(server.enable);
     let probed = server.check.is_some() && enable != Intent::Off;
@@ -107,11 +106,16 @@ fn text(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> String {
         let _ = write!(out, "\n{}  {}  {}", farm.name, domains(farm).join(", "), farm.balance.as_str());
         let (ever, probed) = ever_checked(rows);
         let _ = if ever < probed { writeln!(out, "  {ever} of {probed} ever checked") } else { writeln!(out) };
+        let _ = writeln!(
+            out,
+            "  {:<16} {:<40} {:>6} {:<6} {:<8} {:>12}  reason",
+            "server", "domain", "weight", "enable", "health", "redirects"
+        );
         for row in rows {
             let Row { name, domain, weight, enable, why, redirects, by_hand, .. } = row;
             let state = row.caution.map_or(row.state, Caution::words);
             let by_hand = by_hand.as_ref().map(|words| format!("  set by hand: {words}")).unwrap_or_default();
-            let _ = writeln!(out, "  {name:<16} {domain:<40} weight {weight:<6} {enable:<6} {state:<8} {redirects:>12}  {why}{by_hand}");
+            let _ = writeln!(out, "  {name:<16} {domain:<40} {weight:>6} {enable:<6} {state:<8} {redirects:>12}  {why}{by_hand}");
         }
     }
     out

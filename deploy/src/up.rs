@@ -1,12 +1,15 @@
 //! `rbalancer up`: every role in one process, state in memory.
 
 use crate::conf::Conf;
+use crate::guard::{self, Picture};
+use crate::plan;
+use crate::present::Present;
 use anyhow::Context;
 use common::exposition::Exposition;
 use common::farm::{Farms, Name};
 use common::files::{self, FileWork};
 use common::listen::{Listeners, Passed};
-use common::process::{Failure, Reload, Shutdown, random_id, unhurried};
+use common::process::{Failure, Reload, Shutdown, log_errors, random_id, unhurried};
 use common::socket::Sharing;
 use common::store::{Memory, Publication, Published, Snapshot, Store};
 use common::web::Router;
@@ -209,29 +212,45 @@ async fn follow(
     loop {
         reload.asked().await;
         match unhurried(reread.clone()).await {
-            Some(read) => again(&store, &process, read).await,
+            Some(Ok(conf)) => again(&store, &process, conf).await.unwrap_or_else(|error| log_errors(&format!("reload: {error:#}"))),
+            Some(Err(problems)) => log_errors(&format!("reload: keeping everything as it is:\n{problems}")),
             None => tracing::error!("reload: keeping everything as it is: the reading broke off"),
         }
     }
 }
 
-/// Puts the farms of a file that was read again in force; a bad one changes nothing and is logged. `process` is what the
-/// process was started with, and keeps.
-async fn again(store: &Store, process: &BTreeMap<String, String>, read: Result<Conf, Problems>) {
-    match read {
-        Ok(conf) => {
-            conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-            let later = differing(process, &conf.process);
-            if !later.is_empty() {
-                tracing::warn!("reload: only farms are taken, what [global] says of {} is in force after a restart", later.join(", "));
-            }
-            if let Err(error) = publish(store, conf.cluster, conf.farms, "reload").await {
-                tracing::error!("reload: {error:#}");
-            }
-        }
-        Err(problems) => tracing::error!("reload: keeping everything as it is:\n{problems}"),
+/// Puts the farms of a file that was read again in force, and says what that changes; a file that changes nothing makes no
+/// table. What takes service away is refused as by `apply`, unless the file itself insists. `process` is what the process
+/// was started with, and keeps.
+async fn again(store: &Store, process: &BTreeMap<String, String>, conf: Conf) -> anyhow::Result<()> {
+    conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let later = differing(process, &conf.process);
+    if !later.is_empty() {
+        tracing::warn!("reload: only farms are taken, what [global] says of {} is in force after a restart", later.join(", "));
     }
+    let present = Present::read(&store.reader()).await?;
+    let held = present.farms();
+    let changes = plan::changes(&held, &conf.farms);
+    if present.holds(&conf.farms).is_some() {
+        tracing::info!("reload: no farm and no server changes");
+        return Ok(());
+    }
+    let (before, after) = (&present.overrides, &present.overrides);
+    let pictures = [Picture { farms: &held, overrides: before }, Picture { farms: &conf.farms, overrides: after }];
+    let reasons = guard::reasons(pictures[0], pictures[1], &present.health);
+    if !reasons.is_empty() && !conf.reload_force {
+        anyhow::bail!("refused, keeping everything as it is:\n{}\nset reload_force = on in [global] if this is meant", reasons.join("\n"));
+    }
+    publish(store, conf.cluster, conf.farms, "reload").await?;
+    changes.iter().take(NAMED).for_each(|change| tracing::info!("reload: {}", change.trim_start()));
+    if changes.len() > NAMED {
+        tracing::info!("reload: and {} more changes", changes.len() - NAMED);
+    }
+    Ok(())
 }
+
+/// Changes of a reload that are named one by one.
+const NAMED: usize = 50;
 
 /// The keys that are not the same in both.
 fn differing<'a>(one: &'a BTreeMap<String, String>, other: &'a BTreeMap<String, String>) -> Vec<&'a str> {

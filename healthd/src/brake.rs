@@ -92,14 +92,20 @@ pub fn held<'a>(
     farms.into_iter().find_map(|farm| held_by(farm, all.clone(), unquestioned.get(farm).copied().unwrap_or(0), fallen.serving(farm)))
 }
 
-/// Why `farm` cannot do without `more` of its servers.
-fn held_by<'a>(farm: &Name, all: impl Iterator<Item = Seen<'a>>, unquestioned: usize, more: usize) -> Option<String> {
-    let (mut enabled, mut out) = (unquestioned, 0);
+/// How many servers of `farm` take clients unless they are down, and how many are.
+pub fn enabled_and_down<'a>(farm: &Name, all: impl Iterator<Item = Seen<'a>>, unquestioned: usize) -> (usize, usize) {
+    let (mut enabled, mut down) = (unquestioned, 0);
     for seen in all {
         let serving = seen.serving(farm);
         enabled += serving;
-        out += if seen.is_down() { serving } else { 0 };
+        down += if seen.is_down() { serving } else { 0 };
     }
+    (enabled, down)
+}
+
+/// Why `farm` cannot do without `more` of its servers.
+fn held_by<'a>(farm: &Name, all: impl Iterator<Item = Seen<'a>>, unquestioned: usize, more: usize) -> Option<String> {
+    let (enabled, out) = enabled_and_down(farm, all, unquestioned);
     if out + more >= enabled {
         return Some(format!("the last of farm {farm}"));
     }

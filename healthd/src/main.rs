@@ -3,10 +3,11 @@
 use clap::Parser;
 use common::admin::Admin;
 use common::farm::Name;
-use common::process::{CommonArgs, Failure, finish, on_signals, run_on, start_logging};
+use common::process::{CommonArgs, Failure, asked_to_end, began, ended, finish, on_signals, run_on, start_logging, tested};
 use common::store::{Redis, Store};
 use healthd::Settings;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Probes every enabled server and tells all redirectors which are up.
 #[derive(Parser)]
@@ -34,7 +35,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let admin = Admin::of_healthd(&mut global);
     let redis = global.redis_needed(args.common.redis);
     let mut settings = global.finish(settings)?;
-    let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
+    let Some(redis) = tested(args.test, redis) else { return Ok(()) };
     settings.witnesses = redis.address.places();
     let admin = admin.map(Admin::bind).transpose()?.flatten();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(anyhow::Error::from)?;
@@ -42,7 +43,10 @@ fn run(args: Args) -> Result<(), Failure> {
         let (shutdown, _reload) = on_signals().map_err(anyhow::Error::from)?;
         let admin = admin.map(tokio::net::TcpListener::from_std).transpose().map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::pooled(&redis));
-        tracing::info!(id = settings.id, redis = %redis.address, "watching");
-        healthd::run(store.reader(), store.prober(), store.keeper(), settings, admin, shutdown).await.map_err(Failure::Runtime)
+        began("rbalancer-healthd", &format!("watching as {}, redis {}", settings.id, redis.address));
+        let (started, asked) = (Instant::now(), asked_to_end(shutdown.clone()));
+        healthd::run(store.reader(), store.prober(), store.keeper(), settings, admin, shutdown).await.map_err(Failure::Runtime)?;
+        ended(started, asked.await.ok(), "");
+        Ok(())
     })
 }

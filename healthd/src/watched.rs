@@ -277,8 +277,22 @@ impl WatchList {
             (_, State::Suspect) => "suspect",
         };
         let why = finding.why.clone();
-        let ids: Vec<String> = watched.servers.iter().map(|seat| seat.id.to_string()).collect();
-        ids.into_iter().for_each(|id| self.tell(&format!("{id} is {turned}"), why.clone(), at));
+        for Seat { id, serves } in watched.servers.clone() {
+            let what = format!("{id} is {turned}");
+            let left = if serves { self.left(&id.farm) } else { String::new() };
+            match turned {
+                "up" => tracing::info!("{what}: {why}{left}"),
+                _ => tracing::warn!("{what}: {why}{left}"),
+            }
+            self.keep(&what, why.clone(), at);
+        }
+    }
+
+    /// How many servers of a farm are left, for people.
+    fn left(&self, farm: &Name) -> String {
+        let unquestioned = self.unquestioned.get(farm).copied().unwrap_or(0);
+        let (enabled, down) = brake::enabled_and_down(farm, self.checks.values().map(Watched::seen), unquestioned);
+        format!(" ({} of {enabled} left)", enabled - down)
     }
 
     fn tell(&mut self, what: &str, why: String, at: At<'_>) {

@@ -87,12 +87,14 @@ impl Flusher {
                 () = &mut end => break,
             }
         }
+        // A store that is known to be away is not waited for.
+        let last = if self.reachable { LAST } else { LAST_STOPPING };
         let limit = async {
             let stopping = async {
                 shutdown.reached(Phase::Stopping).await;
                 tokio::time::sleep(LAST_STOPPING).await;
             };
-            let _ = tokio::time::timeout(LAST, stopping).await;
+            let _ = tokio::time::timeout(last, stopping).await;
         };
         let left = tokio::select! {
             () = self.leave() => true,
@@ -121,6 +123,9 @@ impl Flusher {
     /// Keeps what the store did not take for the next process.
     async fn keep(&mut self) {
         let unwritten = self.counters.numbers().iter().sum::<u64>() - self.written.iter().sum::<u64>();
+        if unwritten == 0 {
+            return;
+        }
         let mut tally = Tally::default();
         self.counters.totals().iter().filter(|(_, total)| *total > 0).for_each(|(key, total)| tally.raise(key, *total));
         self.said.left = true;
@@ -216,11 +221,17 @@ impl Flusher {
 
     fn note(&mut self, outcome: &Result<(), StoreError>) {
         match (outcome, self.reachable) {
-            (Err(error), true) => tracing::warn!("{error}; counts are kept and written later"),
-            (Ok(()), false) => tracing::info!("counts are written again"),
+            (Err(error), true) if self.is_counted() => tracing::warn!("{error}; counts are kept and written later"),
+            (Err(error), true) => tracing::warn!("{error}; there are no counts to write yet"),
+            (Ok(()), false) if self.is_counted() => tracing::info!("counts are written again"),
             _ => {}
         }
         self.reachable = outcome.is_ok();
+    }
+
+    /// Whether there is anything to write.
+    fn is_counted(&self) -> bool {
+        self.counters.numbers().iter().any(|&total| total > 0)
     }
 }
 

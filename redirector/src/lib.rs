@@ -50,8 +50,9 @@ use common::clock::unix_ms;
 use common::files;
 use common::listen::{self, Listeners};
 use common::precedence::Precedence;
-use common::process::{Phase, Reload, Shutdown, host_name, random_id};
+use common::process::{Phase, Reload, Shutdown, asked_to_end, ended, host_name, log_errors, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
+use common::tally::CountKey;
 use connections::Deadlines;
 use counters::Counters;
 use desk::{Desk, Sources};
@@ -71,7 +72,7 @@ use statics::{StaticSettings, Statics};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tls::Tls;
 use tokio::sync::{oneshot, watch};
 use worker::Room;
@@ -113,6 +114,7 @@ pub async fn run(
     reload: Reload,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
+    let (began, asked) = (Instant::now(), asked_to_end(shutdown.clone()));
     let Doors { clients: listeners, secure, admin, own } = doors;
     let threads = settings.threads;
     let counters = Arc::new(Counters::new(if secure.is_some() { 2 * threads } else { threads }));
@@ -208,7 +210,8 @@ pub async fn run(
     };
     let mut serving = Vec::new();
     let mut wakers = Vec::new();
-    let addresses = |listeners: &[Listeners]| listeners.iter().map(|listeners| listeners.address).collect::<Vec<_>>();
+    let place = |listeners: &Listeners| (if listeners.passed { "a socket that was passed: " } else { "" }, listeners.address);
+    let addresses = |listeners: &[Listeners]| listeners.iter().map(place).collect::<Vec<_>>();
     let (plain_at, secure_at) = (addresses(&listeners), secure.as_deref().map(addresses).unwrap_or_default());
     let mut secure = secure.map(listen::by_thread).into_iter().flatten();
     for (index, own) in listen::by_thread(listeners).into_iter().enumerate() {
@@ -222,8 +225,9 @@ pub async fn run(
         }
     }
     tokio::spawn(tell(wakers, shutdown));
-    plain_at.iter().for_each(|address| tracing::info!("listening on {address}"));
-    secure_at.iter().for_each(|address| tracing::info!("listening for TLS on {address}"));
+    tracing::info!("serving with {threads} threads and at most {maxconn} connections");
+    plain_at.iter().for_each(|(passed, address)| tracing::info!("{passed}listening on {address}"));
+    secure_at.iter().for_each(|(passed, address)| tracing::info!("{passed}listening for TLS on {address}"));
 
     let workers = async {
         for end in serving {
@@ -241,6 +245,10 @@ pub async fn run(
     drop(journal);
     if let (Some(writing), true) = (writing, outcome.is_ok()) {
         writing.end().await;
+    }
+    if outcome.is_ok() {
+        let redirects: u64 = counters.totals().iter().filter(|(key, _)| matches!(key, CountKey::Server(_))).map(|(_, total)| total).sum();
+        ended(began, asked.await.ok(), &format!("{redirects} redirects"));
     }
     outcome
 }
@@ -290,7 +298,7 @@ async fn follow_override_file(path: PathBuf, set: watch::Sender<ByFile>, mut rel
                 }
                 set.send_replace(by_file);
             }
-            Err(problems) => tracing::error!("keeping what was set:\n{problems}"),
+            Err(problems) => log_errors(&format!("keeping what was set:\n{problems}")),
         }
     }
 }

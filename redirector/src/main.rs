@@ -3,7 +3,7 @@
 use clap::Parser;
 use common::admin::Admin;
 use common::listen::{ListenAddresses, Passed};
-use common::process::{CommonArgs, Failure, background, finish, on_signals, run_on, start_logging};
+use common::process::{CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging, tested};
 use common::socket::Sharing;
 use common::store::{Redis, Store};
 use redirector::metrics::Own;
@@ -38,7 +38,11 @@ fn run(args: Args) -> Result<(), Failure> {
     let admin = Admin::of_redirector(&mut global);
     let settings = global.finish(settings)?;
     let tls = settings.tls.as_ref().map(TlsSettings::load).transpose()?;
-    let Some(redis) = redis.filter(|_| !args.test) else { return Ok(()) };
+    if args.test {
+        settings.try_paths()?.iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
+    let Some(redis) = tested(args.test, redis) else { return Ok(()) };
+    began("rbalancer-redirector", &format!("redis {}", redis.address));
     let mut passed = Passed::take()?;
     let listeners = passed.or_bind(&settings.listen, settings.threads, Sharing::Shared)?;
     let secure = TlsSettings::bind(settings.tls.as_ref().zip(tls), &mut passed, settings.threads, Sharing::Shared)?;

@@ -8,8 +8,9 @@ use crate::statics::{StaticName, StaticSettings};
 use crate::tls::TlsSettings;
 use common::farm::Name;
 use common::files;
+use common::ini::Problem;
 use common::listen::{ListenAddress, ListenAddresses};
-use common::settings::{Global, Network, duration, list, networks, non_empty, number, path, positive_duration, switch};
+use common::settings::{Global, Network, Problems, duration, list, networks, non_empty, number, path, positive_duration, switch};
 use common::target::Target;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,6 +116,47 @@ impl Settings {
             state_max_age: global.get("state_max_age", positive_duration).unwrap_or(Duration::from_secs(7 * 86_400)),
         }
     }
+}
+
+impl Settings {
+    /// Tries the paths it names, as far as that changes nothing. What is allowed but probably not meant.
+    ///
+    /// # Errors
+    /// What would end the start.
+    pub fn try_paths(&self) -> Result<Vec<String>, Problems> {
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+        if let Some((Destination::Path(path), _)) = &self.access_log
+            && let Err(why) = try_folder(path)
+        {
+            problems.push(Problem { file: "access_log".into(), line: None, message: why });
+        }
+        if let Some(path) = &self.state_file
+            && let Err(why) = try_folder(path).and_then(|()| try_regular(path))
+        {
+            warnings.push(format!("state_file: {why}; what it is to keep would be lost"));
+        }
+        if let Some(StaticSettings { folder, .. }) = &self.statics
+            && !folder.is_dir()
+        {
+            warnings.push(format!("static_dir: {} is no folder: its files are not served, their paths are redirected", folder.display()));
+        }
+        if problems.is_empty() { Ok(warnings) } else { Err(Problems(problems)) }
+    }
+}
+
+/// Whether the folder of a file to be written is there and may be written to.
+fn try_folder(path: &Path) -> Result<(), String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(format!("there is no folder {}: make it, or name another file", folder.display()));
+    }
+    let may_write = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok();
+    if may_write { Ok(()) } else { Err(format!("{} may not be written to by this user", folder.display())) }
+}
+
+fn try_regular(path: &Path) -> Result<(), String> {
+    let Ok(meta) = std::fs::metadata(path) else { return Ok(()) };
+    files::refuse_irregular(&meta).map_err(|error| format!("{} {error}", path.display()))
 }
 
 /// What the override file says; a disk that does not answer is a problem, not a start that hangs.

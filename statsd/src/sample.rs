@@ -97,9 +97,10 @@ impl Sampler {
                 Err(error) => match &mut outage {
                     Some(outage) => outage.failures += 1,
                     none => {
-                        tracing::warn!(%error, "the store does not answer; showing the last good figures");
-                        *none = Some(Outage { failures: 1 });
                         let held = viewers.latest().report().clone();
+                        let shown = if held.generation > 0 { "the last good figures are shown" } else { "there are no figures yet" };
+                        tracing::warn!("{error}; {shown}");
+                        *none = Some(Outage { failures: 1 });
                         viewers.show(Shown::new(Report { alarm: Some(outage_alarm(&held, &error)), ..held }));
                     }
                 },

@@ -154,7 +154,7 @@ fn each_of_fifty_faults_is_refused_with_its_line_and_writes_nothing() {
 fn a_file_without_farms_is_refused_where_it_ends_and_a_missing_one_by_name() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let check = |name: &str| Process::start("rbalancer", directory.path(), &["check", name], &[]).wait(START);
-    for (text, word) in [("[global]\nport = 9998\n", "farms"), ("", "farms"), ("[farms]\n", "list")] {
+    for (text, word) in [("[global]\nport = 9998\n", "farms"), ("[img]\nlist = a\n", "farms"), ("", "farms"), ("[farms]\n", "list")] {
         write(directory.path(), "empty.conf", text);
         let ended = check("empty.conf");
         let said = ended.lines.join("\n");

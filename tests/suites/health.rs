@@ -238,7 +238,7 @@ fn check_tries_the_names_where_it_is_asked_to() {
         let file = up::write(directory.path(), "rbalancer.conf", configuration);
         Process::start("rbalancer", directory.path(), &[&["check", file.as_str()], more].concat(), &[]).wait(START)
     };
-    check(UNKNOWN, &[]).expect(0, &["good: 1 farms, 2 servers"]);
+    check(UNKNOWN, &[]).expect(0, &["good: 1 farm, 2 servers"]);
     let words = ["good: ", "img/a: `no-such-name.invalid` does not resolve: ", "img/b: `neither.invalid`", "2 of 2 names do not resolve"];
     check(UNKNOWN, &["--resolve"]).expect(1, &words);
     let elsewhere = UNKNOWN.replace(".invalid", ".invalid\ncheck_addr = 127.0.0.1") + "[global]\nfallback = http://third.invalid\n";

@@ -2,14 +2,16 @@
 #![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
 
 use serde_json::Value;
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
-use tests::eventually;
 use tests::origin::Origin;
-use tests::process::Ended;
+use tests::process::{Ended, Process, binary};
 use tests::redis::RedisServer;
+use tests::tls::certificate;
 use tests::up::{one_farm, write};
 use tests::world::{World, command};
+use tests::{START, eventually};
 
 /// How soon what is set by hand must show in every redirector's answers.
 const CHANGE: Duration = Duration::from_secs(2);
@@ -99,7 +101,7 @@ fn what_takes_service_away_is_refused_by_name() {
     desk.run(&["force", "down", "img/b", "--for", "1h"]).expect(0, &["forced until"]);
     desk.run(&["disable", "img/c"]).expect(1, &["farm img would have no live server"]);
     desk.run(&["disable", "img/c", "--force", "--why", "maintenance"]).expect(0, &["img/c set to off"]);
-    desk.file("apply", &less, &["--force"]).expect(0, &["in force: 1 farms, 1 servers", "3 servers keep what was set by hand"]);
+    desk.file("apply", &less, &["--force"]).expect(0, &["in force: 1 farm, 1 server", "3 servers keep what was set by hand"]);
     let show = desk.json(&["show"]);
     assert_eq!(
         (&show["farms"][0]["servers"][0]["enable"], show["farms"][0]["servers"].as_array().map(Vec::len)),
@@ -226,4 +228,83 @@ fn what_is_forced_for_a_time_ends_by_itself_also_with_redis_away() {
         eventually!(Duration::from_secs(5), world.addresses().iter().all(back));
     }
     world.redis.resume();
+}
+
+#[test]
+fn what_by_hand_contradicts_the_file_is_named_and_so_is_what_is_replaced_or_dropped() {
+    let desk = Desk::new();
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    desk.run(&["enable", "img/a"]).expect(0, &["img/a set to on", "`rbalancer clear img/a` gives the word back to the file"]);
+    desk.run(&["weight", "img/a", "5"]).expect(0, &["now by hand: on, weight 5", "before by hand: on by "]);
+    let off = TWO_FARMS.replace("[a]\n", "[a]\nenable = off\n");
+    let words = "img/a is on by hand, off in the file and of weight 5 by hand, 1 in the file: `rbalancer clear img/a`";
+    for command in [&["plan"][..], &["apply", "--yes"], &["apply", "--yes"]] {
+        desk.file(command[0], &off, &command[1..]).expect(0, &[words]);
+    }
+    desk.file("apply", &off, &["--yes", "--reset"]).expect(0, &["dropped: img/a on, weight 5"]);
+    assert!(!desk.file("plan", &off, &[]).text().contains("by hand"));
+    // Nothing is set for a name that nobody has.
+    desk.run(&["clear", "img/aa"]).expect(1, &["no server img/aa", "did you mean `img/a`?"]);
+    desk.run(&["show"]).expect(0, &["server", "domain", "weight", "enable", "health", "redirects", "reason"]);
+}
+
+#[test]
+fn a_time_is_typed_with_its_unit_and_what_is_over_counts_no_more() {
+    let desk = Desk::new();
+    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    for bad in ["10", "0", "999ms", "0s"] {
+        assert_eq!(desk.run(&["force", "down", "img/a", "--for", bad]).code, Some(2), "{bad}");
+    }
+    desk.run(&["force", "down", "img/a", "--for", "10"]).expect(2, &["`10` has no unit: write 10s, 10m"]);
+    desk.run(&["force", "down", "img/a", "--for", "1s"]).expect(0, &["forced until"]);
+    eventually!(Duration::from_secs(5), !desk.run(&["show"]).text().contains("force down"));
+    let ended = desk.file("apply", &TWO_FARMS.replace("http://b.test", "http://b2.test"), &["--yes"]);
+    ended.expect(0, &["in force: 2 farms, 4 servers"]);
+    assert!(!ended.text().contains("by hand"), "{}", ended.text());
+    // In files a bare number is what it was, and is warned of; as is what says nothing.
+    let bare = TWO_FARMS.replace("[a]\n", "[a]\ninter = 5\n").replace("domain = stc.test", "domain = stc.test:81");
+    desk.file("check", &bare, &[]).expect(0, &["inter = 5 is 5 milliseconds: write 5ms, or 5s", "port 81 of stc.test:81 says nothing"]);
+}
+
+#[test]
+fn a_no_is_no_and_yes_is_yes() {
+    let desk = Desk::new();
+    let file = write(desk.directory.path(), "a.conf", TWO_FARMS);
+    // A terminal of its own, at which somebody types.
+    let typed = |words: &str| {
+        let apply = format!("{} apply {file} --redis {}", binary("rbalancer").display(), desk.redis.url());
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("printf '{words}\\n' | script -qec '{apply}' /dev/null")]);
+        Process::spawn("script", command).wait(START)
+    };
+    for no in ["n", "no", "", "maybe"] {
+        typed(no).expect(1, &["put this in force", "declined: nothing was changed"]);
+        assert_eq!(desk.redis.keys(), 0);
+    }
+    typed("YES").expect(0, &["in force"]);
+    desk.run(&["apply", "--help"]).expect(0, &["where there is no terminal nobody is asked"]);
+}
+
+#[test]
+fn a_file_is_good_only_where_what_it_names_is_there() {
+    let desk = Desk::new();
+    let with = |global: &str| format!("[global]\n{global}\n{TWO_FARMS}");
+    desk.file("check", &with("access_log = /nowhere/access.log"), &[]).expect(78, &["access_log: there is no folder /nowhere"]);
+    desk.file("check", &with("state_file = /nowhere/state"), &[]).expect(0, &["state_file: there is no folder /nowhere", "good"]);
+    desk.file("check", &with("state_file = /dev/null"), &[]).expect(0, &["is a device", "good"]);
+    desk.file("check", &with("static_dir = /nowhere"), &[]).expect(0, &["static_dir: /nowhere is no folder", "good"]);
+    desk.file("check", &with("maxconn = many"), &[]).expect(78, &["`many` is no number"]);
+    certificate(desk.directory.path(), "img", &["img.test"]);
+    let covered = desk.file("check", &with("tls_cert = img.pem\ntls_key = img.key\nallow_downgrade = on"), &[]);
+    covered.expect(0, &["no certificate is for stc.test"]);
+    assert!(!covered.text().contains("for img.test"), "{}", covered.text());
+    // What only says how the daemons of a host work has no farms.
+    let host = format!("[global]\nredis = {}\nport = 81\n", desk.redis.url());
+    desk.file("check", &host, &[]).expect(0, &["[global] alone, for a host of a cluster"]);
+    desk.file("apply", &host, &["--yes"]).expect(78, &["has no section [farms]"]);
+    let file = write(desk.directory.path(), "host.conf", host);
+    for daemon in ["rbalancer-redirector", "rbalancer-healthd", "rbalancer-statsd"] {
+        let tested = Process::start(daemon, desk.directory.path(), &["-t", "-c", &file], &[]).wait(START);
+        tested.expect(0, &["the settings are good; redis is 127.0.0.1"]);
+    }
 }

@@ -179,7 +179,7 @@ fn a_killed_apply_leaves_the_old_table_or_the_new_one() {
         (now, kept, replaced) = if of(next) { (next, kept, replaced + 1) } else { (now, kept + 1, replaced) };
         kills += 1;
     }
-    desk.start(&files[1 - now], "ann").wait(START).expect(0, &["in force: 1 farms, 2000 servers"]);
+    desk.start(&files[1 - now], "ann").wait(START).expect(0, &["in force: 1 farm, 2000 servers"]);
 }
 
 #[test]

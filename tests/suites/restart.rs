@@ -54,3 +54,33 @@ fn a_good_file_is_taken_on_hup_and_a_bad_one_changes_nothing() {
     assert!(goes_to("http://c.test"));
     ends_well(up.process);
 }
+
+#[test]
+fn a_reload_says_what_it_changes_and_takes_no_service_away_unasked() {
+    let farms = |servers: &str, global: &str| {
+        let sections: String = servers.split(", ").map(|name| format!("[{name}]\ndomain = http://{name}.test\ncheck = off\n")).collect();
+        format!("[global]\nadmin_bind = off\n{global}[farms]\nlist = img\n[img]\nlist = {servers}\ndomain = img.test\n{sections}")
+    };
+    let up = Up::start(&farms("a, b, c", ""));
+    let reload = |text: &str| {
+        write(up.directory.path(), "rbalancer.conf", text);
+        up.process.signal(Signal::HUP);
+    };
+    reload(&farms("a, b, c", ""));
+    up.process.wait_for_line("reload: no farm and no server changes", START);
+    reload(&farms("a, b, c, d", "").replace("http://b.test\n", "http://b.test\nweight = 5\n"));
+    up.process.wait_for_line("reload: server img/b: weight 1 → 5", START);
+    up.process.wait_for_line("reload: + server img/d http://d.test", START);
+    reload(&farms("a", ""));
+    up.process.wait_for_line("3 of 4 servers of farm img would be gone", START);
+    up.process.wait_for_line("set reload_force = on in [global] if this is meant", START);
+    assert_eq!(up.stats().0["farms"][0]["servers"].as_array().map(Vec::len), Some(4), "{:?}", up.stats());
+    let tables = || up.process.lines().iter().filter(|line| line.contains("new table")).count();
+    eventually!(START, tables() == 2, "{:?}", up.process.lines());
+    let ended = up.process.lines();
+    assert!(ended.iter().all(|line| line.starts_with("20")), "each line has its time: {ended:?}");
+    reload(&farms("a", "reload_force = on\n"));
+    up.process.wait_for_line("reload: - server img/d", START);
+    eventually!(START, up.stats().0["farms"][0]["servers"].as_array().map(Vec::len) == Some(1));
+    up.end();
+}

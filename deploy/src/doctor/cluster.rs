@@ -4,6 +4,7 @@ use super::Line;
 use crate::moment::{span, utc};
 use crate::present::Present;
 use crate::publish::LIVE_MS;
+use crate::words::count;
 use common::farm::{Intent, ServerId};
 use common::health::{Checked, Finding, State, ViewChanges};
 use common::store::Replica;
@@ -35,7 +36,13 @@ fn table(seen: &Seen<'_>) -> Line {
         Some(Ok(table)) => {
             let (farms, servers) = (table.farms.len(), table.farms.servers().count());
             let stamp = &table.stamp;
-            Line::ok(format!("generation {} of cluster {}: {farms} farms, {servers} servers, checksum right", stamp.table, stamp.cluster))
+            Line::ok(format!(
+                "generation {} of cluster {}: {}, {}, checksum right",
+                stamp.table,
+                stamp.cluster,
+                count(farms, "farm"),
+                count(servers, "server")
+            ))
         }
     }
 }

@@ -99,6 +99,12 @@ impl Certificates {
         Self { loaded, by_name, expiries }
     }
 
+    /// Whether a certificate is for `host`, in lower case.
+    pub fn covers(&self, host: &str) -> bool {
+        let beside = || host.split_once('.').is_some_and(|(_, rest)| self.by_name.contains_key(&format!("*.{rest}")));
+        self.by_name.contains_key(host) || beside()
+    }
+
     /// The certificate for the host a client names: its own, else one for every name beside it, else the first.
     fn choose(&self, host: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let found = host.and_then(|host| {

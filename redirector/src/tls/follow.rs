@@ -40,7 +40,8 @@ pub async fn follow(tls: Tls, mut reload: Reload) {
         }
         said = problems;
         if let Some(certificates) = renewed {
-            tracing::info!("new certificates are in use");
+            let files: Vec<String> = certificates.expiries.iter().map(|expiry| expiry.file.display().to_string()).collect();
+            tracing::info!("new certificates are in use: {}", files.join(", "));
             tls.chosen.swap(certificates);
             warned = None;
         }
