@@ -6,6 +6,10 @@ use std::time::Duration;
 /// From one sweep to the next.
 pub const TICK: Duration = Duration::from_millis(250);
 
+/// How long an idle connection has to ask once more when the process begins to drain. One that has been idle for longer
+/// by then has none: a client that asks in that instant asks again (RFC 9112 section 9.3.1).
+pub const LAST_REQUEST: Duration = Duration::from_secs(1);
+
 /// What a connection is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -19,8 +23,17 @@ pub enum Phase {
     Linger,
     /// A page that is made elsewhere.
     Page,
+    /// The first byte over TLS.
+    Hello,
     /// The end of a TLS handshake.
     Handshake,
+}
+
+impl Phase {
+    /// Whether nothing has begun that would have to be finished.
+    fn is_idle(self) -> bool {
+        matches!(self, Self::Idle | Self::Hello)
+    }
 }
 
 /// How long each phase may last.
@@ -28,7 +41,8 @@ pub enum Phase {
 pub struct Deadlines {
     /// [`Phase::Idle`]: `keepalive_timeout`.
     pub idle: Duration,
-    /// [`Phase::Head`], from the head's first byte, and [`Phase::Handshake`], from the accept: `client_timeout`.
+    /// [`Phase::Head`], from the head's first byte, and [`Phase::Hello`] and [`Phase::Handshake`] together, from the
+    /// accept: `client_timeout`.
     pub head: Duration,
 }
 
@@ -41,7 +55,7 @@ impl Deadlines {
     pub fn time(&self, phase: Phase) -> Duration {
         match phase {
             Phase::Idle => self.idle,
-            Phase::Head | Phase::Handshake => self.head,
+            Phase::Head | Phase::Hello | Phase::Handshake => self.head,
             Phase::Write => WRITE,
             Phase::Linger => LINGER,
             Phase::Page => PAGE,
@@ -49,8 +63,12 @@ impl Deadlines {
     }
 
     fn ticks(&self, phase: Phase) -> u32 {
-        u32::try_from(self.time(phase).as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX)
+        ticks(self.time(phase))
     }
+}
+
+fn ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX)
 }
 
 /// Where a connection is, while it is there.
@@ -92,11 +110,13 @@ pub struct Connections<T> {
     free: Vec<u32>,
     /// Ticks since the start; they come round after 34 years.
     tick: u32,
+    /// Whether who is idle has no more than [`LAST_REQUEST`].
+    draining: bool,
 }
 
 impl<T> Default for Connections<T> {
     fn default() -> Self {
-        Self { clocks: Vec::new(), entries: Vec::new(), free: Vec::new(), tick: 0 }
+        Self { clocks: Vec::new(), entries: Vec::new(), free: Vec::new(), tick: 0, draining: false }
     }
 }
 
@@ -147,7 +167,11 @@ impl<T> Connections<T> {
     /// it has `moved`: was answered, or took enough of an answer.
     pub fn enter(&mut self, place: Place, phase: Phase, moved: bool) {
         let clock = &mut self.clocks[place.index()];
-        if moved || clock.phase != Some(phase) || !matches!(phase, Phase::Head | Phase::Write | Phase::Linger) {
+        if clock.phase == Some(Phase::Hello) && phase == Phase::Handshake {
+            clock.phase = Some(phase);
+            return;
+        }
+        if moved || clock.phase != Some(phase) || matches!(phase, Phase::Idle | Phase::Page) {
             *clock = Clock { phase: Some(phase), answered: clock.answered || moved, since: self.tick };
         }
     }
@@ -165,8 +189,35 @@ impl<T> Connections<T> {
     /// Moves time on by one tick; the connections that are over their deadline.
     pub fn sweep(&mut self, deadlines: &Deadlines) -> Vec<Place> {
         self.tick += 1;
-        let over = |clock: &Clock| clock.phase.is_some_and(|phase| self.tick - clock.since > deadlines.ticks(phase));
+        let limit = |phase: Phase| match self.draining && phase.is_idle() {
+            true => deadlines.ticks(phase).min(ticks(LAST_REQUEST)),
+            false => deadlines.ticks(phase),
+        };
+        let over = |clock: &Clock| clock.phase.is_some_and(|phase| self.tick - clock.since > limit(phase));
         self.clocks.iter().enumerate().filter(|(_, clock)| over(clock)).filter_map(|(index, _)| self.at(index)).collect()
+    }
+
+    /// The process drains from now on: who has been idle for longer than [`LAST_REQUEST`]. The others have that long from
+    /// now, to ask once more or to begin.
+    pub fn drain(&mut self) -> Vec<Place> {
+        self.draining = true;
+        let (now, limit) = (self.tick, ticks(LAST_REQUEST));
+        let mut over = Vec::new();
+        for index in 0..self.clocks.len() {
+            let clock = &mut self.clocks[index];
+            if clock.phase.is_some_and(Phase::is_idle) {
+                match now - clock.since > limit {
+                    true => over.extend(self.at(index)),
+                    false => clock.since = now,
+                }
+            }
+        }
+        over
+    }
+
+    /// Whether the connection at `place` is idle, or who is there has gone.
+    pub fn is_idle(&self, place: Place) -> bool {
+        self.at(place.index()) != Some(place) || self.clocks[place.index()].phase.is_some_and(Phase::is_idle)
     }
 
     /// The `count` connections that have been idle for longest; where fewer are idle, then those that were answered and
@@ -215,6 +266,42 @@ mod tests {
         assert_eq!((second.index(), second == first), (first.index(), false));
         assert!(connections.get_mut(first).is_none() && connections.remove(first).is_none());
         assert_eq!(connections.at(second.index()), Some(second));
+    }
+
+    #[test]
+    fn a_drain_leaves_a_second_to_who_was_active_and_all_their_time_to_the_busy() {
+        let deadlines = Deadlines { idle: Duration::from_secs(65), head: Duration::from_secs(5) };
+        let mut connections = Connections::default();
+        let [old, silent, head, page] = [(); 4].map(|()| connections.insert(()));
+        connections.enter(silent, Phase::Hello, false);
+        connections.enter(head, Phase::Head, false);
+        connections.enter(page, Phase::Page, false);
+        (0..5).for_each(|_| assert_eq!(connections.sweep(&deadlines), []));
+        let [young, shaking] = [(); 2].map(|()| connections.insert(()));
+        connections.enter(shaking, Phase::Hello, false);
+        connections.enter(shaking, Phase::Handshake, false);
+        assert_eq!(connections.drain(), [old, silent]);
+        [old, silent].into_iter().for_each(|place| drop(connections.remove(place)));
+        // It asks, and is idle again a little later.
+        for tick in 0..5 {
+            let late = connections.insert(());
+            assert!(connections.is_idle(late));
+            connections.remove(late);
+            assert_eq!(connections.sweep(&deadlines), if tick == 4 { vec![young] } else { vec![] });
+        }
+        assert_eq!([young, head, page, shaking].map(|place| connections.is_idle(place)), [true, false, false, false]);
+    }
+
+    #[test]
+    fn a_handshake_has_its_time_from_the_accept() {
+        let deadlines = Deadlines { idle: Duration::from_secs(65), head: Duration::from_secs(1) };
+        let mut connections = Connections::default();
+        let place = connections.insert(());
+        connections.enter(place, Phase::Hello, false);
+        (0..4).for_each(|_| assert_eq!(connections.sweep(&deadlines), []));
+        connections.enter(place, Phase::Handshake, false);
+        connections.enter(place, Phase::Handshake, false);
+        assert_eq!(connections.sweep(&deadlines), [place]);
     }
 
     #[test]

@@ -221,6 +221,8 @@ impl Plain {
         if let (Stage::Serving, true) = (self.stage, phase >= ProcessPhase::Draining) {
             let grace = now + self.settings.grace;
             self.desk.sources.draining = true;
+            let over = self.connections.drain();
+            self.leave(&over);
             // Whoever holds a socket hands what waits in it to the next process.
             self.doors.retain(|door| !door.passed);
             // Silent clients that are already connected are handed over too.
@@ -251,6 +253,19 @@ impl Plain {
     fn somebody_came(&mut self, token: usize) {
         if let Some(door) = self.doors.get_mut(FIRST_DOOR - token) {
             door.ready = true;
+        }
+    }
+
+    /// Ends idle connections, but for those that have just asked: they are answered, and told to leave.
+    fn leave(&mut self, idle: &[Place]) {
+        for &place in idle {
+            if self.connections.get_mut(place).is_some_and(|waiting| !waiting.queued) {
+                self.advance(place);
+            }
+            let queued = self.connections.get_mut(place).is_some_and(|waiting| waiting.queued);
+            if !queued && self.connections.is_idle(place) {
+                self.connections.remove(place);
+            }
         }
     }
 

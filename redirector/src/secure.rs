@@ -24,11 +24,19 @@ use tokio::task::AbortHandle;
 /// no time of its deadline, and no work is done for those who have given up before it ends.
 const QUEUE: usize = 16;
 
+/// The task of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Task {
+    /// How it can be ended, once it has begun.
+    abort: Option<AbortHandle>,
+    /// Whether it takes leave by itself when the process drains.
+    pub(crate) takes_leave: bool,
+}
+
 /// What the connections of one thread share.
 pub(crate) struct Thread {
     pub(crate) desk: RefCell<Desk>,
-    /// How each can be ended, once its task has begun.
-    pub(crate) connections: RefCell<Connections<Option<AbortHandle>>>,
+    pub(crate) connections: RefCell<Connections<Task>>,
     pub(crate) settings: Settings,
     /// Lets one step of a handshake through at a time.
     pub(crate) handshakes: Gate,
@@ -67,6 +75,9 @@ impl Thread {
         }
         let began = Instant::now();
         self.desk.borrow_mut().sources.draining = true;
+        // Who has just asked comes first.
+        tokio::task::yield_now().await;
+        self.part();
         // Whoever holds a socket hands what waits in it to the next process.
         doors.retain(|(_, passed)| !passed);
         if doors.is_empty() {
@@ -109,6 +120,15 @@ impl Thread {
         std::future::poll_fn(any).await;
     }
 
+    /// Ends who has been idle for long; who takes leave by itself has a moment to say so.
+    fn part(&self) {
+        let over = self.connections.borrow_mut().drain();
+        let takes_leave = |&place: &Place| self.connections.borrow_mut().get_mut(place).is_some_and(|task| task.takes_leave);
+        let (leaving, ended): (Vec<Place>, Vec<Place>) = over.into_iter().partition(takes_leave);
+        leaving.into_iter().for_each(|place| self.connections.borrow_mut().enter(place, Phase::Idle, false));
+        self.end(&ended);
+    }
+
     /// Accepts for ever.
     async fn accept(self: &Rc<Self>, door: &AsyncFd<TcpListener>) {
         loop {
@@ -144,13 +164,13 @@ impl Thread {
     /// Begins a new connection.
     fn take(self: &Rc<Self>, stream: TcpStream) {
         let Ok(held) = self.settings.admit(&stream) else { return self.settings.turn_away() };
-        let place = self.connections.borrow_mut().insert(None);
+        let place = self.connections.borrow_mut().insert(Task::default());
         // Before its task's first turn: who shakes hands makes no room for others.
-        self.connections.borrow_mut().enter(place, Phase::Handshake, false);
+        self.connections.borrow_mut().enter(place, Phase::Hello, false);
         let registered = Registered { thread: self.clone(), place, _held: held };
         let task = tokio::task::spawn_local(registered.secure(stream, self.config.clone()));
-        if let Some(abort) = self.connections.borrow_mut().get_mut(place) {
-            *abort = Some(task.abort_handle());
+        if let Some(held) = self.connections.borrow_mut().get_mut(place) {
+            held.abort = Some(task.abort_handle());
         }
     }
 
@@ -165,7 +185,7 @@ impl Thread {
     /// Has tasks end; each gives its place back itself.
     fn end(&self, places: &[Place]) {
         let mut connections = self.connections.borrow_mut();
-        places.iter().filter_map(|&place| connections.get_mut(place)?.clone()).for_each(|abort| abort.abort());
+        places.iter().filter_map(|&place| connections.get_mut(place)?.abort.clone()).for_each(|abort| abort.abort());
     }
 
     async fn sweep(self: Rc<Self>) {

@@ -37,9 +37,13 @@ impl Registered {
     pub(crate) async fn secure(self, stream: TcpStream, config: Arc<ServerConfig>) {
         let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
         let Ok(guest) = self.meet(&stream).await else { return };
-        let Ok(session) = Session::accept(&stream, config, &self.thread.handshakes).await else { return };
+        let began = || self.enter(Phase::Handshake, false);
+        let Ok(session) = Session::accept(&stream, config, &self.thread.handshakes, began).await else { return };
         self.enter(Phase::Idle, false);
         if session.is_h2() {
+            if let Some(task) = self.thread.connections.borrow_mut().get_mut(self.place) {
+                task.takes_leave = true;
+            }
             // Its state is large: only those who speak it hold it.
             return Box::pin(h2::serve(self, stream, session, guest)).await;
         }

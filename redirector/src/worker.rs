@@ -21,9 +21,9 @@ pub(crate) const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// How long accepting rests where no connection more may be held.
 pub(crate) const FULL_REST: Duration = Duration::from_millis(10);
 
-/// How long a draining process goes on accepting: a client whose handshake the kernel has answered once may have
-/// to be answered again (one SYN-ACK retry).
-pub(crate) const LAST_CALLS: Duration = Duration::from_secs(2);
+/// How long a draining process goes on accepting: a silent client is held back by the kernel for up to a second, until it
+/// has answered once more (one SYN-ACK retry), and that takes as long as the way to it and back. Who comes in so late has its whole time to ask.
+pub(crate) const LAST_CALLS: Duration = Duration::from_millis(1500);
 
 /// Longer than the kernel takes to put a connection into a queue.
 const HANDSHAKE: Duration = Duration::from_micros(100);

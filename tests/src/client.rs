@@ -114,6 +114,11 @@ impl Connection {
         Ok(answer)
     }
 
+    /// The socket.
+    pub fn into_stream(self) -> TcpStream {
+        self.reader.into_inner()
+    }
+
     fn body(&mut self, answer: &Answer) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         if let Some(length) = answer.header("content-length") {

@@ -1,15 +1,21 @@
 //! How a redirector ends and how it begins: what a killed one takes with it, what one that is asked to end does not,
 //! and how soon a new one answers while Redis is away.
 
-use std::net::SocketAddr;
+#![allow(clippy::print_stdout, reason = "the figures are what the suite is for")]
+use rustix::process::Signal;
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tests::h2::kind::{GOAWAY, HEADERS};
+use tests::h2::{self, END_HEADERS, END_STREAM, Raw, frame};
 use tests::paced::Paced;
 use tests::process::Process;
 use tests::redis::RedisServer;
 use tests::scenario::Scale;
 use tests::stats::Stats;
+use tests::tls::{self, SecureUp, Secured};
 use tests::traffic::Received;
 use tests::world::{Daemon, Way};
 use tests::{FLUSH, START, client, eventually, port};
@@ -171,4 +177,76 @@ fn a_start_without_redis_or_file_says_so_and_answers_when_redis_comes() {
     eventually!(START, client::get(redirector.address, HOST, "/").status == 302);
     assert!(came.elapsed() <= Duration::from_secs(2), "{:?} after redis came", came.elapsed());
     assert_eq!(client::get(redirector.address, "monitor.test", "/readyz").status, 200);
+}
+
+/// Reads what is left of a connection; whether it ended in order.
+fn ends_in_order(stream: &mut impl Read) -> bool {
+    stream.read_to_end(&mut Vec::new()).is_ok()
+}
+
+#[test]
+fn idle_clients_hold_nobody_up_and_see_an_orderly_end() {
+    let count = Scale::asked().pick(150, 1000);
+    common::socket::raise_file_limit();
+    let up = SecureUp::start("grace = 60s", "", &[("a", "http://a.test"), ("b", "https://b.test")]);
+    let asked = |_| {
+        let mut connection = client::Connection::open(up.plain).expect("it listens");
+        assert_eq!(connection.get(HOST, b"/").expect("an answer").status, 302);
+        connection
+    };
+    let plain: Vec<client::Connection> = (0..count).map(asked).collect();
+    let config = tls::http1();
+    let secured = |_| {
+        let mut connection = Secured::open(up.secure, HOST, config.clone()).expect("a handshake");
+        connection.head("/").expect("an answer");
+        connection
+    };
+    let mut secure: Vec<Secured> = (0..count).map(secured).collect();
+    let multiplexed = |_| {
+        let mut raw = Raw::open(up.secure);
+        raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &h2::get("/")));
+        assert!(raw.until(HEADERS, 1).is_some());
+        raw
+    };
+    let mut multiplexed: Vec<Raw> = (0..count).map(multiplexed).collect();
+    // Some have never said anything, over TLS neither.
+    let silent: Vec<TcpStream> = [up.plain, up.secure].map(|address| TcpStream::connect(address).expect("it listens")).into();
+    let asked = Instant::now();
+    eventually!(START, asked.elapsed() > Duration::from_millis(1500));
+    let began = Instant::now();
+    assert_eq!(up.process.terminate(START).code, Some(0));
+    let took = began.elapsed();
+    println!("{count} idle clients each over HTTP/1, TLS and HTTP/2: {took:?} from TERM to the end");
+    assert!(took <= Duration::from_secs(2), "{took:?} with idle clients");
+    plain.into_iter().for_each(|connection| assert!(ends_in_order(&mut connection.into_stream())));
+    silent.into_iter().for_each(|mut stream| assert!(ends_in_order(&mut stream)));
+    // A close without a goodbye would be an error here.
+    secure.iter_mut().for_each(|connection| assert!(ends_in_order(&mut connection.0)));
+    multiplexed.iter_mut().for_each(|raw| assert!(raw.until(GOAWAY, 0).is_some(), "an end without GOAWAY"));
+}
+
+#[test]
+fn who_was_just_active_may_ask_once_more_and_what_is_under_way_is_finished() {
+    let up = SecureUp::start("grace = 20s", "", &[("a", "http://a.test"), ("b", "https://b.test")]);
+    let mut plain = client::Connection::open(up.plain).expect("it listens");
+    let mut secure = Secured::open(up.secure, HOST, tls::http1()).expect("a handshake");
+    let mut half = client::Connection::open(up.plain).expect("it listens");
+    half.send(b"GET /half HTTP/1.1\r\n").expect("sent");
+    assert_eq!(plain.get(HOST, b"/").expect("an answer").status, 302);
+    secure.head("/").expect("an answer");
+    up.process.signal(Signal::TERM);
+    up.process.wait_for_line("Draining", START);
+    let began = Instant::now();
+    let last = plain.get(HOST, b"/last").expect("an answer while it drains");
+    assert_eq!((last.status, last.header("connection").as_deref()), (302, Some("close")));
+    let last = secure.head("/last").expect("an answer while it drains");
+    assert!(last.starts_with("HTTP/1.1 302 ") && last.contains("Connection: close\r\n"), "{last}");
+    // A head that has begun is no idle connection.
+    eventually!(START, began.elapsed() > Duration::from_millis(2200));
+    half.send(b"Host: img.test\r\n\r\n").expect("sent");
+    let answer = half.answer(false).expect("an answer");
+    assert_eq!((answer.status, answer.header("connection").as_deref()), (302, Some("close")));
+    drop((plain, secure, half));
+    assert_eq!(up.process.wait(START).code, Some(0));
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?} though everything was done", began.elapsed());
 }

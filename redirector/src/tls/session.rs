@@ -32,6 +32,8 @@ pub struct Session {
 /// What a handshake waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
+    /// A byte: none is there.
+    Byte,
     Read,
     Write,
     Again,
@@ -79,11 +81,12 @@ impl Drop for Turn<'_> {
 
 impl Session {
     /// Shakes hands. `gate` lets one step through at a time, and not before everybody else on the thread had a turn:
-    /// a signature costs as much as a hundred redirects, and nobody else should have to wait for more than one.
+    /// a signature costs as much as a hundred redirects, and nobody else should have to wait for more than one. `began` is
+    /// told with each step once the client has begun.
     ///
     /// # Errors
     /// When the peer goes away or breaks the protocol.
-    pub async fn accept(stream: &TcpStream, config: Arc<ServerConfig>, gate: &Gate) -> io::Result<Self> {
+    pub async fn accept(stream: &TcpStream, config: Arc<ServerConfig>, gate: &Gate, began: impl Fn()) -> io::Result<Self> {
         let mut inner = ServerConnection::new(config).map_err(io::Error::other)?;
         loop {
             let step = {
@@ -91,15 +94,18 @@ impl Session {
                 let step = step(&mut inner, stream);
                 // Before the yield, not after it: what arrives meanwhile must not be forgotten.
                 match &step {
-                    Ok(Step::Read) => forget(stream, Interest::READABLE),
+                    Ok(Step::Byte | Step::Read) => forget(stream, Interest::READABLE),
                     Ok(Step::Write) => forget(stream, Interest::WRITABLE),
                     _ => {}
                 }
                 tokio::task::yield_now().await;
                 step?
             };
+            if step != Step::Byte {
+                began();
+            }
             match step {
-                Step::Read => drop(stream.ready(Interest::READABLE).await?),
+                Step::Byte | Step::Read => drop(stream.ready(Interest::READABLE).await?),
                 Step::Write => drop(stream.ready(Interest::WRITABLE).await?),
                 Step::Again => {}
                 Step::Done => return Ok(Self::new(inner)),
@@ -220,7 +226,7 @@ fn step(inner: &mut ServerConnection, socket: &impl AsFd) -> io::Result<Step> {
     match inner.read_tls(&mut source) {
         Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
         Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Step::Read),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Step::Byte),
         Err(error) => return Err(error),
     }
     process(inner, socket)?;
