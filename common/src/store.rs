@@ -114,9 +114,23 @@ pub struct Announcement {
     /// When the first of its certificates ends; 0: it serves no TLS.
     #[serde(default)]
     pub certificate_expires: UnixMs,
+    /// The hosts it refused most in the last hour, at most ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_hosts: Vec<RefusedHost>,
     /// Whether it has left for good, its last totals written.
     #[serde(default)]
     pub left: bool,
+}
+
+/// A host that clients asked for in vain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedHost {
+    /// The host as clients wrote it, in small letters: anything they like.
+    pub host: String,
+    /// Why it was refused, in the words of the access log.
+    pub reason: String,
+    /// How often in the last hour, at the least.
+    pub count: u64,
 }
 
 /// A redirector as readers see it.

@@ -1,5 +1,5 @@
-//! One request as a line of the access log: `combined` (as Apache and nginx write it) with farm, server and Location
-//! behind it, or JSON. Pure. Nothing a client sends can end a line or a quoted field.
+//! One request as a line of the access log: `combined` (as Apache and nginx write it) with host, farm, server, Location
+//! and why it was refused behind it, or JSON. Pure. Nothing a client sends can end a line or a quoted field.
 
 use common::clock::UnixMs;
 use serde::Serialize;
@@ -69,6 +69,8 @@ pub struct Entry<'a> {
     pub server: &'a str,
     /// Where the client was sent, if anywhere.
     pub location: &'a [u8],
+    /// Why it was refused, if it was.
+    pub reason: &'a str,
 }
 
 /// Appends `entry` as one line.
@@ -106,7 +108,8 @@ fn combined(entry: &Entry<'_>, how: Address, out: &mut Vec<u8>) {
     out.push(b' ');
     escaped(entry.target, out);
     put(out, format_args!(" {}\" {} {} ", entry.version, entry.status, entry.bytes));
-    for text in [entry.referer, entry.agent, entry.host, entry.farm.as_bytes(), entry.server.as_bytes(), entry.location] {
+    let (farm, server, reason) = (entry.farm.as_bytes(), entry.server.as_bytes(), entry.reason.as_bytes());
+    for text in [entry.referer, entry.agent, entry.host, farm, server, entry.location, reason] {
         out.push(b'"');
         if text.is_empty() {
             out.push(b'-');
@@ -133,6 +136,7 @@ fn json(entry: &Entry<'_>, how: Address, out: &mut Vec<u8>) {
         ("farm", entry.farm.as_bytes()),
         ("server", entry.server.as_bytes()),
         ("location", entry.location),
+        ("reason", entry.reason.as_bytes()),
     ];
     for (name, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
         put(out, format_args!(",\"{name}\":"));
@@ -200,6 +204,7 @@ mod tests {
             farm: "img",
             server: "a",
             location: b"http://a.test/x?token=1",
+            reason: "",
         }
     }
 
@@ -215,7 +220,7 @@ mod tests {
         assert_eq!(
             line(b"/x?token=1", b"curl/8", full),
             "192.0.2.77 - - [23/Nov/2026:22:30:05 +0000] \"GET /x?token=1 HTTP/1.1\" 302 0 \"-\" \"curl/8\" \"img.test\" \"img\" \"a\" \
-             \"http://a.test/x?token=1\"\n"
+             \"http://a.test/x?token=1\" \"-\"\n"
         );
         let discreet = Style { without_query: true, address: Address::Truncated, ..full };
         let text = line(b"/x?token=1", b"curl/8", discreet);
@@ -247,7 +252,7 @@ mod tests {
             target in proptest::collection::vec(any::<u8>(), 0..40), agent in proptest::collection::vec(any::<u8>(), 0..40)
         ) {
             let text = line(&target, &agent, Style::default());
-            prop_assert_eq!((text.matches('\n').count(), text.matches('"').count()), (1, 14));
+            prop_assert_eq!((text.matches('\n').count(), text.matches('"').count()), (1, 16));
             let text = line(&target, &agent, Style { form: Form::Json, ..Style::default() });
             prop_assert!(!text.trim_end().contains(char::is_control));
             let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");

@@ -3,18 +3,20 @@
 use crate::counters::{Counters, Shard, Slot};
 use crate::elsewhere::{Elsewhere, Stats, is_challenge};
 use crate::farm_route::Picked;
-use crate::head::{Head, Method, Refusal};
+use crate::head::{Fault, Head, Method, Refusal};
+use crate::refused::Recent;
 use crate::routes::Routes;
 use crate::statics::{StaticFile, Statics};
 use common::host::{MAX_HOST, normalize};
 use common::tally::CountKey;
 use common::target::Scheme;
 use rand::Rng;
+use std::time::Instant;
 
 impl Refusal {
-    /// Every refusal.
+    /// Every refusal, of all faults one.
     pub const ALL: [Self; 9] = [
-        Self::BadRequest,
+        Self::BadRequest(Fault::RequestLine),
         Self::UnknownHost,
         Self::Method,
         Self::TargetTooLong,
@@ -28,7 +30,7 @@ impl Refusal {
     /// The status.
     pub fn status(self) -> u16 {
         match self {
-            Self::BadRequest => 400,
+            Self::BadRequest(_) => 400,
             Self::UnknownHost => 403,
             Self::Method => 405,
             Self::TargetTooLong => 414,
@@ -38,10 +40,42 @@ impl Refusal {
         }
     }
 
+    /// Why, as one word of the access log and the stats.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::BadRequest(fault) => match fault {
+                Fault::RequestLine => "request-line",
+                Fault::Target => "target",
+                Fault::LineEnd => "line-end",
+                Fault::ControlByte => "control-byte",
+                Fault::Field => "field",
+                Fault::NoHost => "no-host",
+                Fault::TwoHosts => "two-hosts",
+                Fault::Host => "host",
+                Fault::OtherHost => "other-host",
+                Fault::Framing => "framing",
+                Fault::Proxy => "proxy-header",
+            },
+            Self::UnknownHost => "unknown-host",
+            Self::Method => "method",
+            Self::TargetTooLong => "target-too-long",
+            Self::HeadTooLarge => "head-too-large",
+            Self::NoServer => "no-server",
+            Self::NoSecureServer => "no-secure-server",
+            Self::NoTable => "no-table",
+            Self::Version => "version",
+        }
+    }
+
+    /// Its place in [`Self::ALL`].
+    fn place(self) -> usize {
+        Self::ALL.iter().position(|other| std::mem::discriminant(other) == std::mem::discriminant(&self)).unwrap_or_default()
+    }
+
     /// Status line, own fields, and the body.
     fn parts(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::BadRequest => ("400 Bad Request", "", "bad request\n"),
+            Self::BadRequest(_) => ("400 Bad Request", "", "bad request\n"),
             Self::UnknownHost => ("403 Forbidden", "", "no farm answers for this host\n"),
             Self::Method => ("405 Method Not Allowed", "Allow: GET, HEAD\r\n", "only GET and HEAD are redirected\n"),
             Self::TargetTooLong => ("414 URI Too Long", "", "the request target is too long\n"),
@@ -73,7 +107,7 @@ impl RefusalSlots {
     }
 
     fn of(&self, refusal: Refusal) -> Slot {
-        self.0[refusal as usize]
+        self.0[refusal.place()]
     }
 }
 
@@ -103,6 +137,10 @@ pub struct View<'a, R: Rng> {
     pub rng: &'a mut R,
     /// What counted the latest redirect.
     pub chosen: Option<Slot>,
+    /// Where refusals are noted.
+    pub recent: &'a Recent,
+    /// The latest refusal.
+    pub refusal: Option<Refusal>,
 }
 
 /// What became of a request.
@@ -135,7 +173,7 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
     let host = if head.host.is_empty() && !head.http11 { Some((&[][..], None)) } else { normalize(head.host, &mut buffer) };
     let Some((host, _)) = host else {
         // As with a body, what follows is not to be trusted.
-        return refuse(Refusal::BadRequest, Some(&Head { body: true, ..*head }), view, out);
+        return refuse(Fault::Host.into(), Some(&Head { body: true, ..*head }), view, out);
     };
     if head.method == Method::Other {
         return refuse(Refusal::Method, Some(head), view, out);
@@ -220,8 +258,10 @@ fn other_host<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, out: &mut Vec<u8>
 }
 
 /// Appends a refusal. Without a head nothing is known of what follows: the connection closes.
-pub fn refuse<R: Rng>(refusal: Refusal, head: Option<&Head<'_>>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+pub fn refuse<R: Rng>(refusal: Refusal, head: Option<&Head<'_>>, view: &mut View<'_, R>, out: &mut Vec<u8>) -> Outcome {
     view.shard.count(view.refused.of(refusal));
+    view.recent.note(head.map_or(b"".as_slice(), |head| head.host), refusal, Instant::now());
+    view.refusal = Some(refusal);
     let (status, fields, body) = refusal.parts();
     let unknown = Head {
         method: Method::Get,
@@ -305,11 +345,13 @@ mod tests {
             refused: &RefusalSlots::new(&counters),
             rng: &mut rng,
             chosen: None,
+            recent: &Recent::default(),
+            refusal: None,
         };
         let mut out = Vec::new();
         let outcome = match parse(request, FIELDS) {
             Parsed::Complete(head, _) => answer(&head, &mut view, false, &mut out),
-            Parsed::Refused(refusal) => refuse(refusal, None, &view, &mut out),
+            Parsed::Refused(refusal) => refuse(refusal, None, &mut view, &mut out),
             Parsed::Partial => Outcome::Open,
         };
         (outcome, String::from_utf8_lossy(&out).into_owned())

@@ -7,7 +7,7 @@
 use crate::answer::{Outcome, View, answer, refuse};
 use crate::desk::{Desk, READ};
 use crate::guests::{Asked, Asker, Guest, Guests};
-use crate::head::{Head, Method, Parsed, Refusal, parse};
+use crate::head::{Fault, Head, Method, Parsed, Refusal, parse};
 use crate::proxied::Proxied;
 use crate::unsent::Unsent;
 use crate::wire::Wire;
@@ -239,7 +239,7 @@ impl Connection {
                     return None;
                 }
                 Proxied::Bad => {
-                    self.refuse(Refusal::BadRequest, &input[..filled], &view, guests.as_deref_mut(), output);
+                    self.refuse(Fault::Proxy.into(), &input[..filled], &mut view, guests.as_deref_mut(), output);
                     at = filled;
                 }
             }
@@ -249,7 +249,7 @@ impl Connection {
                 Parsed::Partial => break,
                 Parsed::Complete(head, length) => (head, length),
                 Parsed::Refused(refusal) => {
-                    self.refuse(refusal, &input[at..filled], &view, guests.as_deref_mut(), output);
+                    self.refuse(refusal, &input[at..filled], &mut view, guests.as_deref_mut(), output);
                     at = filled;
                     break;
                 }
@@ -301,7 +301,7 @@ impl Connection {
         let answered = output.len();
         let asker = guests.as_deref().zip(self.guest.as_ref()).map(|(guests, guest)| guests.asker(guest, raw));
         if let Some(asker) = asker {
-            (view.scheme, view.chosen) = (asker.scheme.unwrap_or_else(|| wire.scheme()), None);
+            (view.scheme, view.chosen, view.refusal) = (asker.scheme.unwrap_or_else(|| wire.scheme()), None, None);
         }
         let mut outcome = answer(head, view, false, output);
         if matches!(outcome, Outcome::Aside { .. }) && !may_see_stats(wire, asker) {
@@ -311,7 +311,7 @@ impl Connection {
             && guests.logs()
             && !matches!(outcome, Outcome::Aside { .. })
         {
-            guests.log(asker, Some(head), raw, &output[answered..], view.chosen);
+            guests.log(asker, Some(head), raw, &output[answered..], (view.chosen, view.refusal));
         }
         outcome
     }
@@ -323,11 +323,11 @@ impl Connection {
     }
 
     /// Refuses what is no request; nothing behind it can be told apart.
-    fn refuse(&mut self, refusal: Refusal, raw: &[u8], view: &View<'_, SmallRng>, guests: Option<&mut Guests>, output: &mut Vec<u8>) {
+    fn refuse(&mut self, refusal: Refusal, raw: &[u8], view: &mut View<'_, SmallRng>, guests: Option<&mut Guests>, output: &mut Vec<u8>) {
         let answered = output.len();
         refuse(refusal, None, view, output);
         if let (Some(guests), Some(guest)) = (guests, &self.guest) {
-            guests.log(guests.asker(guest, b""), None, raw, &output[answered..], None);
+            guests.log(guests.asker(guest, b""), None, raw, &output[answered..], (None, Some(refusal)));
         }
         self.after = After::Linger;
     }

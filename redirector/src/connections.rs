@@ -281,7 +281,7 @@ mod tests {
         connections.enter(shaking, Phase::Hello, false);
         connections.enter(shaking, Phase::Handshake, false);
         assert_eq!(connections.drain(), [old, silent]);
-        [old, silent].into_iter().for_each(|place| drop(connections.remove(place)));
+        assert_eq!([old, silent].map(|place| connections.remove(place)), [Some(()); 2]);
         // It asks, and is idle again a little later.
         for tick in 0..5 {
             let late = connections.insert(());

@@ -7,6 +7,7 @@ use crate::elsewhere::{Elsewhere, Stats};
 use crate::guests::Guests;
 use crate::head::{FIELDS, MAX_HEAD};
 use crate::pages;
+use crate::refused::Recent;
 use crate::routes::Routes;
 use crate::statics::Statics;
 use arc_swap::{ArcSwap, Cache};
@@ -55,6 +56,8 @@ pub struct Sources {
     pub shard: Arc<Shard>,
     /// The refusals' counters.
     pub refused: RefusalSlots,
+    /// What this thread refused lately.
+    pub recent: Arc<Recent>,
     /// This thread's random source.
     pub rng: SmallRng,
     /// `Date: …` and CRLF, as of the last tick.
@@ -109,6 +112,7 @@ impl Sources {
             max_fields: FIELDS,
             shard,
             refused,
+            recent: Arc::default(),
             rng,
             date: Vec::new(),
             draining: false,
@@ -131,6 +135,8 @@ impl Sources {
             refused: &self.refused,
             rng: &mut self.rng,
             chosen: None,
+            recent: &self.recent,
+            refusal: None,
         }
     }
 }

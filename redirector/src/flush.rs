@@ -3,6 +3,7 @@
 use crate::carried::{Carried, CarriedFile};
 use crate::counters::Counters;
 use crate::refresh::{InUse, InUseCell};
+use crate::refused::Refused;
 use crate::tls::Tls;
 use common::clock::unix_ms;
 use common::process::{Phase, Shutdown};
@@ -10,7 +11,7 @@ use common::store::{Announcement, ReplicaWriter, StoreError};
 use common::tally::{CountKey, Tally};
 use rand::RngExt;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// From one flush to the next, before jitter.
 const FLUSH: Duration = Duration::from_millis(500);
@@ -37,6 +38,7 @@ pub struct Flusher {
     in_use: InUseCell,
     said: Announcement,
     tls: Option<Tls>,
+    refused: Refused,
     /// What is counted, by slot.
     keys: Vec<CountKey>,
     /// The totals the store is known to hold, by slot; 0 where it holds none.
@@ -58,6 +60,7 @@ impl Flusher {
         in_use: InUseCell,
         said: Announcement,
         tls: Option<Tls>,
+        refused: Refused,
         carried: CarriedFile,
     ) -> Self {
         Self {
@@ -66,6 +69,7 @@ impl Flusher {
             in_use,
             said,
             tls,
+            refused,
             keys: Vec::new(),
             written: Vec::new(),
             doubtful: false,
@@ -194,6 +198,7 @@ impl Flusher {
         let said = &mut self.said;
         let changed = (said.generation, said.overrides, &said.alarm, &said.by_file) != (generation, overrides, &alarm, &by_file);
         said.certificate_expires = self.tls.as_ref().map(Tls::expires).unwrap_or_default();
+        said.refused_hosts = self.refused.most(Instant::now());
         (said.generation, said.overrides, said.alarm, said.by_file) = (generation, overrides, alarm, by_file);
         changed
     }
@@ -249,7 +254,8 @@ mod tests {
         let slot = counters.slot(&key);
         let said = serde_json::from_str(r#"{"id":"r1","host":"","address":"","version":"","generation":0,"overrides":0,"started":0}"#)
             .expect("valid");
-        let flusher = Flusher::new(store.replica(), counters.clone(), InUseCell::default(), said, None, CarriedFile::default());
+        let flusher =
+            Flusher::new(store.replica(), counters.clone(), InUseCell::default(), said, None, Refused::new(0), CarriedFile::default());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(flusher.run(async { drop(stopped.await) }, Stop::new().1));
         (0..1000).for_each(|_| counters.shard(0).count(slot));

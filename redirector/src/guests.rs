@@ -3,7 +3,7 @@
 
 use crate::access_log::Entry;
 use crate::counters::{Counters, Slot};
-use crate::head::{Head, MAX_FIELDS, Method, Parsed, parse};
+use crate::head::{Head, MAX_FIELDS, Method, Parsed, Refusal, parse};
 use crate::journal::Lines;
 use crate::proxied::{self, Forwarded, Proxied};
 use crate::told_scheme;
@@ -120,8 +120,8 @@ impl Guests {
         self.log.is_some()
     }
 
-    /// Logs a request, its raw head and its answer.
-    pub fn log(&mut self, asker: Asker, head: Option<&Head<'_>>, raw: &[u8], answer: &[u8], chosen: Option<Slot>) {
+    /// Logs a request, its raw head and its answer, and what was chosen or why it was refused.
+    pub fn log(&mut self, asker: Asker, head: Option<&Head<'_>>, raw: &[u8], answer: &[u8], became: (Option<Slot>, Option<Refusal>)) {
         let line = raw.split(|&byte| byte == b'\r' || byte == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
         let mut words = line.split(|&byte| byte == b' ').map(Some).chain(std::iter::repeat(None)).map(Option::unwrap_or_default);
         let [method, target, version] = match head {
@@ -131,18 +131,19 @@ impl Guests {
         let version = std::str::from_utf8(version).unwrap_or_default();
         let texts = [b"referer".as_slice(), b"user-agent"].map(|name| field(raw, name).unwrap_or_default());
         let request = Request { method, target, version, host: head.map_or(b"".as_slice(), |head| head.host), texts };
-        self.write(asker, &request, head.is_some_and(|head| head.method == Method::Head), answer, chosen);
+        self.write(asker, &request, head.is_some_and(|head| head.method == Method::Head), answer, became);
     }
 
     /// Logs a request whose answer was made later.
     pub fn log_late(&mut self, asked: &Asked, answer: &[u8]) {
         if let Parsed::Complete(head, _) = parse(&asked.raw, MAX_FIELDS) {
-            self.log(asked.asker, Some(&head), &asked.raw, answer, None);
+            self.log(asked.asker, Some(&head), &asked.raw, answer, (None, None));
         }
     }
 
     /// Logs what was asked in another form than HTTP/1.
-    pub fn write(&mut self, asker: Asker, request: &Request<'_>, head_only: bool, answer: &[u8], chosen: Option<Slot>) {
+    pub fn write(&mut self, asker: Asker, request: &Request<'_>, head_only: bool, answer: &[u8], became: (Option<Slot>, Option<Refusal>)) {
+        let (chosen, refusal) = became;
         let Some(log) = &mut self.log else { return };
         let (farm, server) = match chosen {
             Some(slot) => name(&mut self.names, &self.counters, slot),
@@ -163,6 +164,7 @@ impl Guests {
             farm,
             server,
             location: field(answer, b"location").unwrap_or_default(),
+            reason: refusal.map_or("", Refusal::reason),
         });
     }
 

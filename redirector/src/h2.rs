@@ -11,7 +11,7 @@ use crate::connections::Phase;
 use crate::counters::Slot;
 use crate::desk::Desk;
 use crate::guests::{self, Asker, Guest, Guests};
-use crate::head::{Head, Method};
+use crate::head::{Head, Method, Refusal};
 use crate::serving::Registered;
 use crate::tls::session::Session;
 use ::bytes::Bytes;
@@ -132,7 +132,7 @@ impl Connection {
         let guests = &mut self.registered.thread.desk.borrow_mut().guests;
         let asker = self.asker(guests.as_deref(), request);
         let head = format!("HTTP/2.0 {} \r\nContent-Length: {}\r\n\r\n", response.status().as_u16(), response.body().len());
-        log(guests.as_deref_mut(), asker, request, None, head.as_bytes());
+        log(guests.as_deref_mut(), asker, request, (None, None), head.as_bytes());
     }
 
     /// The connection is idle from here on, unless a page is being made or an answer is on its way: that has its whole
@@ -173,8 +173,9 @@ impl Connection {
             Err(refusal) => {
                 let head_only = request.method() == hyper::Method::HEAD;
                 let method = if head_only { Method::Head } else { Method::Get };
-                refuse(refusal, Some(&Head { method, ..message::UNKNOWN }), &view, output);
-                log(guests.as_deref_mut(), asker, request, None, output);
+                let host = request.uri().authority().map_or(b"".as_slice(), |host| host.as_str().as_bytes());
+                refuse(refusal, Some(&Head { method, host, ..message::UNKNOWN }), &mut view, output);
+                log(guests.as_deref_mut(), asker, request, (None, Some(refusal)), output);
                 return Answered::Here(message::of_bytes(output, None));
             }
         };
@@ -186,7 +187,7 @@ impl Connection {
             outcome = answer(&asked, &mut view, true, output);
         }
         if !matches!(outcome, Outcome::Aside { .. }) {
-            log(guests.as_deref_mut(), asker, request, view.chosen, output);
+            log(guests.as_deref_mut(), asker, request, (view.chosen, view.refusal), output);
         }
         match outcome {
             Outcome::Open | Outcome::File { open: true } => {}
@@ -219,7 +220,7 @@ impl Drop for Making<'_> {
 }
 
 /// Logs a request, where requests are logged.
-fn log(guests: Option<&mut Guests>, asker: Asker, request: &Request<Incoming>, chosen: Option<Slot>, answer: &[u8]) {
+fn log(guests: Option<&mut Guests>, asker: Asker, request: &Request<Incoming>, became: (Option<Slot>, Option<Refusal>), answer: &[u8]) {
     let Some(guests) = guests.filter(|guests| guests.logs()) else { return };
     let field = |name| request.headers().get(name).map_or(b"".as_slice(), |value| value.as_bytes());
     let asked = guests::Request {
@@ -229,5 +230,5 @@ fn log(guests: Option<&mut Guests>, asker: Asker, request: &Request<Incoming>, c
         host: request.uri().authority().map_or(b"".as_slice(), |host| host.as_str().as_bytes()),
         texts: [field(hyper::header::REFERER), field(hyper::header::USER_AGENT)],
     };
-    guests.write(asker, &asked, request.method() == hyper::Method::HEAD, answer, chosen);
+    guests.write(asker, &asked, request.method() == hyper::Method::HEAD, answer, became);
 }

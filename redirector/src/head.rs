@@ -27,7 +27,7 @@ pub const MAX_TARGET: usize = 8 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// 400: not a request this server can trust.
-    BadRequest,
+    BadRequest(Fault),
     /// 403: a host of no farm.
     UnknownHost,
     /// 405: neither GET nor HEAD.
@@ -44,6 +44,33 @@ pub enum Refusal {
     NoTable,
     /// 505: not HTTP/1.
     Version,
+}
+
+/// What is wrong with a request that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// A request line that is no `METHOD TARGET HTTP/N.N`.
+    RequestLine,
+    /// A target that no server is asked for.
+    Target,
+    /// A line that ends in a bare CR or LF.
+    LineEnd,
+    /// A control byte.
+    ControlByte,
+    /// A field without a name, with a blank before its colon, folded, or twice where it may stand once.
+    Field,
+    /// No Host.
+    NoHost,
+    /// Several Hosts.
+    TwoHosts,
+    /// A Host that is none.
+    Host,
+    /// A target that names another host than Host.
+    OtherHost,
+    /// A body whose end is not certain.
+    Framing,
+    /// A header of the PROXY protocol that is none.
+    Proxy,
 }
 
 /// The methods that matter.
@@ -132,7 +159,17 @@ impl From<Refusal> for Stop {
     }
 }
 
-const BAD: Stop = Stop::Refused(Refusal::BadRequest);
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(fault.into())
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::BadRequest(fault)
+    }
+}
 
 /// The bytes, and how far they are read.
 struct Reader<'a> {
@@ -147,7 +184,10 @@ impl<'a> Reader<'a> {
         let rest = &self.bytes[self.at..];
         let length = rest.iter().position(|&byte| !TOKEN[byte as usize]).ok_or(Stop::Partial)?;
         self.at += length + 1;
-        if rest[length] == end && length > 0 { Ok(&rest[..length]) } else { Err(BAD) }
+        if rest[length] == end && length > 0 {
+            return Ok(&rest[..length]);
+        }
+        Err(if end == b':' { Fault::Field } else { Fault::RequestLine }.into())
     }
 
     /// Takes the line's end; a bare CR or LF is refused (RFC 9112 section 2.2).
@@ -159,7 +199,8 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             [] | [b'\r'] => Err(Stop::Partial),
-            _ => Err(BAD),
+            [b'\r' | b'\n', ..] => Err(Fault::LineEnd.into()),
+            _ => Err(Fault::ControlByte.into()),
         }
     }
 
@@ -230,7 +271,7 @@ fn request_line<'a>(reader: &mut Reader<'a>) -> Result<(Method, &'a [u8], bool),
     let target = &reader.bytes[from..reader.at];
     match reader.bytes.get(reader.at) {
         Some(b' ') if !target.is_empty() => reader.at += 1,
-        Some(_) => return Err(BAD),
+        Some(_) => return Err(Fault::Target.into()),
         None => return Err(Stop::Partial),
     }
     let http11 = reader.takes(b"HTTP/1.1\r\n") || is_later(reader)?;
@@ -246,7 +287,7 @@ fn is_later(reader: &mut Reader<'_>) -> Result<bool, Stop> {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Err(Refusal::Version.into())
         }
-        _ => Err(BAD),
+        _ => Err(Fault::RequestLine.into()),
     }
 }
 
@@ -254,7 +295,7 @@ fn is_later(reader: &mut Reader<'_>) -> Result<bool, Stop> {
 fn field<'a>(name: &[u8], value: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Refusal> {
     // By length first: most fields of a browser's request are none of these.
     match name.len() {
-        4 if name.eq_ignore_ascii_case(b"host") => once(&mut fields.host, value),
+        4 if name.eq_ignore_ascii_case(b"host") => once(&mut fields.host, value, Fault::TwoHosts),
         10 if name.eq_ignore_ascii_case(b"connection") => {
             for option in value.split(|&byte| byte == b',').map(trim) {
                 fields.close |= option.eq_ignore_ascii_case(b"close");
@@ -267,11 +308,11 @@ fn field<'a>(name: &[u8], value: &'a [u8], fields: &mut Fields<'a>) -> Result<()
             fields.if_none_match = Some(if fields.if_none_match.is_some() { b"" } else { value });
             Ok(())
         }
-        14 if name.eq_ignore_ascii_case(b"content-length") => once(&mut fields.length, value),
-        17 if name.eq_ignore_ascii_case(b"if-modified-since") => once(&mut fields.if_modified_since, value),
+        14 if name.eq_ignore_ascii_case(b"content-length") => once(&mut fields.length, value, Fault::Framing),
+        17 if name.eq_ignore_ascii_case(b"if-modified-since") => once(&mut fields.if_modified_since, value, Fault::Field),
         17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
             if fields.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Refusal::BadRequest);
+                return Err(Fault::Framing.into());
             }
             fields.chunked = true;
             Ok(())
@@ -280,26 +321,26 @@ fn field<'a>(name: &[u8], value: &'a [u8], fields: &mut Fields<'a>) -> Result<()
     }
 }
 
-fn once<'a>(held: &mut Option<&'a [u8]>, value: &'a [u8]) -> Result<(), Refusal> {
-    if held.replace(value).is_some() { Err(Refusal::BadRequest) } else { Ok(()) }
+fn once<'a>(held: &mut Option<&'a [u8]>, value: &'a [u8], twice: Fault) -> Result<(), Refusal> {
+    if held.replace(value).is_some() { Err(twice.into()) } else { Ok(()) }
 }
 
 fn finish<'a>(method: Method, target: &'a [u8], http11: bool, fields: &Fields<'a>) -> Result<Head<'a>, Refusal> {
     let body = match (fields.length, fields.chunked) {
         (None, false) => false,
         // Two framings, or chunks where HTTP/1.0 knows none (RFC 9112 section 6.1): smuggling.
-        (Some(_), true) => return Err(Refusal::BadRequest),
-        (None, true) => http11.then_some(true).ok_or(Refusal::BadRequest)?,
+        (Some(_), true) => return Err(Fault::Framing.into()),
+        (None, true) => http11.then_some(true).ok_or(Fault::Framing)?,
         (Some(length), false) => {
             let digits = !length.is_empty() && length.len() <= 19 && length.iter().all(u8::is_ascii_digit);
             if !digits {
-                return Err(Refusal::BadRequest);
+                return Err(Fault::Framing.into());
             }
             length.iter().any(|&digit| digit != b'0')
         }
     };
     if http11 && fields.host.is_none() {
-        return Err(Refusal::BadRequest);
+        return Err(Fault::NoHost.into());
     }
     // Other methods are refused by name whatever form their target has: `OPTIONS *`, `CONNECT host:port`.
     let (host, target) = match method {
@@ -332,12 +373,15 @@ fn absolute_form<'a>(target: &'a [u8], host: Option<&'a [u8]>) -> Result<(&'a [u
     let after =
         |scheme: &[u8]| target.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme)).map(|_| &target[scheme.len()..]);
     let http = after(b"http://").map(|rest| (rest, Scheme::Http));
-    let (rest, scheme) = http.or_else(|| Some((after(b"https://")?, Scheme::Https))).ok_or(Refusal::BadRequest)?;
+    let (rest, scheme) = http.or_else(|| Some((after(b"https://")?, Scheme::Https))).ok_or(Fault::Target)?;
     let end = rest.iter().position(|&byte| byte == b'/' || byte == b'?').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let host = host.unwrap_or(authority);
-    if authority.is_empty() || !is_same_authority(authority, host, scheme) {
-        return Err(Refusal::BadRequest);
+    if authority.is_empty() {
+        return Err(Fault::Target.into());
+    }
+    if !is_same_authority(authority, host, scheme) {
+        return Err(Fault::OtherHost.into());
     }
     Ok((host, if path.is_empty() { b"/" } else { path }))
 }

@@ -4,6 +4,9 @@ use super::*;
 use common::target::is_target_byte;
 use proptest::prelude::*;
 
+/// Any request that is none.
+const BAD: Refusal = Refusal::BadRequest(Fault::RequestLine);
+
 fn head(text: &str) -> Head<'_> {
     match parse(text.as_bytes(), FIELDS) {
         Parsed::Complete(head, length) => {
@@ -16,6 +19,7 @@ fn head(text: &str) -> Head<'_> {
 
 fn refused(text: &str) -> Refusal {
     match parse(text.as_bytes(), FIELDS) {
+        Parsed::Refused(Refusal::BadRequest(_)) => BAD,
         Parsed::Refused(refusal) => refusal,
         other => unreachable!("{text:?} gave {other:?}"),
     }
@@ -33,9 +37,9 @@ fn a_plain_request_is_read_byte_for_byte() {
         assert_eq!(head(&format!("{}GET / HTTP/1.0\r\n\r\n", "\r\n".repeat(empty))).target, b"/");
     }
     let many = "\r\n".repeat(EMPTY_LINES + 1);
-    assert_eq!(refused(&format!("{many}GET / HTTP/1.0\r\n\r\n")), Refusal::BadRequest);
+    assert_eq!(refused(&format!("{many}GET / HTTP/1.0\r\n\r\n")), BAD);
     // What is refused is refused at its first byte.
-    assert_eq!(refused(&many[..many.len() - 1]), Refusal::BadRequest);
+    assert_eq!(refused(&many[..many.len() - 1]), BAD);
 }
 
 #[test]
@@ -43,7 +47,7 @@ fn a_greater_minor_version_is_read_as_1_1() {
     for minor in 1..=9 {
         let later = format!("GET / HTTP/1.{minor}\r\nHost: a\r\n\r\n");
         assert!(head(&later).http11 && head(&later).keep_alive, "{later:?}");
-        assert_eq!(refused(&format!("GET / HTTP/1.{minor}\r\n\r\n")), Refusal::BadRequest);
+        assert_eq!(refused(&format!("GET / HTTP/1.{minor}\r\n\r\n")), BAD);
     }
     assert!(head("POST / HTTP/1.2\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").body);
 }
@@ -71,18 +75,18 @@ fn the_largest_head_is_taken_whatever_stands_before_it_and_wherever_it_is_cut() 
 fn an_absolute_target_must_name_the_host() {
     assert_eq!(head("GET HTTP://Img.org/x?y HTTP/1.1\r\nHost: img.org\r\n\r\n").target, b"/x?y");
     assert_eq!(head("GET http://img.org HTTP/1.1\r\nHost: img.org\r\n\r\n").target, b"/");
-    assert_eq!(refused("GET http://evil.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n"), Refusal::BadRequest);
-    assert_eq!(refused("GET http://u@img.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n"), Refusal::BadRequest);
-    assert_eq!(refused("GET http:/// HTTP/1.1\r\nHost: \r\n\r\n"), Refusal::BadRequest);
+    assert_eq!(refused("GET http://evil.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n"), BAD);
+    assert_eq!(refused("GET http://u@img.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n"), BAD);
+    assert_eq!(refused("GET http:/// HTTP/1.1\r\nHost: \r\n\r\n"), BAD);
     assert_eq!(head("GET http://img.org?x/y HTTP/1.1\r\nHost: img.org\r\n\r\n").target, b"?x/y");
     // Where HTTP/1.0 names no host, the target does.
     let alone = head("GET http://img.org:81/x HTTP/1.0\r\n\r\n");
     assert_eq!((alone.host, alone.target), (b"img.org:81".as_slice(), b"/x".as_slice()));
     assert_eq!(head("POST http://img.org/ HTTP/1.0\r\n\r\n").host, b"");
     for bad in ["http:///x HTTP/1.0\r\n", "http://evil.org/ HTTP/1.0\r\nHost: img.org\r\n", "http://img.org/ HTTP/1.0\r\nHost:\r\n"] {
-        assert_eq!(refused(&format!("GET {bad}\r\n")), Refusal::BadRequest, "{bad:?}");
+        assert_eq!(refused(&format!("GET {bad}\r\n")), BAD, "{bad:?}");
     }
-    assert_eq!(refused("GET http://img.org/ HTTP/1.1\r\n\r\n"), Refusal::BadRequest);
+    assert_eq!(refused("GET http://img.org/ HTTP/1.1\r\n\r\n"), BAD);
 }
 
 #[test]
@@ -112,13 +116,34 @@ fn what_smuggles_or_confuses_is_refused() {
         "GET / http/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
     ] {
-        assert_eq!(refused(bad), Refusal::BadRequest, "{bad:?}");
+        assert_eq!(refused(bad), BAD, "{bad:?}");
     }
     assert_eq!(refused("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), Refusal::Version);
     assert_eq!(refused(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(MAX_TARGET))), Refusal::TargetTooLong);
     assert_eq!(refused(&format!("GET /{}", "a".repeat(MAX_HEAD))), Refusal::TargetTooLong);
     assert_eq!(refused(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MAX_HEAD))), Refusal::HeadTooLarge);
     assert_eq!(refused(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(FIELDS))), Refusal::HeadTooLarge);
+}
+
+#[test]
+fn what_is_wrong_is_told_apart() {
+    for (text, fault) in [
+        ("GET  / HTTP/1.1\r\n", Fault::Target),
+        ("GE(T / HTTP/1.1\r\n", Fault::RequestLine),
+        ("GET / ICY/1.1\r\n", Fault::RequestLine),
+        ("GET x HTTP/1.1\r\nHost: a\r\n\r\n", Fault::Target),
+        ("GET / HTTP/1.1\n", Fault::LineEnd),
+        ("GET / HTTP/1.1\r\nHost: a\nX: y\r\n", Fault::LineEnd),
+        ("GET / HTTP/1.1\r\nHost: a\0\r\n", Fault::ControlByte),
+        ("GET / HTTP/1.1\r\nHost : a\r\n", Fault::Field),
+        ("GET / HTTP/1.1\r\n\r\n", Fault::NoHost),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Fault::TwoHosts),
+        ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", Fault::OtherHost),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", Fault::Framing),
+        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", Fault::Framing),
+    ] {
+        assert_eq!(parse(text.as_bytes(), FIELDS), Parsed::Refused(fault.into()), "{text:?}");
+    }
 }
 
 #[test]
@@ -153,7 +178,7 @@ proptest! {
             }
             other => {
                 prop_assert!(empty > EMPTY_LINES);
-                prop_assert_eq!(other, Parsed::Refused(Refusal::BadRequest));
+                prop_assert_eq!(other, Parsed::Refused(BAD));
             }
         }
     }

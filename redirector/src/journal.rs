@@ -307,6 +307,7 @@ mod tests {
             farm: "",
             server: "",
             location: b"",
+            reason: "",
         }
     }
 

@@ -27,6 +27,7 @@ pub mod pick;
 pub mod plain;
 pub mod proxied;
 pub mod refresh;
+pub mod refused;
 pub mod routes;
 mod scan;
 pub mod secure;
@@ -67,6 +68,7 @@ use plain::Plain;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use refresh::{InUseCell, Refresher};
+use refused::Refused;
 use routes::Routes;
 use statics::{StaticSettings, Statics};
 use std::io;
@@ -118,7 +120,7 @@ pub async fn run(
     let Doors { clients: listeners, secure, admin, own } = doors;
     let threads = settings.threads;
     let counters = Arc::new(Counters::new(if secure.is_some() { 2 * threads } else { threads }));
-    let refused = RefusalSlots::new(&counters);
+    let (refused, lately) = (RefusalSlots::new(&counters), Refused::new(2 * threads));
     let routes: Arc<ArcSwap<Routes>> = Arc::default();
     let statics: Arc<ArcSwap<Statics>> = Arc::default();
     let in_use = InUseCell::default();
@@ -147,6 +149,7 @@ pub async fn run(
     // Where the store answers at once, the first client is answered from its table; where not, nobody waits.
     let _ = tokio::time::timeout(FIRST_POLL, refresher.poll()).await;
     background.spawn(refresher.run());
+    background.spawn(lately.clone().summarise());
     if let Some(path) = settings.override_file.clone() {
         background.spawn(follow_override_file(path, set_by_file, reload.clone()));
     }
@@ -182,11 +185,12 @@ pub async fn run(
         alarm: String::new(),
         by_file: String::new(),
         certificate_expires: 0,
+        refused_hosts: Vec::new(),
         left: false,
     };
     let (served, all_served) = oneshot::channel::<()>();
     let carried = CarriedFile::open(settings.state_file.as_deref()).await;
-    let flusher = Flusher::new(writer, counters.clone(), in_use, said, tls.clone(), carried);
+    let flusher = Flusher::new(writer, counters.clone(), in_use, said, tls.clone(), lately.clone(), carried);
     let flusher = tokio::spawn(flusher.run(async { drop(all_served.await) }, shutdown.clone()));
 
     let maxconn = maxconn(settings.maxconn);
@@ -197,6 +201,7 @@ pub async fn run(
             acme: settings.acme_url.as_ref().map(Elsewhere::host),
             allow_downgrade: settings.allow_downgrade,
             max_fields: settings.max_fields,
+            recent: lately.of(shard),
             ..Sources::new(routes.clone(), statics.clone(), counters.shard(shard), refused.clone(), rng)
         };
         Desk::new(sources, Guests::new(&settings.trusted_proxies, journal.as_ref().map(Journal::lines), &counters).map(Box::new))

@@ -8,7 +8,7 @@ use common::clock::UnixMs;
 use common::farm::{Balance, Farm, Intent, Name, ServerId, Weight};
 use common::health::{Caution, Health, State};
 use common::overrides::Override;
-use common::store::{Event, Replica};
+use common::store::{Event, RefusedHost, Replica};
 use common::tally::CountKey;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -54,10 +54,31 @@ pub struct Report {
     pub removed_farms: Vec<Removed>,
     /// Refusals by status.
     pub refused: BTreeMap<u16, u64>,
+    /// The hosts refused most in the last hour by the redirectors at work, the first of them most often.
+    pub refused_hosts: Vec<RefusedHost>,
     /// The redirectors.
     pub replicas: Vec<Replica>,
     /// The latest events, newest first.
     pub events: Vec<Event>,
+}
+
+/// Hosts that are shown.
+const REFUSED_HOSTS: usize = 10;
+
+/// A redirector that was silent for longer tells nothing of the last hour, in milliseconds.
+const REFUSED_MS: u64 = 3_600_000;
+
+/// What the redirectors say, summed by host and reason.
+fn most_refused(replicas: &[Replica]) -> Vec<RefusedHost> {
+    let mut all = BTreeMap::new();
+    for told in replicas.iter().filter(|replica| replica.silent_ms < REFUSED_MS).flat_map(|replica| &replica.said.refused_hosts) {
+        *all.entry((&told.host, &told.reason)).or_insert(0u64) += told.count;
+    }
+    let hosts = all.into_iter().map(|((host, reason), count)| RefusedHost { host: host.clone(), reason: reason.clone(), count });
+    let mut hosts: Vec<RefusedHost> = hosts.collect();
+    hosts.sort_by_key(|host| std::cmp::Reverse(host.count));
+    hosts.truncate(REFUSED_HOSTS);
+    hosts
 }
 
 /// One farm.
@@ -217,6 +238,7 @@ impl Report {
             refused: refused.collect(),
             farms,
             alarm: inputs.alarm,
+            refused_hosts: most_refused(&inputs.replicas),
             replicas: inputs.replicas,
             events: inputs.events,
         }

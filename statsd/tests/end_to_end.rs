@@ -66,6 +66,7 @@ async fn count(store: &Store) {
         alarm: String::new(),
         by_file: String::new(),
         certificate_expires: 0,
+        refused_hosts: Vec::new(),
         left: false,
     };
     store.replica().announce(&said).await.expect("memory never fails");

@@ -8,7 +8,7 @@ use tests::redis::RedisServer;
 use tests::traffic::Traffic;
 use tests::up::{ends_well, one_farm};
 use tests::world::World;
-use tests::{START, TURN, eventually};
+use tests::{FLUSH, START, TURN, client, eventually};
 
 /// How soon a change published must be in force everywhere.
 const CHANGE: Duration = Duration::from_secs(2);
@@ -29,6 +29,12 @@ fn the_report_counts_exactly_what_clients_received() {
     // Refusals are counted, but not as redirects.
     assert_eq!(world.ask("unknown.test", 100).others[&403], 100);
     world.settles_at(before + 6000);
+    // And of which host they were is told by all of them together.
+    let most = || {
+        let page = client::get(world.statsd.address, "localhost", "/stats.json");
+        serde_json::from_slice::<serde_json::Value>(&page.body).expect("JSON")["refused_hosts"][0].clone()
+    };
+    eventually!(FLUSH, most() == serde_json::json!({"host": "unknown.test", "reason": "unknown-host", "count": 100}), "{}", most());
     // What a redirector counted last is written when it leaves, and stays.
     let last = tests::traffic::load(world.redirectors[0].address, "img.test", 500, 2);
     ends_well(world.redirectors.remove(0).process);
@@ -113,7 +119,7 @@ fn ten_changes_under_load_lose_no_count() {
     traffic.go_on_for(300);
     // The tenth is the first again: both farms are there when the report is read.
     world.apply(&variant(0, &origins));
-    eventually!(CHANGE, world.addresses().iter().all(|address| tests::client::get(*address, "nobody.test", "/").status == 403));
+    eventually!(CHANGE, world.addresses().iter().all(|address| client::get(*address, "nobody.test", "/").status == 403));
     traffic.go_on_for(300);
     let received = traffic.stop();
     assert_eq!(received.lost, 0, "{received:?}");

@@ -234,7 +234,7 @@ fn requests_are_logged_as_log_readers_know_them_and_the_file_can_be_moved() {
     eventually!(START, text().lines().count() == 1);
     let line = text();
     assert!(line.starts_with("192.0.2.0 - - ["), "{line}");
-    let rest = "\"GET /x?q=1 HTTP/1.1\" 302 0 \"http://r.test/\" \"a\\x22b\" \"img.test\" \"img\" \"a\" \"http://a.test/x?q=1\"\n";
+    let rest = "\"GET /x?q=1 HTTP/1.1\" 302 0 \"http://r.test/\" \"a\\x22b\" \"img.test\" \"img\" \"a\" \"http://a.test/x?q=1\" \"-\"\n";
     assert!(line.ends_with(rest), "{line}");
     ask(up.address, format!("{REQUEST}X-Forwarded-For: nobody\r\n\r\n").as_bytes());
     eventually!(START, text().lines().nth(1).is_some_and(|line| line.starts_with("- - - [")));
@@ -246,7 +246,12 @@ fn requests_are_logged_as_log_readers_know_them_and_the_file_can_be_moved() {
         text().contains("\"- NONSENSE\\x1b HTTP/1.1\" 400 ")
     });
     assert_eq!(client::get(up.address, "other.test", "/").status, 403);
-    eventually!(START, text().lines().any(|line| line.contains("\"GET / HTTP/1.1\" 403 ") && line.ends_with("\"-\" \"-\" \"-\"")));
+    eventually!(
+        START,
+        text()
+            .lines()
+            .any(|line| line.contains("\"GET / HTTP/1.1\" 403 ") && line.ends_with("\"other.test\" \"-\" \"-\" \"-\" \"unknown-host\""))
+    );
     // Pages made elsewhere, and what a proxy should not have said.
     let length = client::get(up.address, "other.test", "/stats.json?x").body.len();
     eventually!(START, text().contains(&format!("\"GET /stats.json?x HTTP/1.1\" 200 {length} ")), "{}", text());
@@ -256,6 +261,65 @@ fn requests_are_logged_as_log_readers_know_them_and_the_file_can_be_moved() {
     ask(up.address, b"GET /last HTTP/1.1\r\nHost: img.test\r\nConnection: close\r\n\r\n");
     up.end();
     assert!(text().contains("\"GET /last HTTP/1.1\" 302 "), "{}", text());
+}
+
+#[test]
+fn whoever_is_refused_is_told_why_in_the_log_and_on_the_stats() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for form in ["combined", "json"] {
+        let log = directory.path().join(form);
+        let up = Up::start(&format!("[global]\nthreads = 1\naccess_log = {}\naccess_log_format = {form}\n{FARM}", log.display()));
+        let cases: &[(&[u8], u16, &str)] = &[
+            (b"GET / HTTP/1.1\r\nHost: <b>evil.test\r\n\r\n", 400, "host"),
+            (b"GET / HTTP/1.1\r\nHost: Evil.test\r\nConnection: close\r\n\r\n", 403, "unknown-host"),
+            (b"GET / HTTP/1.1\r\n\r\n", 400, "no-host"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, "two-hosts"),
+            (b"GET http://b.test/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "other-host"),
+            (b"GET x HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
+            (b"GET / HTTP/1.1\nHost: a\n\n", 400, "line-end"),
+            (b"GET / HTTP/1.1\r\nHost: img.test\r\nX: a\x1b\r\n\r\n", 400, "control-byte"),
+            (b"GET / HTTP/1.1\r\nHost : img.test\r\n\r\n", 400, "field"),
+            (b"GET / HTTP/1.1\r\nHost: img.test\r\nTransfer-Encoding: gzip\r\n\r\n", 400, "framing"),
+            (b"\"\\\x1b\xff\xc2\x9b\0\r\n\r\n", 400, "request-line"),
+            (b"DELETE / HTTP/1.1\r\nHost: img.test\r\nConnection: close\r\n\r\n", 405, "method"),
+            (b"GET / HTTP/3.0\r\nHost: img.test\r\n\r\n", 505, "version"),
+        ];
+        let lines = || std::fs::read_to_string(&log).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+        for (request, status, reason) in cases {
+            assert!(ask(up.address, request).starts_with(&format!("HTTP/1.1 {status} ")), "{reason}");
+        }
+        // One line each, however malformed, of one thread in the order in which they came.
+        eventually!(START, lines().len() >= cases.len(), "{:#?}", lines());
+        for (line, (_, status, reason)) in lines().into_iter().zip(cases) {
+            assert!(!line.contains(char::is_control), "{line}");
+            match form {
+                "json" => {
+                    let read: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+                    assert_eq!((&read["status"], &read["reason"]), (&(*status).into(), &(*reason).into()), "{line}");
+                }
+                _ => {
+                    assert!(line.contains(&format!("\" {status} ")) && line.ends_with(&format!("\"{reason}\"")), "{line}");
+                    assert_eq!(line.matches('"').count(), 16, "{line}");
+                }
+            }
+        }
+        // Whose redirect is a redirect was refused nothing.
+        ask(up.address, format!("{REQUEST}\r\n").as_bytes());
+        eventually!(START, lines().len() == cases.len() + 1);
+        let last = lines().pop().expect("a line");
+        assert!(if form == "json" { !last.contains("reason") } else { last.ends_with("\"-\"") }, "{last}");
+        (0..5).for_each(|_| drop(client::get(up.address, "EVIL.test", "/")));
+        let most = || {
+            let json: serde_json::Value = serde_json::from_slice(&client::get(up.address, "x.test", "/stats.json").body).expect("JSON");
+            json["refused_hosts"][0].clone()
+        };
+        let evil = serde_json::json!({"host": "evil.test", "reason": "unknown-host", "count": 6});
+        eventually!(START, most() == evil, "{}", most());
+        let page = client::get(up.address, "x.test", "/stats").text();
+        assert!(page.contains("<tr><th>evil.test<td>unknown-host<td class=n>6"), "{page}");
+        assert!(page.contains("&lt;b&gt;evil.test<td>host") && !page.contains("<b>evil"), "{page}");
+        up.end();
+    }
 }
 
 /// Clients of every habit that note what goes wrong.

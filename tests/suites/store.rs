@@ -7,7 +7,7 @@ use common::generation;
 use common::health::{Checked, Finding, State, Views};
 use common::overrides::{Force, Override};
 use common::store::{
-    Announcement, Answer, Event, HealthReport, Judged, Memory, Publication, Published, Redis, Reported, Store, StoreError,
+    Announcement, Answer, Event, HealthReport, Judged, Memory, Publication, Published, Redis, RefusedHost, Reported, Store, StoreError,
 };
 use common::tally::CountKey;
 use serde_json::json;
@@ -409,6 +409,7 @@ fn announcement(replica: &str) -> Announcement {
         alarm: "run `rbalancer apply`".into(),
         by_file: String::new(),
         certificate_expires: 1_900_000_000_000,
+        refused_hosts: vec![RefusedHost { host: "\u{1f}é\"x".into(), reason: "unknown-host".into(), count: 3 }],
         left: false,
     }
 }

@@ -47,6 +47,7 @@ fn redirector(change: impl FnOnce(&mut Replica)) -> Replica {
         alarm: String::new(),
         by_file: String::new(),
         certificate_expires: 0,
+        refused_hosts: Vec::new(),
         left: false,
     };
     let mut replica = Replica { said, silent_ms: 100 };

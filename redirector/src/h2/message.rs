@@ -1,7 +1,7 @@
 //! Messages of HTTP/2 in the words of HTTP/1: a request as the head that answering knows, an answer's bytes as a
 //! response.
 
-use crate::head::{Head, MAX_TARGET, Method, Refusal, is_same_authority};
+use crate::head::{Fault, Head, MAX_TARGET, Method, Refusal, is_same_authority};
 use bytes::Bytes;
 use common::host::{MAX_HOST, normalize};
 use common::target::Scheme;
@@ -46,7 +46,7 @@ pub(super) fn head<B>(request: &Request<B>, max_fields: usize) -> Result<Head<'_
         return Err(Refusal::TargetTooLong);
     }
     if !target.starts_with('/') {
-        return Err(Refusal::BadRequest);
+        return Err(Fault::Target.into());
     }
     Ok(Head {
         method,
@@ -64,12 +64,12 @@ fn host<B>(request: &Request<B>) -> Result<&[u8], Refusal> {
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     let scheme = if request.uri().scheme_str() == Some("http") { Scheme::Http } else { Scheme::Https };
     match (authority, once(request.headers(), &HOST)?) {
-        (Some(authority), Some(host)) if !is_same_authority(authority, host, scheme) => Err(Refusal::BadRequest),
-        (None, None) => Err(Refusal::BadRequest),
+        (Some(authority), Some(host)) if !is_same_authority(authority, host, scheme) => Err(Fault::OtherHost.into()),
+        (None, None) => Err(Fault::NoHost.into()),
         (authority, host) => {
             let host = authority.or(host).unwrap_or_default();
             // What is no host makes no request; only its own stream ends with it.
-            normalize(host, &mut [0; MAX_HOST]).map(|_| host).ok_or(Refusal::BadRequest)
+            normalize(host, &mut [0; MAX_HOST]).map(|_| host).ok_or(Fault::Host.into())
         }
     }
 }
@@ -78,7 +78,8 @@ fn host<B>(request: &Request<B>) -> Result<&[u8], Refusal> {
 fn once<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Refusal> {
     let mut values = fields.get_all(name).iter();
     let value = values.next().map(HeaderValue::as_bytes);
-    if values.next().is_some() { Err(Refusal::BadRequest) } else { Ok(value) }
+    let twice = if *name == HOST { Fault::TwoHosts } else { Fault::Field };
+    if values.next().is_some() { Err(twice.into()) } else { Ok(value) }
 }
 
 /// An answer of ours as a response, with `file` as its body if it is sent.
@@ -142,12 +143,12 @@ mod tests {
         assert_eq!(asked("https://a.org/x?y", &[("host", "A.org")]), good);
         assert_eq!(asked("/x?y", &[("host", "a.org")]), good);
         assert_eq!(asked("https://a.org/x?y", &[("host", "a.org:443")]), good);
-        assert_eq!(asked("https://a.org/", &[("host", "a.org:80")]), Err(Refusal::BadRequest));
-        assert_eq!(asked("https://a.org/", &[("host", "b.org")]), Err(Refusal::BadRequest));
+        assert_eq!(asked("https://a.org/", &[("host", "a.org:80")]), Err(Fault::OtherHost.into()));
+        assert_eq!(asked("https://a.org/", &[("host", "b.org")]), Err(Fault::OtherHost.into()));
         assert!(asked("https://a.org/", &[("if-none-match", "\"a\""), ("if-none-match", "\"b\"")]).is_ok());
-        assert_eq!(asked("https://a.org/", &[("host", "a.org"), ("host", "a.org")]), Err(Refusal::BadRequest));
-        assert_eq!(asked("/", &[]), Err(Refusal::BadRequest));
-        assert_eq!(asked("*", &[("host", "a.org")]), Err(Refusal::BadRequest));
+        assert_eq!(asked("https://a.org/", &[("host", "a.org"), ("host", "a.org")]), Err(Fault::TwoHosts.into()));
+        assert_eq!(asked("/", &[]), Err(Fault::NoHost.into()));
+        assert_eq!(asked("*", &[("host", "a.org")]), Err(Fault::Target.into()));
         assert_eq!(asked(&format!("/{}", "x".repeat(MAX_TARGET)), &[("host", "a.org")]), Err(Refusal::TargetTooLong));
     }
 

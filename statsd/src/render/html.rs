@@ -6,7 +6,7 @@ use crate::sample::clock_time;
 use common::clock::UnixMs;
 use common::farm::Intent;
 use common::health::Caution;
-use common::store::{Event, Replica};
+use common::store::{Event, RefusedHost, Replica};
 
 /// What the page may load and do: itself, nothing else.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
@@ -209,7 +209,19 @@ fn refused(out: &mut String, report: &Report) {
         put(out, format_args!("<tr><th>{status}<td class=n>"));
         number(out, *total);
     }
-    out.push_str("</table></section>");
+    out.push_str("</table>");
+    if !report.refused_hosts.is_empty() {
+        out.push_str("<table><thead><tr><th>Refused most in the last hour<th>Why<th class=n>Requests<tbody>");
+    }
+    for RefusedHost { host, reason, count } in &report.refused_hosts {
+        out.push_str("<tr><th>");
+        escape(out, host);
+        out.push_str("<td>");
+        escape(out, reason);
+        out.push_str("<td class=n>");
+        number(out, *count);
+    }
+    out.push_str(if report.refused_hosts.is_empty() { "</section>" } else { "</table></section>" });
 }
 
 fn replicas(out: &mut String, replicas: &[Replica], now: UnixMs) {
@@ -296,7 +308,9 @@ mod tests {
         report.alarm = Some("<img src=x>".into());
         report.farms[0].servers[0].reason = "</td><script>".into();
         report.farms[0].servers[0].by_hand = Some("\" onload=\"x".into());
+        report.refused_hosts = vec![RefusedHost { host: "<img src=y>".into(), reason: "unknown-host".into(), count: 3 }];
         let html = page(&report, report.at);
+        assert!(html.contains("&lt;img src=y&gt;"), "{html}");
         assert!(html.contains("&lt;img src=x&gt;") && html.contains("&lt;b&gt;refused"), "{html}");
         assert!(!html.contains("<img") && !html.contains("<b>refused") && !html.contains("\" onload"), "{html}");
         assert_eq!(html.matches("<script>").count(), 1);

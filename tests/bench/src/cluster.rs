@@ -135,6 +135,7 @@ impl Others {
             alarm: String::new(),
             by_file: String::new(),
             certificate_expires: 0,
+            refused_hosts: Vec::new(),
             left: false,
         };
         Ok(self.store.replica().announce(&said).await.map(drop)?)

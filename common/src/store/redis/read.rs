@@ -244,6 +244,7 @@ impl Redis {
                 alarm: text("alarm"),
                 by_file: text("by_file"),
                 certificate_expires: number("certificate_expires"),
+                refused_hosts: serde_json::from_str(&text("refused_hosts")).unwrap_or_default(),
                 left: text("left") == "true",
             };
             Replica { said, silent_ms: now.saturating_sub(*at as u64) }

@@ -135,6 +135,8 @@ impl Redis {
         call.arg("generation").arg(said.generation).arg("overrides").arg(said.overrides).arg("started").arg(said.started);
         call.arg("alarm").arg(&said.alarm).arg("by_file").arg(&said.by_file);
         call.arg("certificate_expires").arg(said.certificate_expires);
+        // A list of texts and numbers has a JSON form.
+        call.arg("refused_hosts").arg(serde_json::to_string(&said.refused_hosts).unwrap_or_default());
         call.arg("left").arg(if said.left { "true" } else { "false" });
         self.writing.script(&call).await
     }
