@@ -279,20 +279,22 @@ impl WatchList {
         let why = finding.why.clone();
         for Seat { id, serves } in watched.servers.clone() {
             let what = format!("{id} is {turned}");
-            let left = if serves { self.left(&id.farm) } else { String::new() };
-            match turned {
-                "up" => tracing::info!("{what}: {why}{left}"),
-                _ => tracing::warn!("{what}: {why}{left}"),
+            let (left, enabled) = self.left(&id.farm);
+            match (turned, serves) {
+                ("up", true) => tracing::info!("{what}: {why} ({left} of {enabled} in service)"),
+                ("up", false) => tracing::info!("{what}: {why}"),
+                (_, true) => tracing::warn!("{what}: {why} ({left} of {enabled} left)"),
+                (_, false) => tracing::warn!("{what}: {why}"),
             }
             self.keep(&what, why.clone(), at);
         }
     }
 
-    /// How many servers of a farm are left, for people.
-    fn left(&self, farm: &Name) -> String {
+    /// How many servers of a farm that take clients are not down, and how many take clients.
+    fn left(&self, farm: &Name) -> (usize, usize) {
         let unquestioned = self.unquestioned.get(farm).copied().unwrap_or(0);
         let (enabled, down) = brake::enabled_and_down(farm, self.checks.values().map(Watched::seen), unquestioned);
-        format!(" ({} of {enabled} left)", enabled - down)
+        (enabled - down, enabled)
     }
 
     fn tell(&mut self, what: &str, why: String, at: At<'_>) {

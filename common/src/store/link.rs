@@ -111,7 +111,10 @@ impl Link {
                 if drops_connection(&error) {
                     self.forget(serial);
                 }
-                Err(self.settings.failed(&error))
+                Err(match self.settings.failed(&error) {
+                    StoreError::Unreachable { at, why } => StoreError::Unreachable { at, why: why.underway() },
+                    refused => refused,
+                })
             }
             Err(_) => Err(self.timed_out(serial)),
         }

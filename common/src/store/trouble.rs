@@ -40,6 +40,8 @@ pub enum Trouble {
     NotRedis(String),
     /// It ends connections without a word.
     HangsUp,
+    /// A connection that worked is gone.
+    Lost,
     /// The connection cannot be made secure; why.
     Tls(TlsTrouble),
     /// Something else; in its words.
@@ -119,6 +121,14 @@ impl Trouble {
             _ if details.contains("unknown command") || details.contains("nknown subcommand") => Self::NoCommand(details.to_owned()),
             "ERR" if details.contains("called without any password configured") => Self::WrongPassword(PASSWORD_FILE),
             _ => Self::Other(said()),
+        }
+    }
+
+    /// The same on a connection that has worked: that it is gone says nothing of how to reach the server.
+    pub(super) fn underway(self) -> Self {
+        match self {
+            Self::HangsUp | Self::Tls(TlsTrouble::HangsUp(_)) => Self::Lost,
+            other => other,
         }
     }
 
@@ -226,6 +236,7 @@ impl fmt::Display for Trouble {
             Self::NoCommand(words) => write!(f, "it has no such command ({words}): Redis 7 or Valkey is wanted"),
             Self::NotRedis(words) => write!(f, "what answers there is no redis ({words}): look at the port"),
             Self::HangsUp => f.write_str("it ends connections without a word: where TLS is spoken write rediss://, and look at the port"),
+            Self::Lost => f.write_str("the connection was lost"),
             Self::Tls(trouble) => trouble.fmt(f),
         }
     }
