@@ -51,7 +51,7 @@ impl Admin {
             }
             Err(error) if self.chosen => Err(error.context(self.key)),
             Err(error) => {
-                tracing::warn!("no admin pages: {error:#}");
+                tracing::warn!("no admin pages: {error:#}; set {} for this one, or off", self.key);
                 Ok(None)
             }
         }

@@ -86,7 +86,7 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
-    /// Write the table in force as a configuration file, with what is set by hand
+    /// Write the table in force as a configuration file, with what is set by hand as far as a file can say it
     Export,
     /// Put a server in service, whatever the file says
     Enable(Hand),

@@ -39,6 +39,7 @@ fn head(stamp: &Stamp, now: u64, left_out: &[String]) -> String {
     let plain = |text: &str| text.replace(char::is_control, " ");
     let (by, why) = (plain(&stamp.by), plain(&stamp.why));
     let mut text = format!("# Generation {}, published by {by} ({why}), as of {} UTC.\n", stamp.table, utc(now));
+    text.push_str("# What is set by hand is in it, as far as a file can say it.\n");
     left_out.iter().for_each(|line| text.push_str(&format!("# Set by hand and not in this file: {line}\n")));
     text.push_str("# The settings of processes are not in it: add yours to [global].\n\n");
     text
@@ -81,8 +82,9 @@ pub fn fold(farms: &Farms, overrides: &HashMap<ServerId, Override>) -> (Farms, V
 pub fn file(farms: &Farms, cluster: &Name) -> String {
     let names = |names: Vec<&str>| names.join(", ");
     let checks = Checks::of(farms);
-    let mut out =
-        format!("[global]\ncluster = {cluster}\n\n[farms]\nlist = {}\n", names(farms.iter().map(|farm| farm.name.as_str()).collect()));
+    let mut out = format!("[global]\ncluster = {cluster}\n");
+    checks.of_all().for_each(|(key, value)| line(&mut out, key, value));
+    let _ = write!(out, "\n[farms]\nlist = {}\n", names(farms.iter().map(|farm| farm.name.as_str()).collect()));
     let mut written = HashSet::new();
     for farm in farms.iter() {
         let domains = names(farm.domains.iter().map(common::host::Host::as_str).collect());

@@ -30,6 +30,18 @@ fn every_key_comes_back() {
 }
 
 #[test]
+fn what_all_servers_have_is_written_once() {
+    let farms = read(
+        "[global]\ninter = 3s\nfall = 5\n[farms]\nlist = img\n[img]\ndomain = img.org\nlist = a, b, c\n[a]\ndomain = a.org\nrise = 4\n\
+         [b]\ndomain = b.org\n[c]\ndomain = c.org\ncheck = off\n",
+    );
+    let text = file(&farms, &"prod".parse().expect("a name"));
+    assert!(text.starts_with("[global]\ncluster = prod\nfall = 5\ninter = 3s\n\n[farms]"), "{text}");
+    assert_eq!((text.matches("inter = ").count(), text.matches("rise = ").count()), (1, 1), "{text}");
+    round_trips(&farms);
+}
+
+#[test]
 fn servers_of_one_farm_may_expect_different_statuses_by_default() {
     // In img no key says what to expect: b has chosen a path, a has not. In vid both are told.
     round_trips(&read(

@@ -1,5 +1,5 @@
 //! Where the keys of health checks are written: with the server, or with its farm where servers of one name, which
-//! are one section, are probed differently in different farms.
+//! are one section, are probed differently in different farms; in `[global]` what all servers have alike.
 
 use common::check::{Check, Method, StatusSet};
 use common::farm::{Farms, Name, Server};
@@ -14,6 +14,7 @@ const EXPECT: &str = "check_expect";
 
 /// The keys by section.
 pub(super) struct Checks {
+    global: Keys,
     farms: BTreeMap<Name, Keys>,
     servers: BTreeMap<Name, Keys>,
 }
@@ -26,7 +27,7 @@ impl Checks {
                 sharers.entry(server.name.clone()).or_default().push((farm.name.clone(), keys(server)));
             }
         }
-        let mut checks = Self { farms: BTreeMap::new(), servers: BTreeMap::new() };
+        let mut checks = Self { global: Keys::new(), farms: BTreeMap::new(), servers: BTreeMap::new() };
         for (server, all) in &sharers {
             checks.servers.insert(server.clone(), checks_of_section(all, &mut checks.farms));
         }
@@ -44,7 +45,25 @@ impl Checks {
             let path = above.contains(URI) || own.get(URI).is_some_and(|path| says(URI, path));
             own.retain(|key, value| says(key, value) || (path && *key == EXPECT));
         }
+        checks.say_once_what_all_have();
         checks
+    }
+
+    /// Moves to `[global]` what every probed server says alike and no farm says. A path that is said counts as chosen, and
+    /// decides which statuses are expected: both stay where they are.
+    fn say_once_what_all_have(&mut self) {
+        let probed = |keys: &Keys| keys.get("check").is_none_or(|check| check != "off");
+        let all: Vec<&Keys> = self.servers.values().filter(|keys| probed(keys)).collect();
+        let [first, others @ ..] = all.as_slice() else { return };
+        if others.is_empty() {
+            return;
+        }
+        let is_alike = |(key, value): &(&&'static str, &String)| {
+            let in_farms = self.farms.values().any(|keys| keys.contains_key(*key));
+            !in_farms && !matches!(**key, "check" | URI | EXPECT) && others.iter().all(|keys| keys.get(*key) == Some(value))
+        };
+        self.global = first.iter().filter(is_alike).map(|(key, value)| (*key, value.clone())).collect();
+        self.servers.values_mut().for_each(|keys| keys.retain(|key, _| !self.global.contains_key(key)));
     }
 
     /// Takes out of the farms the path that is the default, since a path that is said is a chosen one, and the
@@ -67,6 +86,10 @@ impl Checks {
             });
         }
         unsaid
+    }
+
+    pub(super) fn of_all(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.global.iter().map(|(key, value)| (*key, value.as_str()))
     }
 
     pub(super) fn of_farm(&self, farm: &Name) -> impl Iterator<Item = (&'static str, &str)> {
