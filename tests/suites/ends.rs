@@ -235,7 +235,7 @@ fn who_was_just_active_may_ask_once_more_and_what_is_under_way_is_finished() {
     assert_eq!(plain.get(HOST, b"/").expect("an answer").status, 302);
     secure.head("/").expect("an answer");
     up.process.signal(Signal::TERM);
-    up.process.wait_for_line("Draining", START);
+    up.process.wait_for_line("ending after TERM", START);
     let began = Instant::now();
     let last = plain.get(HOST, b"/last").expect("an answer while it drains");
     assert_eq!((last.status, last.header("connection").as_deref()), (302, Some("close")));
