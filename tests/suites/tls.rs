@@ -312,7 +312,7 @@ fn a_drain_answers_what_is_open() {
     let mut connection = Secured::open(up.secure, "img.test", http1()).expect("a handshake");
     connection.head("/").expect("an answer");
     up.process.signal(Signal::TERM);
-    up.process.wait_for_line("Draining", START);
+    up.process.wait_for_line("ending after TERM", START);
     let last = connection.head("/last").expect("an answer while it drains");
     assert!(last.contains("https://a.test/last\r\n"), "{last}");
     eventually!(START, connection.head("/").map_or(true, |head| head.contains("Connection: close")));
