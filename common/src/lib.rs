@@ -26,3 +26,4 @@ pub mod store;
 pub mod tally;
 pub mod target;
 pub mod web;
+pub mod words;

@@ -8,6 +8,7 @@ use common::listen::ListenAddresses;
 use common::overrides::Force;
 use common::process::CommonArgs;
 use common::settings::typed_duration;
+use common::store::RedisAddress;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub struct Arguments {
 
 /// A subcommand.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one is made in the life of a process")]
 pub enum Command {
     /// Run everything in this process, state in memory
     Up {
@@ -50,6 +52,9 @@ pub enum Command {
         /// Look up every name that clients are sent to or probes go to; exit 1 if one has no address
         #[arg(long)]
         resolve: bool,
+        /// Taken as everywhere, and of no use here
+        #[arg(long, hide = true)]
+        redis: Option<RedisAddress>,
     },
     /// Say what `apply` would change, and change nothing
     Plan {
@@ -193,5 +198,14 @@ mod tests {
     #[test]
     fn the_arguments_fit_together() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_what_is_of_use() {
+        let mut command = Arguments::command();
+        command.build();
+        let mut help = |name: &str| command.find_subcommand_mut(name).expect("a subcommand").render_long_help().to_string();
+        assert!(!help("check").contains("--redis") && help("check").contains("--config") && help("check").contains("--resolve"));
+        assert!(help("plan").contains("--redis") && help("apply").contains("--redis"));
     }
 }

@@ -19,4 +19,3 @@ pub mod server;
 pub mod show;
 pub mod up;
 pub mod values;
-pub mod words;

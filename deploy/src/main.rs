@@ -6,10 +6,10 @@ use common::listen::ListenAddresses;
 use common::process::{CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging};
 use common::settings::Problems;
 use common::store::RedisSettings;
+use common::words::count;
 use deploy::arguments::{Arguments, Command, Hand, Publishing};
 use deploy::conf::{self, Conf, Flags};
 use deploy::server::{self, Setting};
-use deploy::words::count;
 use deploy::{apply, demo, doctor, export, history, plan, rollback, show, up};
 use redirector::tls::{Tls, TlsSettings};
 use std::io::{IsTerminal, Write};
@@ -33,7 +33,7 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
     match command {
         Command::Up { file, listen, memory } => run_up(common, common.file(file)?, listen, memory).await,
         Command::Demo { listen } => run_demo(listen).await,
-        Command::Check { file, resolve } => {
+        Command::Check { file, resolve, redis: _ } => {
             let file = common.file(file)?;
             let conf = load_for(common, &file, true)?;
             let tls = conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;

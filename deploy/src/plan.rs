@@ -3,11 +3,11 @@
 use crate::conf::Conf;
 use crate::guard::{Picture, reasons};
 use crate::present::Present;
-use crate::words::count;
 use common::check::Check;
 use common::farm::{Farm, Farms, OnAllDown, Server, ServerId};
 use common::overrides::Override;
 use common::store::{Redis, RedisSettings, Store};
+use common::words::count;
 use std::collections::HashMap;
 use std::fmt::Display;
 

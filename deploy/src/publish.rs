@@ -1,10 +1,10 @@
 //! Putting a table in force: once, known or unknown but never half, and who has it then.
 
-use crate::words::count;
 use common::farm::Farms;
 use common::generation::Stamp;
 use common::process::{Failure, host_name};
 use common::store::{Announcement, Copies, Publication, Published, Reader, Replica, Store, StoreError};
+use common::words::count;
 use std::time::{Duration, Instant};
 
 /// How long to wait for redirectors to take a change.

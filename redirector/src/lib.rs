@@ -54,6 +54,7 @@ use common::precedence::Precedence;
 use common::process::{Phase, Reload, Shutdown, asked_to_end, ended, host_name, log_errors, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
 use common::tally::CountKey;
+use common::words::count;
 use connections::Deadlines;
 use counters::Counters;
 use desk::{Desk, Sources};
@@ -230,7 +231,7 @@ pub async fn run(
         }
     }
     tokio::spawn(tell(wakers, shutdown));
-    tracing::info!("serving with {threads} threads and at most {maxconn} connections");
+    tracing::info!("serving with {} and at most {}", count(threads, "thread"), count(maxconn, "connection"));
     plain_at.iter().for_each(|(passed, address)| tracing::info!("{passed}listening on {address}"));
     secure_at.iter().for_each(|(passed, address)| tracing::info!("{passed}listening for TLS on {address}"));
 
@@ -253,7 +254,7 @@ pub async fn run(
     }
     if outcome.is_ok() {
         let redirects: u64 = counters.totals().iter().filter(|(key, _)| matches!(key, CountKey::Server(_))).map(|(_, total)| total).sum();
-        ended(began, asked.await.ok(), &format!("{redirects} redirects"));
+        ended(began, asked.await.ok(), &count(usize::try_from(redirects).unwrap_or(usize::MAX), "redirect"));
     }
     outcome
 }

@@ -4,10 +4,10 @@ use super::Line;
 use crate::moment::{span, utc};
 use crate::present::Present;
 use crate::publish::LIVE_MS;
-use crate::words::count;
 use common::farm::{Intent, ServerId};
 use common::health::{Checked, Finding, State, ViewChanges};
 use common::store::Replica;
+use common::words::count;
 
 /// Names in one line; more are counted.
 const NAMES: usize = 5;
