@@ -237,10 +237,17 @@ fn who_was_just_active_may_ask_once_more_and_what_is_under_way_is_finished() {
     up.process.signal(Signal::TERM);
     up.process.wait_for_line("ending after TERM", START);
     let began = Instant::now();
-    let last = plain.get(HOST, b"/last").expect("an answer while it drains");
-    assert_eq!((last.status, last.header("connection").as_deref()), (302, Some("close")));
-    let last = secure.head("/last").expect("an answer while it drains");
-    assert!(last.starts_with("HTTP/1.1 302 ") && last.contains("Connection: close\r\n"), "{last}");
+    // Threads that serve are told a moment after the log is.
+    eventually!(Duration::from_secs(1), {
+        let last = plain.get(HOST, b"/last").expect("an answer while it drains");
+        assert_eq!(last.status, 302);
+        last.header("connection").as_deref() == Some("close")
+    });
+    eventually!(Duration::from_secs(1), {
+        let last = secure.head("/last").expect("an answer while it drains");
+        assert!(last.starts_with("HTTP/1.1 302 "), "{last}");
+        last.contains("Connection: close\r\n")
+    });
     // A head that has begun is no idle connection.
     eventually!(START, began.elapsed() > Duration::from_millis(2200));
     half.send(b"Host: img.test\r\n\r\n").expect("sent");

@@ -85,7 +85,7 @@ fn the_lists_of_fields_have_an_end() {
         Connection(COMPRESSION_ERROR),
         Connection(ENHANCE_YOUR_CALM),
     ];
-    for (what, block) in [("a bomb", bomb), ("64 fields and more", [get("/"), fields(&[("x", "y")]).repeat(100)].concat())] {
+    for (what, block) in [("a bomb", bomb), ("more fields than max_fields", [get("/"), fields(&[("x", "y")]).repeat(101)].concat())] {
         for _ in 0..20 {
             let mut raw = Raw::open(up.secure);
             raw.send(&headers(END_STREAM, 1, &block));
