@@ -212,26 +212,27 @@ fn plain(words: &str) -> String {
     text
 }
 
+/// The remedy, and last the server's own word for it, which is what its documentation and others' questions have.
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoPassword(key) => write!(f, "it asks for a password: name a file with it as {key}"),
+            Self::NoPassword(key) => write!(f, "it asks for a password: name a file with it as {key} (NOAUTH)"),
             Self::WrongPassword(key) => {
-                write!(f, "it does not take this user and password: look into the {key}, and at the user in the URL")
+                write!(f, "it does not take this user and password: look into the {key}, and at the user in the URL (WRONGPASS)")
             }
-            Self::NoRight(words) => write!(f, "its user may not do that ({words}): deploy/redis has the rights each role needs"),
-            Self::Protected => {
-                f.write_str("it is in protected mode and takes clients of its own host only: give it a password (requirepass, or users)")
-            }
+            Self::NoRight(words) => write!(f, "its user may not do that ({words}): deploy/redis has the rights each role needs (NOPERM)"),
+            Self::Protected => f.write_str(
+                "it is in protected mode and takes clients of its own host only: give it a password, by requirepass or users (DENIED)",
+            ),
             Self::InACluster => f.write_str("it is a member of a Cluster: write redis+cluster://HOST"),
             Self::NotInACluster => f.write_str("it is no member of a Cluster: write redis://HOST"),
             Self::Sentinel => f.write_str("it is a Sentinel: write redis+sentinel://HOST/PRIMARY"),
             Self::NotASentinel => f.write_str("it is no Sentinel: write redis://HOST, or the port of a Sentinel (26379)"),
-            Self::Replica => f.write_str("it is a replica and takes no writes: name the primary, or the Sentinels"),
+            Self::Replica => f.write_str("it is a replica and takes no writes: name the primary, or the Sentinels (READONLY)"),
             Self::Loading(words) => write!(f, "it is not ready yet ({words}): it will be when its data is read"),
-            Self::Full => f.write_str("it has no memory left: raise its maxmemory"),
-            Self::CannotSave(words) => write!(f, "it cannot save ({words}): look into its log"),
-            Self::FewReplicas => f.write_str("it has too few replicas: start them, or lower its min-replicas-to-write"),
+            Self::Full => f.write_str("it has no memory left: raise its maxmemory (OOM)"),
+            Self::CannotSave(words) => write!(f, "it cannot save ({words}): look into its log (MISCONF)"),
+            Self::FewReplicas => f.write_str("it has too few replicas: start them, or lower its min-replicas-to-write (NOREPLICAS)"),
             Self::WrongType(words) | Self::Other(words) => f.write_str(words),
             Self::NoCommand(words) => write!(f, "it has no such command ({words}): Redis 7 or Valkey is wanted"),
             Self::NotRedis(words) => write!(f, "what answers there is no redis ({words}): look at the port"),
