@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use common::farm::Intent;
+use common::files;
 use common::listen::ListenAddresses;
 use common::process::{CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging};
 use common::settings::Problems;
@@ -79,6 +80,8 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
 async fn run_up(common: &CommonArgs, path: PathBuf, listen: Option<ListenAddresses>, memory: bool) -> Result<(), Failure> {
     let file = path.display().to_string();
     let read = move || {
+        // Read again by a reload, on a thread of its own: where the file hangs, that is named.
+        let _under_way = files::Occupied::take("configuration", &path);
         let conf = conf::load(&path, Flags { listen: listen.clone(), ..Flags::default() })?;
         if conf.redis.is_some() && !memory {
             let message = "up keeps state in memory, but a redis is configured: start the daemons instead, or give --memory".to_owned();

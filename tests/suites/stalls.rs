@@ -131,6 +131,9 @@ fn a_folder_that_does_not_answer_holds_up_nobody() {
 fn nothing_that_hangs_is_waited_for_at_the_end() {
     let Some(gone) = Unanswering::mount() else { return };
     let up = SecureUp::start("", "", &[("a", "a.test")]);
+    gone.take_place_of(&up.directory.path().join("rbalancer.conf"));
+    up.process.signal(Signal::HUP);
+    up.process.wait_for_line("rbalancer.conf: does not answer for 2 s; all else goes on", START);
     gone.take_place_of(&up.directory.path().join("a.pem"));
     up.process.wait_for_line("a.pem: does not answer for 2 s; all else goes on", START);
     assert!(tls::ask(up.secure, "/x").contains("https://a.test/x"), "the certificate that was read is used on");
