@@ -28,6 +28,9 @@ const ROTATED: usize = 500;
 /// How long the last flush may take.
 const LAST: Duration = Duration::from_secs(3);
 
+/// How long where the store is known to be away: the whole end takes less than two seconds then.
+const LAST_AWAY: Duration = Duration::from_millis(300);
+
 /// How long it may take in a process that is to stop at once.
 const LAST_STOPPING: Duration = Duration::from_millis(500);
 
@@ -92,7 +95,7 @@ impl Flusher {
             }
         }
         // A store that is known to be away is not waited for.
-        let last = if self.reachable { LAST } else { LAST_STOPPING };
+        let last = if self.reachable { LAST } else { LAST_AWAY };
         let limit = async {
             let stopping = async {
                 shutdown.reached(Phase::Stopping).await;
