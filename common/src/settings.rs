@@ -1,9 +1,11 @@
 //! What a process is told: flag before environment (`RBALANCER_<KEY>`) before `[global]` of a file before default.
-//! Here are the known keys, the typed reading of one value, and the hint at the nearest right name.
+//! Here is the typed reading of one value.
 
 use crate::environment;
 use crate::ini::{Document, Problem, Section};
+pub use crate::keys::{CHECK_KEYS, FARM_KEYS, PROCESS_KEYS};
 use crate::store::{RedisAddress, RedisSettings};
+pub use crate::suggest::did_you_mean;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -17,70 +19,6 @@ pub const DEFAULT_FILES: [&str; 2] = ["/etc/rbalancer/rbalancer.conf", "/etc/rba
 pub fn default_file() -> Option<&'static Path> {
     DEFAULT_FILES.iter().map(Path::new).find(|path| path.try_exists().unwrap_or(true))
 }
-
-/// Keys of `[global]` that set a process.
-pub const PROCESS_KEYS: &[&str] = &[
-    "port",
-    "bind",
-    "tls_port",
-    "tls_bind",
-    "tls_cert",
-    "tls_key",
-    "allow_downgrade",
-    "acme_url",
-    "cluster",
-    "threads",
-    "static_dir",
-    "static_files",
-    "redis",
-    "redis_password_file",
-    "redis_sentinel_password_file",
-    "redis_ca_file",
-    "redis_cert_file",
-    "redis_key_file",
-    "redis_prefix",
-    "state_file",
-    "state_max_age",
-    "override_file",
-    "trusted_proxies",
-    "access_log",
-    "access_log_format",
-    "log_query",
-    "log_ip",
-    "stats_uri",
-    "stats_url",
-    "stats_allow",
-    "stats_bind",
-    "admin_bind",
-    "healthd_bind",
-    "client_timeout",
-    "keepalive_timeout",
-    "maxconn",
-    "maxconn_per_address",
-    "max_fields",
-    "grace",
-    "reload_force",
-];
-
-/// Keys of a farm that `[global]` may set for all farms.
-pub const FARM_KEYS: &[&str] = &["balance", "redirect_code", "cache_control", "on_all_down", "fallback", "keepalive"];
-
-/// Keys of health checks: of a server, its farm or `[global]`.
-pub const CHECK_KEYS: &[&str] = &[
-    "check",
-    "check_method",
-    "check_uri",
-    "check_addr",
-    "check_scheme",
-    "check_expect",
-    "check_tls_verify",
-    "inter",
-    "fastinter",
-    "downinter",
-    "timeout_check",
-    "rise",
-    "fall",
-];
 
 /// Everything wrong with a configuration, all at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -241,39 +179,6 @@ pub fn read_document(path: &Path) -> Result<(Document, Vec<Problem>), Problems> 
     Ok(Document::parse(&file, &text))
 }
 
-/// `: did you mean …?` for the nearest of `known`, or the list of all where none is near.
-pub fn did_you_mean(word: &str, known: &[&str]) -> String {
-    match nearest(word, known) {
-        Some(near) => format!("; did you mean `{near}`?"),
-        None if known.is_empty() => String::new(),
-        None => format!("; known are: {}", known.join(", ")),
-    }
-}
-
-/// The nearest of `known`, where one is near enough to have been meant.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let nearest = known.iter().min_by_key(|candidate| distance(word, candidate))?;
-    (distance(word, nearest) <= 1 + word.chars().count() / 3).then_some(nearest)
-}
-
-/// How many single-character edits or swaps lie between two words (optimal string alignment, Damerau 1964).
-fn distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
-    let mut rows = vec![(0..=right.len()).collect::<Vec<usize>>()];
-    for i in 1..=left.len() {
-        let mut row = vec![i; right.len() + 1];
-        for j in 1..=right.len() {
-            let change = usize::from(left[i - 1] != right[j - 1]);
-            row[j] = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + change);
-            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
-                row[j] = row[j].min(rows[i - 2][j - 2] + 1);
-            }
-        }
-        rows.push(row);
-    }
-    rows[left.len()][right.len()]
-}
-
 /// `1500`, `300ms`, `5s`, `10m`, `2h`, `7d`; a bare number is milliseconds, as HAProxy reads it. Up to ten years.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is no time: write a number with ms, s, m, h or d, such as 300ms or 5s");
@@ -402,12 +307,6 @@ mod tests {
         assert_eq!(typed_duration("10m"), Ok(Duration::from_secs(600)));
         assert_eq!(typed_duration("10"), Err("`10` has no unit: write 10s, 10m, 10h or 10d".into()));
         assert!(["", "999ms", "0s", "x"].iter().all(|bad| typed_duration(bad).is_err()));
-    }
-
-    #[test]
-    fn the_nearest_name_is_offered() {
-        assert_eq!(did_you_mean("wieght", &["weight", "enable"]), "; did you mean `weight`?");
-        assert_eq!(did_you_mean("zzzzzz", &["weight", "enable"]), "; known are: weight, enable");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What the brake lets go.
 
 use super::*;
+use crate::evidence::Evidence;
 use crate::judge::Ruling;
-use crate::probe::Evidence;
 use proptest::prelude::*;
 
 struct One {

@@ -1,8 +1,8 @@
 //! When a prober doubts itself.
 
 use super::*;
+use crate::evidence::Evidence;
 use crate::judge::Judge;
-use crate::probe::Evidence;
 use crate::table::Seat;
 use common::check::Check;
 

@@ -1,8 +1,8 @@
 //! Evidence → state: rise and fall in a row, and when to probe next. Pure: time and chance come in as arguments.
 //! A judge knows one check alone; whether a fall that is due may happen is ruled by those who see all checks.
 
+use crate::evidence::Evidence;
 use crate::flapping::Flapping;
-use crate::probe::Evidence;
 use common::check::Check;
 use common::clock::UnixMs;
 use common::health::{Checked, Finding, NOT_PROBED_YET, State, vouch_limit};

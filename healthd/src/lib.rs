@@ -4,6 +4,7 @@ pub mod brake;
 pub mod claim;
 mod connect;
 pub mod doubt;
+pub mod evidence;
 pub mod flapping;
 pub mod judge;
 pub mod keeper;

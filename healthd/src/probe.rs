@@ -1,27 +1,14 @@
 //! One probe of one check → what it is evidence of.
 
+use crate::evidence::{Evidence, from_io};
 use crate::lookup::{LIMIT, Lookup, LookupFailed};
 use crate::request::{self, Question};
 use crate::tls::Tls;
 use common::check::Check;
 use common::target::Scheme;
 use std::error::Error;
-use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::time::Duration;
-
-/// What a probe says about a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Evidence {
-    /// It answers as expected.
-    Success(String),
-    /// It certainly does not work: refused, reset, a bad status.
-    Hard(String),
-    /// It seems not to work, but the trouble may be ours: a timeout, a certificate.
-    Soft(String),
-    /// Nothing about the server: a failed look-up, no descriptors, no route.
-    Nothing(String),
-}
 
 /// Makes probes.
 #[derive(Clone)]
@@ -171,26 +158,6 @@ fn from_tls(error: &rustls::Error) -> Evidence {
         // Two sides that do not agree: which of them is wrong is not known.
         _ => Evidence::Soft(format!("TLS: {error}")),
     }
-}
-
-/// The errors of a system without resources: ENOMEM, ENFILE, EMFILE, ENOBUFS.
-const SHORT_OF: [i32; 4] = [12, 23, 24, 105];
-
-pub(crate) fn from_io(error: &std::io::Error) -> Option<Evidence> {
-    Some(match error.kind() {
-        ErrorKind::ConnectionRefused => Evidence::Hard("connection refused".into()),
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Evidence::Hard("connection reset".into()),
-        ErrorKind::UnexpectedEof => Evidence::Hard("connection closed before an answer".into()),
-        // A router or the local network says so; a machine without power looks like this, a cable pulled here as well.
-        ErrorKind::TimedOut | ErrorKind::HostUnreachable => Evidence::Soft("host unreachable".into()),
-        ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown | ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => {
-            Evidence::Nothing(format!("no way out from here: {error}"))
-        }
-        _ if error.raw_os_error().is_some_and(|code| SHORT_OF.contains(&code)) => Evidence::Nothing(format!("no resources here: {error}")),
-        // An error of our own system that is not known to be the server's doing.
-        _ if error.raw_os_error().is_some() => Evidence::Soft(error.to_string()),
-        _ => return None,
-    })
 }
 
 fn seconds(time: Duration) -> String {

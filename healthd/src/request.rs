@@ -2,17 +2,14 @@
 //! pool, no cookies, no redirects, and nothing of the answer is read beyond its status line.
 
 use crate::connect::connect;
+use crate::evidence::Failure;
 use crate::lookup::Lookup;
 use crate::status::StatusReader;
 use crate::tls;
 use common::check::{Check, Method};
-use std::error::Error;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
-
-/// Why there is no status.
-pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// How a probe names itself.
 const USER_AGENT: &str = concat!("rbalancer-healthd/", env!("CARGO_PKG_VERSION"));

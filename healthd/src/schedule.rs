@@ -1,7 +1,8 @@
 //! Who is probed when: every check on its own schedule, never driven by traffic, a bounded number at once.
 
 use crate::claim::{Claim, READING, Taken};
-use crate::probe::{Evidence, Prober as ProbeClient};
+use crate::evidence::Evidence;
+use crate::probe::Prober as ProbeClient;
 use crate::queue::{Room, Row};
 use crate::table::Checks;
 use crate::watched::{At, WatchList};

@@ -1,0 +1,65 @@
+//! The keys that a configuration file may have, by what they set.
+
+/// Keys of `[global]` that set a process.
+pub const PROCESS_KEYS: &[&str] = &[
+    "port",
+    "bind",
+    "tls_port",
+    "tls_bind",
+    "tls_cert",
+    "tls_key",
+    "allow_downgrade",
+    "acme_url",
+    "cluster",
+    "threads",
+    "static_dir",
+    "static_files",
+    "redis",
+    "redis_password_file",
+    "redis_sentinel_password_file",
+    "redis_ca_file",
+    "redis_cert_file",
+    "redis_key_file",
+    "redis_prefix",
+    "state_file",
+    "state_max_age",
+    "override_file",
+    "trusted_proxies",
+    "access_log",
+    "access_log_format",
+    "log_query",
+    "log_ip",
+    "stats_uri",
+    "stats_url",
+    "stats_allow",
+    "stats_bind",
+    "admin_bind",
+    "healthd_bind",
+    "client_timeout",
+    "keepalive_timeout",
+    "maxconn",
+    "maxconn_per_address",
+    "max_fields",
+    "grace",
+    "reload_force",
+];
+
+/// Keys of a farm that `[global]` may set for all farms.
+pub const FARM_KEYS: &[&str] = &["balance", "redirect_code", "cache_control", "on_all_down", "fallback", "keepalive"];
+
+/// Keys of health checks: of a server, its farm or `[global]`.
+pub const CHECK_KEYS: &[&str] = &[
+    "check",
+    "check_method",
+    "check_uri",
+    "check_addr",
+    "check_scheme",
+    "check_expect",
+    "check_tls_verify",
+    "inter",
+    "fastinter",
+    "downinter",
+    "timeout_check",
+    "rise",
+    "fall",
+];
