@@ -136,6 +136,7 @@ fn a_redis_that_wants_certificates_of_its_clients_gets_ours() {
         Process::start("rbalancer-redirector", folder, &["-c", "f.conf", "--listen", "127.0.0.1:0"], &[("RBALANCER_ADMIN_BIND", "off")]);
     let address = redirector.wait_for_address(START);
     eventually!(START, client::get(address, "img.test", "/").status == 302);
+    write(folder, "empty.pem", "");
     let refusals = [
         (redis.clone(), "wants a certificate of its clients"),
         (ours("other", "other"), "does not take the certificate in redis_cert_file"),
@@ -145,6 +146,7 @@ fn a_redis_that_wants_certificates_of_its_clients_gets_ours() {
             ours("client", "client").replace("redis_ca_file = cert.pem", "redis_ca_file = other.pem"),
             "nobody we trust has signed its certificate: name who did as redis_ca_file",
         ),
+        (ours("client", "client").replace("ca_file = cert.pem", "ca_file = empty.pem"), "redis_ca_file holds no certificate"),
         (ours("client", "client").replace("rediss:", "redis:"), "where TLS is spoken write rediss://"),
     ];
     for (global, words) in &refusals {
@@ -293,6 +295,9 @@ fn the_database_of_a_url_is_the_one_that_is_used() {
     for (key, value, words) in [
         ("redis", "redis://h?timeout=3", "`timeout` after the `?` is not used here"),
         ("redis", "redis://h/#insecure", "redis_ca_file"),
+        ("redis", "redis://h/0?db=4", "names database 0 and database 4"),
+        ("redis", "redis://h?db=4&db=4", "`db` stands twice"),
+        ("redis", "redis://:a?b@h", "in user and password write %2F"),
         ("stats_url", "http://h/x?y", "`?` is not allowed here"),
         ("acme_url", "http://u@h", "user or password"),
         ("fallback", "http://h/#f", "`#` is not allowed here"),

@@ -62,54 +62,75 @@ impl FromStr for RedisAddress {
     type Err = BadRedisAddress;
     fn from_str(url: &str) -> Result<Self, BadRedisAddress> {
         let url = url.trim();
-        parse(url).map_err(|why| {
-            // The text may hold a password: what stands before an `@` is never shown.
-            let shown = url.rsplit_once('@').map_or(url.to_owned(), |(_, host)| format!("redis://…@{host}"));
-            BadRedisAddress { url: shown, why }
-        })
+        parse(url).map_err(|why| BadRedisAddress { url: without_secrets(url), why })
+    }
+}
+
+/// The text of a bad URL for a message: neither what stands before an `@` nor what follows a `?` or a `#`, for either
+/// may be a password.
+fn without_secrets(url: &str) -> String {
+    let secret = url.find(['?', '#']).unwrap_or(url.len());
+    let (place, rest) = url.split_at(secret);
+    let (scheme, host) = place.split_once("://").unwrap_or(("", place));
+    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+    match (host.rsplit_once('@'), rest.contains('@')) {
+        (_, true) => format!("{scheme}…"),
+        (Some((_, host)), false) if rest.is_empty() => format!("{scheme}…@{host}"),
+        (Some((_, host)), false) => format!("{scheme}…@{host}?…"),
+        (None, false) if rest.is_empty() => url.to_owned(),
+        (None, false) => format!("{place}?…"),
     }
 }
 
 fn parse(url: &str) -> Result<RedisAddress, String> {
+    let socket = ["unix://", "redis+unix://", "valkey+unix://"].iter().any(|scheme| url.starts_with(scheme));
+    let secret = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map_or("", |(secret, _)| secret);
+    if !socket && secret.contains(['/', '?', '#']) {
+        return Err("in user and password write %2F for `/`, %3F for `?` and %23 for `#`".into());
+    }
     if url.contains('#') {
         return Err("a `#` and what follows it are not used: remove it; certificates of your own are trusted by redis_ca_file".into());
     }
     let (url, query) = url.split_once('?').unwrap_or((url, ""));
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
-    if matches!(scheme, "unix" | "redis+unix" | "valkey+unix") {
+    if socket {
         known_parameters(query, &["db", "user", "pass"])?;
         let asked = if query.is_empty() { url.to_owned() } else { format!("{url}?{query}") };
         return Ok(RedisAddress { way: Way::Direct, info: info(&asked)? });
     }
     let database = known_parameters(query, &["db"])?;
-    let address = without_query(url, scheme, rest)?;
+    let (address, in_path) = without_query(url, scheme, rest)?;
     match database {
-        Some(database) => address.with_database(database),
+        Some(database) => address.with_database(database, in_path),
         None => Ok(address),
     }
 }
 
-/// Refuses parameters that nobody reads; the value of `db`, if it is given.
+/// Refuses parameters that nobody reads, or that stand twice; the value of `db`, if it is given.
 fn known_parameters<'a>(query: &'a str, known: &[&str]) -> Result<Option<&'a str>, String> {
-    let mut database = None;
+    let mut seen = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         if !known.contains(&name) {
-            return Err(format!("`{name}` after the `?` is not used here: remove it; known are {}", known.join(", ")));
+            // Behind an `&` in a password that was not written %26 stands the rest of it.
+            let named = if query.contains("pass=") { "a parameter".to_owned() } else { format!("`{name}`") };
+            return Err(format!("{named} after the `?` is not used here: remove it; known are {}", known.join(", ")));
         }
-        if name == "db" {
-            database = Some(value);
+        if seen.iter().any(|(earlier, _)| *earlier == name) {
+            return Err(format!("`{name}` stands twice after the `?`: write it once"));
         }
+        seen.push((name, value));
     }
-    Ok(database)
+    Ok(seen.into_iter().find(|(name, _)| *name == "db").map(|(_, database)| database))
 }
 
-fn without_query(url: &str, scheme: &str, rest: &str) -> Result<RedisAddress, String> {
+/// The address, and the database that the path names, as it is written.
+fn without_query<'a>(url: &str, scheme: &str, rest: &'a str) -> Result<(RedisAddress, &'a str), String> {
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (plain, kind) = match scheme.split_once('+') {
         Some((plain @ ("redis" | "rediss" | "valkey" | "valkeys"), kind @ ("sentinel" | "cluster"))) => (plain, kind),
-        _ => return Ok(RedisAddress { way: Way::Direct, info: info(url)? }),
+        _ => return Ok((RedisAddress { way: Way::Direct, info: info(url)? }, path)),
     };
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (&authority[..=user.len()], hosts));
     let default_port = if kind == "sentinel" { SENTINEL_PORT } else { REDIS_PORT };
     let nodes = hosts.split(',').map(|host| node(host.trim(), default_port)).collect::<Result<Vec<_>, _>>()?;
@@ -125,7 +146,7 @@ fn without_query(url: &str, scheme: &str, rest: &str) -> Result<RedisAddress, St
     if matches!(way, Way::Cluster(_)) && !matches!(database, "" | "0") {
         return Err("a Cluster has only database 0".into());
     }
-    Ok(RedisAddress { way, info: info(&format!("{plain}://{user}localhost/{database}"))? })
+    Ok((RedisAddress { way, info: info(&format!("{plain}://{user}localhost/{database}"))? }, database))
 }
 
 fn info(url: &str) -> Result<ConnectionInfo, String> {
@@ -153,14 +174,14 @@ fn node(text: &str, default_port: u16) -> Result<Node, String> {
 
 impl RedisAddress {
     /// With the database that `?db=` names; the path may name the same one.
-    fn with_database(mut self, text: &str) -> Result<Self, String> {
+    fn with_database(mut self, text: &str, in_path: &str) -> Result<Self, String> {
         let database = text.parse::<i64>().ok().filter(|database| *database >= 0);
         let database = database.ok_or_else(|| format!("`{text}` is no database: write a number"))?;
         let redis = self.info.redis_settings();
         if matches!(self.way, Way::Cluster(_)) && database != 0 {
             return Err("a Cluster has only database 0".into());
         }
-        if redis.db() != 0 && redis.db() != database {
+        if !in_path.is_empty() && redis.db() != database {
             return Err(format!("names database {} and database {database}: write one", redis.db()));
         }
         self.info = self.info.clone().set_redis_settings(redis.clone().set_db(database));
@@ -250,6 +271,10 @@ mod tests {
         assert_eq!(database("redis+cluster://a?db=0"), 0);
         for bad in [
             "redis://h/4?db=3",
+            "redis://h/0?db=4",
+            "redis+sentinel://a/main/0?db=4",
+            "redis://h?db=3&db=4",
+            "redis+unix:///run/r.sock?db=3&db=4",
             "redis://h?db=x",
             "redis://h?db=-1",
             "redis://h?timeout=5",
@@ -271,6 +296,26 @@ mod tests {
         for bad in ["http://user:secret@host:1", "redis+sentinel://user:secret@host:1", "redis+cluster://user:secret@host:1/2"] {
             let words = bad.parse::<RedisAddress>().expect_err(bad).to_string();
             assert!(words.contains("host:1") && !words.contains("secret"), "{words}");
+        }
+        for bad in [
+            "redis://host?password=secret",
+            "redis://:se?cret@host:1",
+            "redis://:x?secret@host:1",
+            "redis://:x#secret@host:1",
+            "redis://:x/secret@host:1",
+            "redis+sentinel://:x/secret@host:1/main",
+            "redis+cluster://:x/secret@host:1",
+            "redis+cluster://:secret:secret@host:1/9",
+            "redis+unix:///run/r.sock?pass=x&secret",
+            "redis+unix:///run/r.sock?pass=secret&db=x",
+            "redis+unix:///run/r.sock?pass=a@secret&name=x",
+            "redis://:x@secret@host:1/x",
+            "redis://h#secret",
+            "secret@host",
+            "http://host?x=secret@host",
+        ] {
+            let words = bad.parse::<RedisAddress>().expect_err(bad).to_string();
+            assert!(!words.contains("secret"), "{bad}: {words}");
         }
         for bad in ["127.0.0.1:6379", "redis+cluster://a:x", "redis+sentinel:///main", "redis+magic://a"] {
             assert!(bad.parse::<RedisAddress>().is_err(), "{bad} was accepted");

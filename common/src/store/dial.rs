@@ -8,6 +8,7 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, FromRedisValue, ProtocolVersion, RedisError,
     TlsCertificates, Value, cmd,
 };
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -122,10 +123,26 @@ impl RedisSettings {
             }),
             None => None,
         };
+        self.check_roots(root_cert.as_deref())?;
         self.check_pair(client_tls.as_ref())?;
         let client = Client::build_with_tls(info, TlsCertificates { client_tls, root_cert });
-        let client = client.map_err(|error| self.unreachable(&format!("redis_ca_file cannot be used: {error}")))?;
+        let client = client.map_err(|error| self.unreachable(&format!("TLS cannot be set up: {error}")))?;
         Ok(client.get_connection_info().clone())
+    }
+
+    /// Whether the certificates to trust are some that can be trusted: an empty file would trust nobody.
+    fn check_roots(&self, roots: Option<&[u8]>) -> Result<(), StoreError> {
+        let Some(pem) = roots else { return Ok(()) };
+        let mut store = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate =
+                certificate.map_err(|error| self.unreachable(&format!("redis_ca_file is no PEM file of certificates: {error}")))?;
+            store.add(certificate).map_err(|error| self.unreachable(&format!("redis_ca_file cannot be used: {error}")))?;
+        }
+        if store.is_empty() {
+            return Err(self.unreachable(&"redis_ca_file holds no certificate: it must hold those to trust, in PEM"));
+        }
+        Ok(())
     }
 
     /// Whether certificate and key of our own are what they should be, and belong together: the client would say of a key
