@@ -322,8 +322,9 @@ pub fn on_signals() -> std::io::Result<(Shutdown, Reload)> {
                 }
             };
             phase = if asked == "INT" { Phase::Stopping } else { phase.asked_to_end() };
-            stop.move_to(phase);
+            // Said first: who ends at once would end before it.
             tracing::info!("ending after {asked}: {}", if phase == Phase::Draining { "what is under way is finished" } else { "now" });
+            stop.move_to(phase);
         }
         // The handlers stay in place: a third signal is one too many, not a crash.
         std::future::pending::<()>().await;
