@@ -1,9 +1,14 @@
 //! What every program of rbalancer does the same: common arguments, logging, signals, exit codes.
 
-use crate::environment;
-use crate::ini::Problem;
-use crate::precedence::Precedence;
-use crate::settings::{DEFAULT_FILES, Global, Problems, default_file};
+pub mod admin;
+pub mod durable;
+pub mod huge_pages;
+pub mod thread_priority;
+
+use crate::config::environment;
+use crate::config::global::{DEFAULT_FILES, Global, Problems, default_file};
+use crate::config::ini::Problem;
+use crate::process::thread_priority::Precedence;
 use crate::store::{RedisAddress, RedisSettings};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Reading a configuration: the text, then the farms in it.
 
-use common::ini::Document;
+use common::config::ini::Document;
 use deploy::conf::{Flags, parse};
 use divan::{Bencher, black_box};
 use std::fmt::Write;

@@ -3,11 +3,11 @@
 use crate::apply::Wish;
 use crate::values;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use common::farm::{ServerId, Weight};
-use common::listen::ListenAddresses;
-use common::overrides::Force;
+use common::config::global::typed_duration;
+use common::model::farm::{ServerId, Weight};
+use common::model::overrides::Force;
+use common::net::listen::ListenAddresses;
 use common::process::CommonArgs;
-use common::settings::typed_duration;
 use common::store::RedisAddress;
 use std::path::PathBuf;
 use std::time::Duration;

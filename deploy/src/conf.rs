@@ -1,15 +1,15 @@
 //! rbalancer.conf: Document → Farms, or every problem at once with its line.
 
 use crate::values;
-use common::admin::Admin;
-use common::check::{Check, CheckUri, Method, StatusSet};
-use common::farm::{Farm, Farms, Name, Server};
-use common::ini::{Document, Entry, Problem, Section};
-use common::listen::{ListenAddress, ListenAddresses};
-use common::settings::{
+use common::config::global::{
     CHECK_KEYS, FARM_KEYS, Global, PROCESS_KEYS, Problems, did_you_mean, list, positive_duration, read_document, switch,
 };
-use common::target::{Scheme, Target};
+use common::config::ini::{Document, Entry, Problem, Section};
+use common::model::check::{Check, CheckUri, Method, StatusSet};
+use common::model::farm::{Farm, Farms, Name, Server};
+use common::model::target::{Scheme, Target};
+use common::net::listen::{ListenAddress, ListenAddresses};
+use common::process::admin::Admin;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
@@ -61,7 +61,7 @@ pub fn load(path: &Path, flags: Flags) -> Result<Conf, Problems> {
 /// # Errors
 /// Every problem at once, those found while reading the text included.
 pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Result<Conf, Problems> {
-    let mut global = Global::new(document, problems, common::environment::setting);
+    let mut global = Global::new(document, problems, common::config::environment::setting);
     let redirector = redirector::Settings::take(&mut global, flags.listen);
     let redis = global.redis(flags.redis);
     let admin = Admin::of_redirector(&mut global);
@@ -245,7 +245,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn farm(&mut self, name: &'a str, section: &'a Section, hosts: &mut HashMap<common::host::Host, &'a str>) -> Option<Farm> {
+    fn farm(&mut self, name: &'a str, section: &'a Section, hosts: &mut HashMap<common::model::host::Host, &'a str>) -> Option<Farm> {
         let global = self.document.section("global");
         let layers = Layers([Some(section), global, None]);
         let domains = self.required(section, "domain", "the host clients ask for", values::hosts);

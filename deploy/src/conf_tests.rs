@@ -1,7 +1,7 @@
 //! What a file says, and what is said of a bad one.
 
 use super::*;
-use common::farm::{Intent, Weight};
+use common::model::farm::{Intent, Weight};
 use proptest::prelude::*;
 
 fn load(text: &str) -> Result<Conf, String> {
@@ -68,7 +68,7 @@ fn lists_go_over_lines_and_names_may_have_any_letters() {
     let farm = conf.farms.get(0).expect("a farm");
     let servers: Vec<String> = farm.servers.iter().map(|server| format!("{} {}", server.name, server.target)).collect();
     assert_eq!(servers, ["a https://xn--caf-dma.example:8443/x", "b xn--r8jz45g.xn--zckzah", "c c"]);
-    let hosts: Vec<&str> = farm.domains.iter().map(common::host::Host::as_str).collect();
+    let hosts: Vec<&str> = farm.domains.iter().map(common::model::host::Host::as_str).collect();
     assert_eq!(hosts, ["xn--bcher-kva.example", "xn--bcher-kva.test"]);
     assert_eq!(farm.fallback.as_ref().map(ToString::to_string).as_deref(), Some("http://xn--bcher-kva.example:81"));
 }

@@ -2,9 +2,9 @@
 
 use crate::conf::{Conf, Flags, parse};
 use crate::origin;
-use common::ini::Document;
-use common::listen::ListenAddresses;
-use common::settings::Problems;
+use common::config::global::Problems;
+use common::config::ini::Document;
+use common::net::listen::ListenAddresses;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpListener;

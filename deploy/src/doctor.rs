@@ -6,7 +6,7 @@ mod rights;
 mod server;
 
 use crate::present::{Present, patience};
-use common::health::ViewChanges;
+use common::model::health::ViewChanges;
 use common::store::{Answer, Operator, Redis, RedisSettings, Replica, Store, StoreError};
 use std::collections::BTreeMap;
 use std::fmt::Write;

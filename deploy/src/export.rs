@@ -8,10 +8,10 @@ use crate::moment::utc;
 use crate::present::Present;
 use anyhow::anyhow;
 use checks::Checks;
-use common::farm::{Farm, Farms, Name, OnAllDown, Server, ServerId};
-use common::generation::Stamp;
-use common::ini::Document;
-use common::overrides::Override;
+use common::config::ini::Document;
+use common::model::farm::{Farm, Farms, Name, OnAllDown, Server, ServerId};
+use common::model::generation::Stamp;
+use common::model::overrides::Override;
 use common::store::{Redis, RedisSettings, Store};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
@@ -87,7 +87,7 @@ pub fn file(farms: &Farms, cluster: &Name) -> String {
     let _ = write!(out, "\n[farms]\nlist = {}\n", names(farms.iter().map(|farm| farm.name.as_str()).collect()));
     let mut written = HashSet::new();
     for farm in farms.iter() {
-        let domains = names(farm.domains.iter().map(common::host::Host::as_str).collect());
+        let domains = names(farm.domains.iter().map(common::model::host::Host::as_str).collect());
         let servers = names(farm.servers.iter().map(|server| server.name.as_str()).collect());
         let _ = write!(out, "\n[{}]\ndomain = {domains}\nlist = {servers}\n", farm.name);
         farm_keys(farm).into_iter().for_each(|(key, value)| line(&mut out, key, &value));

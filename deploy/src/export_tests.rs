@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::conf::{Flags, parse};
-use common::farm::{Intent, Weight};
-use common::overrides::Force;
+use common::model::farm::{Intent, Weight};
+use common::model::overrides::Force;
 use proptest::prelude::*;
 
 fn read(text: &str) -> Farms {

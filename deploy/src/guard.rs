@@ -5,9 +5,9 @@
 //! redirectors would use: switched on, with weight, and not known to be down.
 
 use anyhow::anyhow;
-use common::farm::{Farm, Farms, Intent, OnAllDown, Server, ServerId};
-use common::health::{Health, State};
-use common::overrides::{Force, Override};
+use common::model::farm::{Farm, Farms, Intent, OnAllDown, Server, ServerId};
+use common::model::health::{Health, State};
+use common::model::overrides::{Force, Override};
 use std::collections::{HashMap, HashSet};
 
 /// A table with what is set by hand: as it is, or as it would be.

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::conf::{Flags, parse};
-use common::farm::Weight;
-use common::health::{Checked, Finding, ViewChanges, Views};
-use common::ini::Document;
+use common::config::ini::Document;
+use common::model::farm::Weight;
+use common::model::health::{Checked, Finding, ViewChanges, Views};
 use std::time::{Duration, Instant};
 
 /// Farms written as `img: a b | stc: c`; a name with `!` is switched off.

@@ -1,11 +1,11 @@
 //! `rbalancer`: the operator's command. Arguments in, one call, an exit code out.
 
 use clap::Parser;
-use common::farm::Intent;
+use common::config::global::Problems;
 use common::files;
-use common::listen::ListenAddresses;
+use common::model::farm::Intent;
+use common::net::listen::ListenAddresses;
 use common::process::{CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging};
-use common::settings::Problems;
 use common::store::RedisSettings;
 use common::words::count;
 use deploy::arguments::{Arguments, Command, Hand, Publishing};
@@ -85,7 +85,7 @@ async fn run_up(common: &CommonArgs, path: PathBuf, listen: Option<ListenAddress
         let conf = conf::load(&path, Flags { listen: listen.clone(), ..Flags::default() })?;
         if conf.redis.is_some() && !memory {
             let message = "up keeps state in memory, but a redis is configured: start the daemons instead, or give --memory".to_owned();
-            return Err(Problems(vec![common::ini::Problem { file: path.display().to_string(), line: None, message }]));
+            return Err(Problems(vec![common::config::ini::Problem { file: path.display().to_string(), line: None, message }]));
         }
         Ok(conf)
     };
@@ -134,7 +134,7 @@ fn found_good(conf: &Conf) -> String {
 /// Hosts of farms whose clients over TLS would be shown a certificate for others.
 fn uncovered(conf: &Conf, tls: &Tls) -> Vec<String> {
     let certificates = tls.chosen.now();
-    let hosts = conf.farms.iter().flat_map(|farm| &farm.domains).map(common::host::Host::as_str);
+    let hosts = conf.farms.iter().flat_map(|farm| &farm.domains).map(common::model::host::Host::as_str);
     let uncovered = hosts.filter(|host| !certificates.covers(host));
     uncovered.map(|host| format!("no certificate is for {host}: clients over TLS are shown the first one, and refuse it")).collect()
 }
@@ -151,7 +151,7 @@ fn needed(redis: Option<RedisSettings>) -> Result<RedisSettings, Failure> {
 }
 
 fn problem(place: &str, message: &str) -> Failure {
-    Failure::Config(Problems(vec![common::ini::Problem { file: place.to_owned(), line: None, message: message.to_owned() }]))
+    Failure::Config(Problems(vec![common::config::ini::Problem { file: place.to_owned(), line: None, message: message.to_owned() }]))
 }
 
 /// Shows the changes and asks for a yes, where somebody is there to be asked.

@@ -1,6 +1,6 @@
 //! Moments and spans as people read them: UTC, and the greatest units of a time span.
 
-use common::clock::UnixMs;
+use common::time::UnixMs;
 
 /// A moment, to the second: `2026-01-31 23:59:59`, in UTC.
 pub fn utc(at: UnixMs) -> String {

@@ -1,6 +1,6 @@
 //! A toy origin: a server with a few files, for the demo. It can be told to stop working, and to start again.
 
-use common::web::{Ask, Page, Router, StatusCode, page, text};
+use common::net::web::{Ask, Page, Router, StatusCode, page, text};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 pub async fn serve(listener: TcpListener, name: String) {
     let works = Arc::new(AtomicBool::new(true));
     let router: Router = Arc::new(move |ask| Box::pin(std::future::ready(answer(&ask, &name, &works))));
-    common::web::serve(listener, router).await;
+    common::net::web::serve(listener, router).await;
 }
 
 fn answer(ask: &Ask, name: &str, works: &AtomicBool) -> Page {

@@ -3,9 +3,9 @@
 use crate::conf::Conf;
 use crate::guard::{Picture, reasons};
 use crate::present::Present;
-use common::check::Check;
-use common::farm::{Farm, Farms, OnAllDown, Server, ServerId};
-use common::overrides::Override;
+use common::model::check::Check;
+use common::model::farm::{Farm, Farms, OnAllDown, Server, ServerId};
+use common::model::overrides::Override;
 use common::store::{Redis, RedisSettings, Store};
 use common::words::count;
 use std::collections::HashMap;
@@ -139,8 +139,8 @@ fn or_none(value: Option<impl Display>) -> String {
 mod tests {
     use super::*;
     use crate::conf::{Flags, parse};
-    use common::farm::Intent;
-    use common::ini::Document;
+    use common::config::ini::Document;
+    use common::model::farm::Intent;
 
     fn farms(text: &str) -> Farms {
         let (document, problems) = Document::parse("f", text);

@@ -1,11 +1,11 @@
 //! What is in force now, read from the store in one go: what a command compares its wish with.
 
-use common::clock::UnixMs;
-use common::farm::{Farms, ServerId};
-use common::generation::{Alarm, SCHEMA, Stamp, Table};
-use common::health::{Health, Views};
-use common::overrides::Override;
+use common::model::farm::{Farms, ServerId};
+use common::model::generation::{Alarm, SCHEMA, Stamp, Table};
+use common::model::health::{Health, Views};
+use common::model::overrides::Override;
 use common::store::{Reader, StoreError};
+use common::time::UnixMs;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -107,8 +107,8 @@ impl Present {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::check::CheckKey;
-    use common::health::{Checked, Finding, State};
+    use common::model::check::CheckKey;
+    use common::model::health::{Checked, Finding, State};
     use common::store::{HealthReport, Memory, Store};
 
     #[tokio::test]

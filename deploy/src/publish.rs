@@ -1,7 +1,7 @@
 //! Putting a table in force: once, known or unknown but never half, and who has it then.
 
-use common::farm::Farms;
-use common::generation::Stamp;
+use common::model::farm::Farms;
+use common::model::generation::Stamp;
 use common::process::{Failure, host_name};
 use common::store::{Announcement, Copies, Publication, Published, Reader, Replica, Store, StoreError};
 use common::words::count;

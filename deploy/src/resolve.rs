@@ -1,7 +1,7 @@
 //! `rbalancer check --resolve`: whether the names of a configuration have addresses, as this host sees it.
 
 use crate::conf::Conf;
-use common::target::Target;
+use common::model::target::Target;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;

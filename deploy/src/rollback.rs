@@ -77,7 +77,7 @@ fn choose(history: &[Edition], current: u64, back: u64) -> anyhow::Result<&Editi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::generation::{SCHEMA, Stamp};
+    use common::model::generation::{SCHEMA, Stamp};
 
     fn edition(table: u64) -> Edition {
         let stamp = Stamp {

@@ -5,12 +5,12 @@ use crate::moment::utc;
 use crate::present::Present;
 use crate::publish::{operator, taken};
 use anyhow::anyhow;
-use common::clock::unix_ms;
-use common::farm::{Farms, Intent, ServerId, Weight};
-use common::overrides::{Force, Override};
+use common::config::global::did_you_mean;
+use common::model::farm::{Farms, Intent, ServerId, Weight};
+use common::model::overrides::{Force, Override};
 use common::process::Failure;
-use common::settings::did_you_mean;
 use common::store::{Event, Judged, Redis, RedisSettings, Store, StoreError};
+use common::time::unix_ms;
 use std::time::{Duration, Instant};
 
 /// What is set.

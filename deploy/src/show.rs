@@ -3,12 +3,12 @@
 use crate::arguments::Format;
 use crate::moment::utc;
 use crate::present::Present;
-use common::farm::{Farm, Intent, Server};
-use common::generation::Table;
-use common::health::{Caution, Checked, Finding, State};
-use common::overrides::Force;
+use common::model::farm::{Farm, Intent, Server};
+use common::model::generation::Table;
+use common::model::health::{Caution, Checked, Finding, State};
+use common::model::overrides::Force;
+use common::model::tally::{CountKey, Tally};
 use common::store::{Redis, RedisSettings, Store};
-use common::tally::{CountKey, Tally};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -96,7 +96,7 @@ fn ever_checked(rows: &[Row]) -> (usize, usize) {
 }
 
 fn domains(farm: &Farm) -> Vec<&str> {
-    farm.domains.iter().map(common::host::Host::as_str).collect()
+    farm.domains.iter().map(common::model::host::Host::as_str).collect()
 }
 
 fn text(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> String {

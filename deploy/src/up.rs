@@ -5,15 +5,16 @@ use crate::guard::{self, Picture};
 use crate::plan;
 use crate::present::Present;
 use anyhow::Context;
-use common::exposition::Exposition;
-use common::farm::{Farms, Name};
+use common::config::global::Problems;
 use common::files::{self, FileWork};
-use common::listen::{Listeners, Passed};
+use common::model::farm::{Farms, Name};
+use common::net::listen::{Listeners, Passed};
+use common::net::socket::Sharing;
+use common::net::web::Router;
+use common::openmetrics::Exposition;
+use common::process::durable;
 use common::process::{Failure, Reload, Shutdown, log_errors, random_id, unhurried};
-use common::socket::Sharing;
 use common::store::{Memory, Publication, Published, Snapshot, Store};
-use common::web::Router;
-use common::{durable, settings::Problems};
 use redirector::metrics::Own;
 use redirector::tls::{Tls, TlsSettings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +45,7 @@ pub fn bind(conf: &Conf) -> Result<Doors, Failure> {
     let mut passed = Passed::take()?;
     let clients = passed.or_bind(&conf.redirector.listen, conf.redirector.threads, Sharing::Exclusive)?;
     let secure = TlsSettings::bind(conf.redirector.tls.as_ref().zip(tls), &mut passed, conf.redirector.threads, Sharing::Exclusive)?;
-    let admin = conf.admin.map(common::admin::Admin::bind).transpose()?.flatten();
+    let admin = conf.admin.map(common::process::admin::Admin::bind).transpose()?.flatten();
     Ok(Doors { clients, secure, admin })
 }
 
@@ -75,7 +76,7 @@ pub async fn run(
     let own = Own::default();
     if let Some(admin) = doors.admin {
         let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
-        tokio::spawn(common::web::serve(listener, with(own.clone(), router.clone())));
+        tokio::spawn(common::net::web::serve(listener, with(own.clone(), router.clone())));
     }
     let pages = conf.redirector.stats_uri.as_ref().map(|_| redirector::Pages {
         router,

@@ -1,10 +1,10 @@
 //! What the value of each key of a farm or server may be: one place that says yes or no, whichever layer it is in.
 
-use common::check::{CheckAddr, CheckUri, StatusSet};
-use common::farm::{Balance, CacheControl, Intent, OnAllDown, RedirectCode, Weight};
-use common::host::Host;
-use common::settings::{list, number, positive_duration, switch};
-use common::target::{Scheme, Target};
+use common::config::global::{list, number, positive_duration, switch};
+use common::model::check::{CheckAddr, CheckUri, StatusSet};
+use common::model::farm::{Balance, CacheControl, Intent, OnAllDown, RedirectCode, Weight};
+use common::model::host::Host;
+use common::model::target::{Scheme, Target};
 
 /// Checks one value; the message says what may be written.
 pub fn check(key: &str, text: &str) -> Result<(), String> {
@@ -47,7 +47,7 @@ pub fn hosts(text: &str) -> Result<Vec<Host>, String> {
 
 /// Where a server is.
 pub fn target(text: &str) -> Result<Target, String> {
-    text.parse().map_err(|error: common::target::BadTarget| error.to_string())
+    text.parse().map_err(|error: common::model::target::BadTarget| error.to_string())
 }
 
 /// A server's share.
@@ -75,12 +75,12 @@ pub fn balance(text: &str) -> Result<Balance, String> {
 /// The status of a redirect.
 pub fn redirect_code(text: &str) -> Result<RedirectCode, String> {
     let code: u16 = number(100, 599)(text)?;
-    code.try_into().map_err(|error: common::farm::BadRedirectCode| error.to_string())
+    code.try_into().map_err(|error: common::model::farm::BadRedirectCode| error.to_string())
 }
 
 /// The Cache-Control of a redirect.
 pub fn cache_control(text: &str) -> Result<CacheControl, String> {
-    text.parse().map_err(|error: common::farm::BadCacheControl| error.to_string())
+    text.parse().map_err(|error: common::model::farm::BadCacheControl| error.to_string())
 }
 
 /// What a farm does with no live server.
@@ -93,22 +93,22 @@ pub fn on_all_down(text: &str) -> Result<OnAllDown, String> {
 }
 
 /// The method of a probe.
-pub fn method(text: &str) -> Result<common::check::Method, String> {
+pub fn method(text: &str) -> Result<common::model::check::Method, String> {
     match text.to_ascii_uppercase().as_str() {
-        "HEAD" => Ok(common::check::Method::Head),
-        "GET" => Ok(common::check::Method::Get),
+        "HEAD" => Ok(common::model::check::Method::Head),
+        "GET" => Ok(common::model::check::Method::Get),
         _ => Err(format!("`{text}` is not one of HEAD, GET")),
     }
 }
 
 /// The path of a probe.
 pub fn uri(text: &str) -> Result<CheckUri, String> {
-    text.parse().map_err(|error: common::check::BadCheckUri| error.to_string())
+    text.parse().map_err(|error: common::model::check::BadCheckUri| error.to_string())
 }
 
 /// Where a probe connects.
 pub fn addr(text: &str) -> Result<CheckAddr, String> {
-    text.parse().map_err(|error: common::check::BadCheckAddr| error.to_string())
+    text.parse().map_err(|error: common::model::check::BadCheckAddr| error.to_string())
 }
 
 /// The scheme of a probe.
@@ -122,7 +122,7 @@ pub fn scheme(text: &str) -> Result<Scheme, String> {
 
 /// The statuses that mean alive.
 pub fn expect(text: &str) -> Result<StatusSet, String> {
-    text.parse().map_err(|error: common::check::BadStatusSet| error.to_string())
+    text.parse().map_err(|error: common::model::check::BadStatusSet| error.to_string())
 }
 
 /// Probes in a row.

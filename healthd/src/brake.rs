@@ -3,9 +3,9 @@
 
 use crate::judge::Judge;
 use crate::table::Seat;
-use common::check::Check;
-use common::farm::Name;
-use common::health::State;
+use common::model::check::Check;
+use common::model::farm::Name;
+use common::model::health::State;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use crate::evidence::{Evidence, Failure, from_io};
 use crate::lookup::{LIMIT, Lookup};
-use common::check::Check;
+use common::model::check::Check;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -24,7 +24,7 @@
 
 use crate::brake::{Machine, Seen};
 use crate::judge::Fall;
-use common::health::{Checked, IN_DOUBT, State};
+use common::model::health::{Checked, IN_DOUBT, State};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::evidence::Evidence;
 use crate::judge::Judge;
 use crate::table::Seat;
-use common::check::Check;
+use common::model::check::Check;
 
 struct One {
     check: Check,

@@ -3,9 +3,9 @@
 
 use crate::evidence::Evidence;
 use crate::flapping::Flapping;
-use common::check::Check;
-use common::clock::UnixMs;
-use common::health::{Checked, Finding, NOT_PROBED_YET, State, vouch_limit};
+use common::model::check::Check;
+use common::model::health::{Checked, Finding, NOT_PROBED_YET, State, vouch_limit};
+use common::time::UnixMs;
 use rand::{Rng, RngExt};
 use std::time::{Duration, Instant};
 

@@ -7,8 +7,8 @@
 //! folded of whom, by any keeper: the one without the other counts twice in a store that has lost either.
 
 use crate::silent::Silent;
-use common::clock::UnixMs;
 use common::store::{Base, FOLDED_KEPT_MS, Folded, Keeper as Store, RawTally, Reader, Remains, Replica, StoreError};
+use common::time::UnixMs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 

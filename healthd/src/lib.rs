@@ -49,13 +49,13 @@ pub async fn run(
     let mut work = tokio::task::JoinSet::new();
     work.spawn(endless(common::files::watch()));
     if let Some(listener) = admin {
-        work.spawn(endless(common::web::serve(listener, metrics::router(done.clone(), checks.clone()))));
+        work.spawn(endless(common::net::web::serve(listener, metrics::router(done.clone(), checks.clone()))));
     }
     if let Some(keeper) = keeper {
         work.spawn(endless(keeper::Keeper::new(reader.clone(), keeper).run()));
     }
     work.spawn(endless(table::follow(reader, settings.cluster, sender)));
-    let room = schedule::room(common::socket::raise_file_limit());
+    let room = schedule::room(common::net::socket::raise_file_limit());
     let witness = witness::Witness::new(settings.witnesses);
     work.spawn(Schedule::new(settings.id, settings.alone, room, prober, checks, done).beside(witness).run());
     tokio::select! {

@@ -1,8 +1,8 @@
 //! `rbalancer-healthd`: arguments, logging, settings before sockets, bind, run until the signal.
 
 use clap::Parser;
-use common::admin::Admin;
-use common::farm::Name;
+use common::model::farm::Name;
+use common::process::admin::Admin;
 use common::process::{CommonArgs, Failure, asked_to_end, began, ended, finish, on_signals, run_on, start_logging, tested};
 use common::store::{Redis, Store};
 use healthd::Settings;

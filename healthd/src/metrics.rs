@@ -2,8 +2,8 @@
 
 use crate::schedule::Done;
 use crate::table::Checks;
-use common::exposition::Exposition;
-use common::web::{Ask, Page, Router, StatusCode, text};
+use common::net::web::{Ask, Page, Router, StatusCode, text};
+use common::openmetrics::Exposition;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::watch;

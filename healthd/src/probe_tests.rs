@@ -1,7 +1,7 @@
 //! Probes against real sockets.
 
 use super::*;
-use common::check::Method;
+use common::model::check::Method;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

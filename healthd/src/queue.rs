@@ -1,7 +1,7 @@
 //! The checks that wait, by when they are due, in two rows with room of their own: probes of servers that hang take
 //! their whole timeout, and would hold up those of servers that answer. Pure: time comes in as an argument.
 
-use common::check::CheckKey;
+use common::model::check::CheckKey;
 use std::collections::BTreeSet;
 use std::time::Instant;
 

@@ -6,7 +6,7 @@ use crate::evidence::Failure;
 use crate::lookup::Lookup;
 use crate::status::StatusReader;
 use crate::tls;
-use common::check::{Check, Method};
+use common::model::check::{Check, Method};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::table::Seat;
-use common::health::State;
+use common::model::health::State;
 use common::store::{Memory, Store};
 use tokio::io::AsyncWriteExt;
 
@@ -28,7 +28,7 @@ async fn origin(port: u16) -> (u16, task::JoinHandle<()>) {
     (port, serving)
 }
 
-fn check(port: u16) -> common::check::Check {
+fn check(port: u16) -> common::model::check::Check {
     serde_json::from_value(serde_json::json!({"scheme": "http", "host": "127.0.0.1", "port": port, "method": "HEAD", "uri": "/",
         "expect": "200-399", "tls_verify": true, "inter": 50, "fastinter": 20, "downinter": 50, "timeout": 1000, "rise": 2, "fall": 2}))
     .expect("valid check")

@@ -1,8 +1,8 @@
 //! What a healthd is told.
 
-use common::farm::Name;
+use common::config::global::Global;
+use common::model::farm::Name;
 use common::process::host_name;
-use common::settings::Global;
 
 /// A healthd's settings.
 #[derive(Debug, Clone)]

@@ -1,11 +1,11 @@
 //! Which checks are to be made: the table and the overrides in force, followed in the store.
 
-use common::check::{Check, CheckKey};
-use common::clock::UnixMs;
-use common::farm::{Intent, Name, ServerId};
-use common::generation::{self, Step, Table};
-use common::overrides::{Force, Override, turned};
+use common::model::check::{Check, CheckKey};
+use common::model::farm::{Intent, Name, ServerId};
+use common::model::generation::{self, Step, Table};
+use common::model::overrides::{Force, Override, turned};
 use common::store::{Reader, StoreError};
+use common::time::UnixMs;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;

@@ -1,6 +1,6 @@
 //! TLS for probes over https: set up once, with the system's root certificates, and used by all of them.
 
-use common::check::Check;
+use common::model::check::Check;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};

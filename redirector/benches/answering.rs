@@ -1,7 +1,7 @@
 //! The steps of an answer: reading a head, finding the farm, picking the server.
 
-use common::farm::Farms;
-use common::health::{Checked, Finding, Health, State, ViewChanges, Views};
+use common::model::farm::Farms;
+use common::model::health::{Checked, Finding, Health, State, ViewChanges, Views};
 use divan::{Bencher, black_box};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;

@@ -1,7 +1,7 @@
 //! One request as a line of the access log: `combined` (as Apache and nginx write it) with host, farm, server, Location
 //! and why it was refused behind it, or JSON. Pure. Nothing a client sends can end a line or a quoted field.
 
-use common::clock::UnixMs;
+use common::time::UnixMs;
 use serde::Serialize;
 use std::io::Write;
 use std::net::IpAddr;

@@ -7,9 +7,9 @@ use crate::head::{Fault, Head, Method, Refusal};
 use crate::refused::Recent;
 use crate::routes::Routes;
 use crate::statics::{StaticFile, Statics};
-use common::host::{MAX_HOST, normalize};
-use common::tally::CountKey;
-use common::target::Scheme;
+use common::model::host::{MAX_HOST, normalize};
+use common::model::tally::CountKey;
+use common::model::target::Scheme;
 use rand::Rng;
 use std::time::Instant;
 
@@ -312,7 +312,7 @@ fn send<R: Rng>(start: &[u8], body: &[u8], head: &Head<'_>, view: &View<'_, R>, 
 mod tests {
     use super::*;
     use crate::head::{FIELDS, Parsed, parse};
-    use common::health::Health;
+    use common::model::health::Health;
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
     use std::collections::HashMap;

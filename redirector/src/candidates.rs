@@ -1,8 +1,8 @@
 //! Which of a farm's servers may be chosen: what the file says × what was set by hand × what the probers saw.
 
-use common::farm::{Farm, Intent, Server, ServerId};
-use common::health::{Health, State};
-use common::overrides::{Force, Override};
+use common::model::farm::{Farm, Intent, Server, ServerId};
+use common::model::health::{Health, State};
+use common::model::overrides::{Force, Override};
 use std::collections::HashMap;
 
 /// An enabled server with weight.

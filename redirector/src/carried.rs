@@ -2,10 +2,10 @@
 //! Processes that overlap in a restart share the file: each adds and takes away only what is its own business.
 
 use anyhow::Context;
-use common::clock::{UnixMs, unix_ms};
 use common::files;
+use common::model::tally::Tally;
 use common::store::Announcement;
-use common::tally::Tally;
+use common::time::{UnixMs, unix_ms};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ pub fn beside(state_file: &Path) -> PathBuf {
 
 /// What earlier processes left in `path`. What is wrong is for the log.
 pub fn read(path: &Path) -> (Vec<Carried>, Option<String>) {
-    let kept: Vec<Carried> = match common::durable::read(path) {
+    let kept: Vec<Carried> = match common::process::durable::read(path) {
         Ok(kept) => kept.unwrap_or_default(),
         Err(error) => return (Vec::new(), Some(format!("{error:#}"))),
     };
@@ -115,7 +115,7 @@ fn change(path: &Path, make: impl FnOnce(&mut Vec<Carried>)) -> anyhow::Result<(
     let (mut kept, _) = read(path);
     make(&mut kept);
     if !kept.is_empty() {
-        return common::durable::write(path, &kept);
+        return common::process::durable::write(path, &kept);
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(place),
@@ -140,7 +140,7 @@ mod tests {
         let path = beside(&folder.path().join("state"));
         assert_eq!(read(&path), (Vec::new(), None));
         let (old, new) = (carried("old", 1), carried("new", unix_ms()));
-        common::durable::write(&path, &[&old, &new]).expect("written");
+        common::process::durable::write(&path, &[&old, &new]).expect("written");
         let (told, problem) = read(&path);
         assert_eq!(told, [new]);
         assert!(problem.expect("old counts are named").contains("7 counts"));

@@ -8,7 +8,7 @@ use crate::elsewhere::{Elsewhere, Stats};
 use crate::routes::Routes;
 use crate::statics::Statics;
 use arc_swap::{ArcSwap, Cache};
-use common::health::Health;
+use common::model::health::Health;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -267,7 +267,7 @@ fn far_desk() -> Desk {
     let mut desk = desk();
     desk.sources.stats = Some(Stats::new("/stats", Some(&url("stats.org:9999"))));
     desk.sources.acme = Some(Elsewhere::host(&url("http://acme.org:8080")));
-    let trusted: Arc<[common::settings::Network]> = ["127.0.0.0/8".parse().expect("a network")].into();
+    let trusted: Arc<[common::config::global::Network]> = ["127.0.0.0/8".parse().expect("a network")].into();
     desk.guests = Guests::new(&trusted, None, &Arc::new(Counters::new(1))).map(Box::new);
     desk
 }

@@ -2,7 +2,7 @@
 //!
 //! A counter belongs to what it counts for the life of the process, whatever the table does meanwhile.
 
-use common::tally::CountKey;
+use common::model::tally::CountKey;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

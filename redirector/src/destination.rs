@@ -1,7 +1,7 @@
 //! `Destination`: where a redirect leads, ready to be written.
 
 use crate::counters::Slot;
-use common::target::{Scheme, Target};
+use common::model::target::{Scheme, Target};
 use smallvec::SmallVec;
 
 /// Where a redirect leads: all that an answer needs of it, in one cache line with its [`Column`](crate::pick::Column).
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
     use crate::counters::Counters;
     use crate::pick::Column;
-    use common::tally::CountKey;
+    use common::model::tally::CountKey;
 
     #[test]
     fn what_it_writes_is_the_targets_own_origin_in_one_cache_line() {

@@ -5,8 +5,8 @@
 
 use crate::desk::READ;
 use crate::worker::{self, Accepted};
-use common::listen::Listener;
-use common::socket;
+use common::net::listen::Listener;
+use common::net::socket;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;

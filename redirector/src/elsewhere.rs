@@ -1,7 +1,7 @@
 //! What is asked of this process but answered at a configured URL beside the table's: the stats pages, and challenges
 //! of certificate authorities.
 
-use common::target::{Scheme, Target};
+use common::model::target::{Scheme, Target};
 
 /// A configured URL as the beginning of a Location. What a request adds always stands behind the first slash of a
 /// path, so that it cannot become part of the host or port.

@@ -2,7 +2,7 @@
 
 use crate::farm_route::Service;
 use crate::routes::Routes;
-use common::farm::{Farm, Farms, Name, OnAllDown};
+use common::model::farm::{Farm, Farms, Name, OnAllDown};
 use std::collections::{BTreeSet, HashSet};
 
 /// The farms without a live server. The log names one when it becomes one, and when it is none any more.

@@ -6,13 +6,13 @@ use crate::counters::{Counters, Slot};
 use crate::destination::Destination;
 use crate::head::Refusal;
 use crate::pick::{Column, Pick};
-use common::farm::{Balance, Farm, Name, OnAllDown, ServerId};
-use common::health::Health;
-use common::host::Host;
-use common::memory;
-use common::overrides::Override;
-use common::tally::CountKey;
-use common::target::{Scheme, Target};
+use common::model::farm::{Balance, Farm, Name, OnAllDown, ServerId};
+use common::model::health::Health;
+use common::model::host::Host;
+use common::model::overrides::Override;
+use common::model::tally::CountKey;
+use common::model::target::{Scheme, Target};
+use common::process::huge_pages;
 use rand::Rng;
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
@@ -150,8 +150,8 @@ impl Arena {
     /// Has a large arena lie in huge pages: a farm that is seldom asked for is found in fewer steps then.
     pub(crate) fn gather(&self) {
         let addresses = [addresses(&self.fronts), addresses(&self.servers)];
-        if addresses.iter().map(Range::len).sum::<usize>() >= memory::HUGE {
-            addresses.into_iter().filter(|addresses| !addresses.is_empty()).for_each(memory::gather);
+        if addresses.iter().map(Range::len).sum::<usize>() >= huge_pages::HUGE {
+            addresses.into_iter().filter(|addresses| !addresses.is_empty()).for_each(huge_pages::gather);
         }
     }
 

@@ -7,10 +7,10 @@ use crate::head::{Head, MAX_FIELDS, Method, Parsed, Refusal, parse};
 use crate::journal::Lines;
 use crate::proxied::{self, Forwarded, Proxied};
 use crate::told_scheme;
-use common::clock::unix_ms;
-use common::settings::Network;
-use common::tally::CountKey;
-use common::target::Scheme;
+use common::config::global::Network;
+use common::model::tally::CountKey;
+use common::model::target::Scheme;
+use common::time::unix_ms;
 use std::net::IpAddr;
 use std::sync::Arc;
 

@@ -16,8 +16,8 @@ use crate::serving::Registered;
 use crate::tls::session::Session;
 use ::bytes::Bytes;
 use bytes::Stream;
+use common::model::target::Scheme;
 use common::process::Phase as ProcessPhase;
-use common::target::Scheme;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
@@ -56,7 +56,7 @@ const OWN_RESETS: usize = 100;
 
 /// Serves the connection to its end; a drain, and a farm that wants no connection kept, say GOAWAY.
 pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Session, guest: Option<Box<Guest>>) {
-    let peer = common::socket::peer(&stream).ok();
+    let peer = common::net::socket::peer(&stream).ok();
     let mut shutdown = registered.thread.shutdown.clone();
     let signs = Rc::new(Signs::new());
     let deadlines = registered.thread.settings.deadlines;

@@ -5,7 +5,7 @@
 //! Lenient where nobody can read a request in two ways: empty lines before it, a minor version above 1.
 
 use crate::scan;
-use common::target::Scheme;
+use common::model::target::Scheme;
 use memchr::memchr;
 
 /// The longest head, from the first byte of the request line to the empty line.

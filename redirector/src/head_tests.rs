@@ -1,7 +1,7 @@
 //! What a head is, what is refused, and that no cut or byte makes the parser panic.
 
 use super::*;
-use common::target::is_target_byte;
+use common::model::target::is_target_byte;
 use proptest::prelude::*;
 
 /// Any request that is none.

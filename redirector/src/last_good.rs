@@ -3,10 +3,10 @@
 //! It is written beside serving: a disk that stands still holds up no table. While the store confirms the table, the
 //! file is renewed from time to time, so that its age says how long the store has been away.
 
-use common::clock::{UnixMs, unix_ms};
-use common::farm::{Farms, Name};
 use common::files;
-use common::generation::{Stamp, Table};
+use common::model::farm::{Farms, Name};
+use common::model::generation::{Stamp, Table};
+use common::time::{UnixMs, unix_ms};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl Keeping {
             return;
         }
         let (kept, failing) = (LastGood::of(table), self.failing.clone());
-        let begun = files::start("state_file", &self.path, move |path| match common::durable::write(path, &kept) {
+        let begun = files::start("state_file", &self.path, move |path| match common::process::durable::write(path, &kept) {
             Err(error) if !failing.swap(true, Ordering::Relaxed) => {
                 tracing::warn!("{error:#}; a restart without the store would start with an older table or none");
             }
@@ -79,7 +79,7 @@ impl Keeping {
 /// Reads the table kept in `path`, unless it is another cluster's or older than `max_age`. What is wrong is for
 /// the log: the process can start without it.
 pub fn read(path: &Path, cluster: &Name, max_age: Duration) -> Result<Option<Table>, String> {
-    let kept: LastGood = match common::durable::read(path) {
+    let kept: LastGood = match common::process::durable::read(path) {
         Ok(Some(kept)) => kept,
         Ok(None) => return Ok(None),
         Err(error) => return Err(format!("{error:#}")),
@@ -121,7 +121,7 @@ mod tests {
         let mut confirm = async |generation, at| {
             keeping.confirm(&table("prod", generation), at);
             written(&path).await;
-            let held = common::durable::read::<LastGood>(&path).expect("a good file").map(|kept| kept.stamp.table);
+            let held = common::process::durable::read::<LastGood>(&path).expect("a good file").map(|kept| kept.stamp.table);
             let _ = std::fs::remove_file(&path);
             held
         };
@@ -139,7 +139,7 @@ mod tests {
         let mut confirm = async |at| {
             keeping.confirm(&table("prod", 5), at);
             written(&path).await;
-            common::durable::read::<LastGood>(&path).expect("a good file, or none").is_some()
+            common::process::durable::read::<LastGood>(&path).expect("a good file, or none").is_some()
         };
         assert!(!confirm(start).await);
         std::fs::create_dir(folder.path().join("gone")).expect("a folder");
@@ -154,11 +154,11 @@ mod tests {
         let table = table("prod", 5);
         let day = Duration::from_secs(86_400);
         assert_eq!(read(&path, &name("prod"), day), Ok(None));
-        common::durable::write(&path, &LastGood::of(&table)).expect("written");
+        common::process::durable::write(&path, &LastGood::of(&table)).expect("written");
         assert_eq!(read(&path, &name("prod"), day).expect("good").map(|table| table.stamp.table), Some(5));
         assert!(read(&path, &name("stage"), day).is_err());
         let old = LastGood { written: 1, ..LastGood::of(&table) };
-        common::durable::write(&path, &old).expect("written");
+        common::process::durable::write(&path, &old).expect("written");
         assert!(read(&path, &name("prod"), day).is_err_and(|error| error.contains("state_max_age")));
     }
 }

@@ -47,13 +47,13 @@ use answer::RefusalSlots;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use carried::CarriedFile;
-use common::clock::unix_ms;
 use common::files;
-use common::listen::{self, Listeners};
-use common::precedence::Precedence;
+use common::model::tally::CountKey;
+use common::net::listen::{self, Listeners};
+use common::process::thread_priority::Precedence;
 use common::process::{Phase, Reload, Shutdown, asked_to_end, ended, host_name, log_errors, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
-use common::tally::CountKey;
+use common::time::unix_ms;
 use common::words::count;
 use connections::Deadlines;
 use counters::Counters;
@@ -173,7 +173,7 @@ pub async fn run(
     if let Some(listener) = admin {
         let listener = tokio::net::TcpListener::from_std(listener).context("admin listener")?;
         let router = metrics::router(in_use.clone(), counters.clone(), own, shutdown.clone());
-        background.spawn(common::web::serve(listener, router));
+        background.spawn(common::net::web::serve(listener, router));
     }
     let said = Announcement {
         id: random_id(),
@@ -261,7 +261,7 @@ pub async fn run(
 
 /// How many connections there may be: as many as wanted, as far as descriptors allow.
 fn maxconn(wanted: Option<usize>) -> usize {
-    let limit = common::socket::raise_file_limit();
+    let limit = common::net::socket::raise_file_limit();
     let possible = usize::try_from(limit.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX).max(LEAST_CONNECTIONS);
     if wanted.is_some_and(|wanted| wanted > possible) {
         tracing::warn!("maxconn is more than the limit of {limit} open files allows: {possible} it is; raise the hard limit");

@@ -1,10 +1,10 @@
 //! `rbalancer-redirector`: arguments, logging, settings before sockets, bind, run until the signal.
 
 use clap::Parser;
-use common::admin::Admin;
-use common::listen::{ListenAddresses, Passed};
+use common::net::listen::{ListenAddresses, Passed};
+use common::net::socket::Sharing;
+use common::process::admin::Admin;
 use common::process::{CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging, tested};
-use common::socket::Sharing;
 use common::store::{Redis, Store};
 use redirector::metrics::Own;
 use redirector::tls::TlsSettings;

@@ -6,11 +6,11 @@ use crate::per_address::PerAddress;
 use crate::refresh::{InUse, InUseCell};
 use crate::tls::Tls;
 use crate::tls::certificates::Expiry;
-use common::exposition::Exposition;
 use common::files;
+use common::model::tally::CountKey;
+use common::net::web::{Ask, Page, Router, StatusCode, text};
+use common::openmetrics::Exposition;
 use common::process::{Phase, Shutdown};
-use common::tally::CountKey;
-use common::web::{Ask, Page, Router, StatusCode, text};
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock, PoisonError};
 

@@ -1,9 +1,9 @@
 //! What an operator sets by hand on this host, beating the store: the way to take a server out while the store is
 //! away. One line a server: `img/srv2 off`.
 
-use common::farm::{Farms, Intent, ServerId};
 use common::files;
-use common::overrides::Override;
+use common::model::farm::{Farms, Intent, ServerId};
+use common::model::overrides::Override;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Error, ErrorKind};
 use std::path::Path;

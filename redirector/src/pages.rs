@@ -1,8 +1,8 @@
 //! Pages that are made elsewhere and sent here: the stats, under `rbalancer up`.
 
 use crate::connection::PageAsk;
-use common::settings::Network;
-use common::web::{Ask, Method, Page, Router};
+use common::config::global::Network;
+use common::net::web::{Ask, Method, Page, Router};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::task::JoinHandle;

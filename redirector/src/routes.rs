@@ -2,10 +2,10 @@
 
 use crate::counters::Counters;
 use crate::farm_route::{Arena, FarmRoute, Heads, Inputs, Positions, Service};
-use common::farm::{Farm, Farms, Name, ServerId};
-use common::health::Health;
-use common::host::Host;
-use common::overrides::Override;
+use common::model::farm::{Farm, Farms, Name, ServerId};
+use common::model::health::Health;
+use common::model::host::Host;
+use common::model::overrides::Override;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use rand::Rng;

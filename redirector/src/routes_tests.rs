@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::farm_route::Picked;
-use common::check::Check;
-use common::farm::Intent;
-use common::health::{Checked, Finding, State, ViewChanges, Views};
-use common::overrides::Force;
-use common::target::Scheme;
+use common::model::check::Check;
+use common::model::farm::Intent;
+use common::model::health::{Checked, Finding, State, ViewChanges, Views};
+use common::model::overrides::Force;
+use common::model::target::Scheme;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;

@@ -6,12 +6,12 @@ use crate::journal::Destination;
 use crate::override_file::ByFile;
 use crate::statics::{StaticName, StaticSettings};
 use crate::tls::TlsSettings;
-use common::farm::Name;
+use common::config::global::{Global, Network, Problems, duration, list, networks, non_empty, number, path, positive_duration, switch};
+use common::config::ini::Problem;
 use common::files;
-use common::ini::Problem;
-use common::listen::{ListenAddress, ListenAddresses};
-use common::settings::{Global, Network, Problems, duration, list, networks, non_empty, number, path, positive_duration, switch};
-use common::target::Target;
+use common::model::farm::Name;
+use common::model::target::Target;
+use common::net::listen::{ListenAddress, ListenAddresses};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,7 +167,7 @@ fn read_now(override_file: Option<&Path>) -> Result<ByFile, String> {
 
 /// A URL with its scheme: what is asked over https is answered there too.
 fn parse_acme_url(text: &str) -> Result<Target, String> {
-    let target: Target = text.parse().map_err(|error: common::target::BadTarget| error.to_string())?;
+    let target: Target = text.parse().map_err(|error: common::model::target::BadTarget| error.to_string())?;
     if target.scheme().is_none() { Err(format!("`{text}` has no scheme: write http://{text}")) } else { Ok(target) }
 }
 

@@ -114,7 +114,7 @@ fn read(path: &Path, name: &str) -> Result<Option<StaticFile>, String> {
     let mut body = Vec::new();
     // A file may grow while it is read.
     file.take(MAX_SIZE).read_to_end(&mut body).map_err(|error| error.to_string())?;
-    let sum = common::generation::checksum(&body);
+    let sum = common::model::generation::checksum(&body);
     Ok(Some(StaticFile {
         path: format!("/{name}"),
         modified,

@@ -8,12 +8,12 @@ pub mod session;
 pub use certificates::{Certificates, Chosen};
 
 use certificates::PairProblems;
-use common::clock::UnixMs;
+use common::config::global::{Global, Problems, list, number};
+use common::config::ini::Problem;
 use common::files;
-use common::ini::Problem;
-use common::listen::{ListenAddresses, Listeners, Passed};
-use common::settings::{Global, Problems, list, number};
-use common::socket::Sharing;
+use common::net::listen::{ListenAddresses, Listeners, Passed};
+use common::net::socket::Sharing;
+use common::time::UnixMs;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::ServerSessionMemoryCache;
@@ -151,7 +151,7 @@ fn pairs(text: &str, keys: &[PathBuf]) -> Result<Vec<Pair>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::ini::Document;
+    use common::config::ini::Document;
 
     fn take(text: &str) -> Result<Option<TlsSettings>, String> {
         let (document, problems) = Document::parse("f", &format!("[global]\n{text}"));

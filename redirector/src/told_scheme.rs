@@ -1,7 +1,7 @@
 //! How a client's request came to the proxy in front, http or https, by the fields in which proxies say it. Pure.
 //! Whether the peer is trusted is asked before anything here is believed.
 
-use common::target::Scheme;
+use common::model::target::Scheme;
 
 /// How a field says it.
 #[derive(Clone, Copy)]

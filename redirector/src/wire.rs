@@ -1,8 +1,8 @@
 //! What a connection needs of its socket, and a socket without TLS as that; a script in tests.
 
 use crate::pages::Pages;
-use common::socket;
-use common::target::Scheme;
+use common::model::target::Scheme;
+use common::net::socket;
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Shutdown};

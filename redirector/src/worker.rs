@@ -4,7 +4,7 @@
 use crate::connections::Deadlines;
 use crate::pages::Pages;
 use crate::per_address::{Held, PerAddress};
-use common::socket;
+use common::net::socket;
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;

@@ -1,8 +1,8 @@
 //! A table, with what is worked out of it once and not with every report.
 
-use common::check::{Check, CheckKey};
-use common::farm::{Farm, Server};
-use common::generation::Table;
+use common::model::check::{Check, CheckKey};
+use common::model::farm::{Farm, Server};
+use common::model::generation::Table;
 use std::collections::HashSet;
 use std::sync::Arc;
 

@@ -12,12 +12,12 @@ mod viewers;
 pub use settings::Settings;
 
 use anyhow::Context;
-use common::clock::unix_ms;
-use common::exposition::Exposition;
-use common::listen::Listeners;
+use common::net::listen::Listeners;
+use common::net::web::{self, Ask, Page, Router, StatusCode, header};
+use common::openmetrics::Exposition;
 use common::process::{Phase, Shutdown};
 use common::store::Reader;
-use common::web::{self, Ask, Page, Router, StatusCode, header};
+use common::time::unix_ms;
 use sample::Sampler;
 use shown::Shown;
 use std::sync::Arc;

@@ -2,9 +2,9 @@
 
 use anyhow::Context;
 use clap::Parser;
-use common::listen::{self, ListenAddress};
+use common::net::listen::{self, ListenAddress};
+use common::net::socket::Sharing;
 use common::process::{self, CommonArgs, Failure};
-use common::socket::Sharing;
 use common::store::{Redis, Store};
 use statsd::Settings;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! Redirects per second over the last seconds, from a ring of samples of ever-growing totals. Pure.
 
-use common::counted::Counted;
-use common::tally::CountKey;
+use common::model::followed_totals::Counted;
+use common::model::tally::CountKey;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 

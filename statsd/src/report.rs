@@ -4,12 +4,12 @@ mod server;
 
 use crate::known::{Known, ServerFacts};
 use crate::rate::Counts;
-use common::clock::UnixMs;
-use common::farm::{Balance, Farm, Intent, Name, ServerId, Weight};
-use common::health::{Caution, Health, State};
-use common::overrides::Override;
+use common::model::farm::{Balance, Farm, Intent, Name, ServerId, Weight};
+use common::model::health::{Caution, Health, State};
+use common::model::overrides::Override;
+use common::model::tally::CountKey;
 use common::store::{Event, RefusedHost, Replica};
-use common::tally::CountKey;
+use common::time::UnixMs;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! What statsd is told: the cluster it reports on, where its pages are, where it listens.
 
-use common::farm::Name;
-use common::listen::ListenAddress;
-use common::settings::Global;
+use common::config::global::Global;
+use common::model::farm::Name;
+use common::net::listen::ListenAddress;
 use std::net::Ipv4Addr;
 
 /// The port of the stats pages unless the file says otherwise.
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     fn take(text: &str) -> Result<Settings, String> {
-        let (document, problems) = common::ini::Document::parse("f", text);
+        let (document, problems) = common::config::ini::Document::parse("f", text);
         let mut global = Global::new(&document, problems, |_| None);
         let settings = Settings::take(&mut global);
         global.finish(settings).map_err(|problems| problems.to_string())

@@ -2,9 +2,9 @@
 
 use crate::render;
 use crate::report::Report;
-use common::clock::UnixMs;
-use common::exposition::Exposition;
-use common::web::Bytes;
+use common::net::web::Bytes;
+use common::openmetrics::Exposition;
+use common::time::UnixMs;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A page that shows ages is made anew after so long, in milliseconds, where the report stays: the store is away.

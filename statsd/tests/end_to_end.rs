@@ -1,11 +1,11 @@
 //! From the store to the pages, on the store in memory.
 
-use common::farm::{Farms, Name};
-use common::health::{Checked, Finding, State};
+use common::model::farm::{Farms, Name};
+use common::model::health::{Checked, Finding, State};
+use common::model::tally::CountKey;
+use common::net::web::{Ask, Method, Page, Router, StatusCode};
 use common::process::Stop;
 use common::store::{Announcement, HealthReport, Memory, Publication, Published, Store};
-use common::tally::CountKey;
-use common::web::{Ask, Method, Page, Router, StatusCode};
 use serde_json::{Value, json};
 use statsd::Settings;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ async fn publish(store: &Store) {
 }
 
 async fn report_health(store: &Store) {
-    let at = common::clock::unix_ms() - 65_000;
+    let at = common::time::unix_ms() - 65_000;
     let farms = farms();
     let found = farms.servers().filter_map(|(id, server)| {
         let (state, checked, why) = match id.server.as_str() {
@@ -62,7 +62,7 @@ async fn count(store: &Store) {
         version: "0.1.0".into(),
         generation: 1,
         overrides: 0,
-        started: common::clock::unix_ms() - 7_000_000,
+        started: common::time::unix_ms() - 7_000_000,
         alarm: String::new(),
         by_file: String::new(),
         certificate_expires: 0,
@@ -149,7 +149,7 @@ async fn a_prober_that_suspects_itself_is_an_alarm() {
     report_health(&store).await;
     let farms = farms();
     let key = farms.servers().find_map(|(_, server)| server.check.as_ref()).expect("a check").key();
-    let why = format!("timed out after 1.2s; held in service: {}", common::health::IN_DOUBT);
+    let why = format!("timed out after 1.2s; held in service: {}", common::model::health::IN_DOUBT);
     let finding = Finding { state: State::Up, checked: Checked::Failing, since: 1, why, last_check: 1 };
     let report = HealthReport { id: "prober".into(), sequence: 2, changed: vec![(key, finding)], ..HealthReport::default() };
     store.prober().report(&report).await.expect("memory never fails");

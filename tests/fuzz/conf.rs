@@ -1,8 +1,8 @@
 //! Any text as rbalancer.conf: problems or a table, never a panic; and a table is one that every reader takes.
 #![no_main]
 
-use common::farm::Farms;
-use common::ini::Document;
+use common::model::farm::Farms;
+use common::config::ini::Document;
 use deploy::conf::{self, Flags};
 use libfuzzer_sys::fuzz_target;
 

@@ -3,7 +3,7 @@
 
 use crate::corpus::End;
 use arc_swap::ArcSwap;
-use common::health::Health;
+use common::model::health::Health;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use redirector::answer::RefusalSlots;

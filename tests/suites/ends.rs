@@ -187,7 +187,7 @@ fn ends_in_order(stream: &mut impl Read) -> bool {
 #[test]
 fn idle_clients_hold_nobody_up_and_see_an_orderly_end() {
     let count = Scale::asked().pick(150, 1000);
-    common::socket::raise_file_limit();
+    common::net::socket::raise_file_limit();
     let up = SecureUp::start("grace = 60s", "", &[("a", "http://a.test"), ("b", "https://b.test")]);
     let asked = |_| {
         let mut connection = client::Connection::open(up.plain).expect("it listens");

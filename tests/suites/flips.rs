@@ -2,9 +2,9 @@
 #![allow(clippy::print_stdout, reason = "the figures are what the suite is for")]
 
 use arc_swap::ArcSwap;
-use common::check::CheckKey;
-use common::farm::Farms;
-use common::health::{Checked, Finding, State};
+use common::model::check::CheckKey;
+use common::model::farm::Farms;
+use common::model::health::{Checked, Finding, State};
 use common::store::{HealthReport, Publication, Published, Redis, RedisSettings, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -38,7 +38,7 @@ fn check(server: usize) -> serde_json::Value {
 }
 
 fn key(server: usize) -> CheckKey {
-    serde_json::from_value::<common::check::Check>(check(server)).expect("a check").key()
+    serde_json::from_value::<common::model::check::Check>(check(server)).expect("a check").key()
 }
 
 fn farm(name: &str, servers: std::ops::Range<usize>) -> serde_json::Value {
@@ -68,7 +68,7 @@ struct Crowd {
 impl Crowd {
     async fn gather(settings: &RedisSettings, prober: &RedisSettings) -> Self {
         let prober = Store::Redis(Redis::pooled(prober));
-        let cluster: common::farm::Name = "rbalancer".parse().expect("a name");
+        let cluster: common::model::farm::Name = "rbalancer".parse().expect("a name");
         let publication = Publication {
             expected: 0,
             cluster: cluster.clone(),

@@ -1,8 +1,8 @@
 //! Totals of redirectors that are gone, on a real redis-server: folded exactly, and told again to a store that lost
 //! them.
 
+use common::model::tally::CountKey;
 use common::store::{Announcement, Folded, Keeper, Redis, Store};
-use common::tally::CountKey;
 use healthd::keeper::Keeper as Keeping;
 use std::time::Instant;
 use tests::START;
@@ -93,7 +93,7 @@ async fn totals_read_while_two_keepers_fold_are_right() {
         tokio::spawn(async move { keeper.fold("gone", &remains, spoke, 0).await })
     };
     let folding = [fold(), fold()];
-    let (reader, mut counted) = (store.reader(), common::counted::Counted::default());
+    let (reader, mut counted) = (store.reader(), common::model::followed_totals::Counted::default());
     while !folding.iter().all(tokio::task::JoinHandle::is_finished) {
         assert_eq!(sum().await, expected);
         reader.follow(&mut counted).await.expect("an answer");
@@ -218,7 +218,7 @@ async fn a_prober_is_forgotten_only_while_it_stands_still() {
     let server = RedisServer::forgetful();
     let (store, keeper) = store(&server);
     let finding = serde_json::from_value(serde_json::json!({"state": "up", "checked": "ok", "since": 1, "why": "", "last_check": 1}));
-    let changed = vec![(common::check::CheckKey("c".into()), finding.expect("a finding"))];
+    let changed = vec![(common::model::check::CheckKey("c".into()), finding.expect("a finding"))];
     for (id, sequence) in [("old", 7), ("new", 8)] {
         let report = common::store::HealthReport { id: id.into(), sequence, changed: changed.clone(), ..Default::default() };
         store.prober().report(&report).await.expect("an answer");

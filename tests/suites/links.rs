@@ -1,8 +1,8 @@
 //! Ways to one redis-server: over TLS with certificates of one's own, on a Unix socket, and by a Sentinel that asks for a
 //! password. Each carries the store; and whoever else answers there, or refuses, is told apart by every program.
 
+use common::model::tally::CountKey;
 use common::store::{Redis, RedisSettings, Store, StoreError};
-use common::tally::CountKey;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -71,7 +71,7 @@ struct Overloaded {
 
 impl Overloaded {
     fn start() -> Self {
-        common::socket::raise_file_limit();
+        common::net::socket::raise_file_limit();
         let up = Up::start(&format!("[global]\nthreads = 1\nadmin_bind = 127.0.0.1:0\n{FARM}"));
         let line = up.process.wait_for_line("admin pages on ", START);
         let admin = line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address at the end of the line");

@@ -37,7 +37,7 @@ const UNTAKEN_KIB: f64 = 64.0 + 32.0 + EACH_KIB;
 
 /// Starts it, and asks it enough that what is made once is made; with how many descriptors it has then.
 fn warm() -> (Up, usize) {
-    common::socket::raise_file_limit();
+    common::net::socket::raise_file_limit();
     let up = Up::start(&format!("[global]\nadmin_bind = off\n{FARM}"));
     let warming = Visitor::start(up.address, HOST, "/", 302);
     std::thread::sleep(Duration::from_millis(500));
@@ -90,7 +90,7 @@ fn slow_heads_end_by_the_deadline_and_hold_nobody_up() {
 
 #[test]
 fn handshakes_that_never_end_do_by_the_deadline_and_hold_nobody_up() {
-    common::socket::raise_file_limit();
+    common::net::socket::raise_file_limit();
     let up = SecureUp::start("", "", &[("a", "a.test")]);
     assert!(ask(up.secure, "/").starts_with("HTTP/1.1 302"));
     let visitor = Visitor::start(up.plain, HOST, "/x", 302);

@@ -1,15 +1,15 @@
 //! The store's contract, the same suite on both stores: in this process and on a real redis-server.
 
-use common::check::CheckKey;
-use common::counted::Counted;
-use common::farm::{Farms, Intent, ServerId, Weight};
-use common::generation;
-use common::health::{Checked, Finding, State, Views};
-use common::overrides::{Force, Override};
+use common::model::check::CheckKey;
+use common::model::farm::{Farms, Intent, ServerId, Weight};
+use common::model::followed_totals::Counted;
+use common::model::generation;
+use common::model::health::{Checked, Finding, State, Views};
+use common::model::overrides::{Force, Override};
+use common::model::tally::CountKey;
 use common::store::{
     Announcement, Answer, Event, HealthReport, Judged, Memory, Publication, Published, Redis, RefusedHost, Reported, Store, StoreError,
 };
-use common::tally::CountKey;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! What a redirector costs its Redis: as good as nothing, whatever its clients do.
 #![allow(clippy::print_stdout, reason = "the figures are what the suite is for")]
 
-use common::health::{Checked, Finding, State};
+use common::model::health::{Checked, Finding, State};
 use common::store::{HealthReport, Redis, Store};
 use std::time::{Duration, Instant};
 use tests::paced::Paced;
@@ -34,7 +34,7 @@ fn a_redirector_sends_no_more_than_twelve_commands_a_second() {
     let way = Way::to(&redis);
     assert_eq!(way.apply(directory.path(), conf().as_bytes()).code, Some(0));
     let finding = Finding { state: State::Up, checked: Checked::Ok, since: 1, why: "HTTP 200".into(), last_check: 1 };
-    let changed = vec![(common::check::CheckKey("http://s0.test/".into()), finding)];
+    let changed = vec![(common::model::check::CheckKey("http://s0.test/".into()), finding)];
     let report = HealthReport { id: "watcher".into(), sequence: 1, changed, ..HealthReport::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(Store::Redis(Redis::pooled(&redis.settings())).prober().report(&report)).expect("an answer");

@@ -1,8 +1,8 @@
 //! A published table as the history lists it: who, why, when and how large; the table itself lies elsewhere.
 
 use super::Publication;
-use crate::clock::UnixMs;
-use crate::generation::{SCHEMA, Stamp, checksum};
+use crate::model::generation::{SCHEMA, Stamp, checksum};
+use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 
 /// A published table as the history lists it.

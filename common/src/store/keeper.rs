@@ -1,7 +1,7 @@
 //! The verbs that keep what gone redirectors counted, and what they are about: a base that each is folded into once.
 
 use super::{Redis, StoreError};
-use crate::clock::UnixMs;
+use crate::time::UnixMs;
 use std::collections::BTreeMap;
 
 /// How long what was folded of a redirector is kept.

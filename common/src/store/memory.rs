@@ -1,14 +1,14 @@
 //! The store in this process: what `rbalancer up` runs on. The same verbs with the same meaning as on Redis.
 
 use super::{Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, Judged, OwnView, Publication, Published, Replica, Reported};
-use crate::check::CheckKey;
-use crate::clock::{UnixMs, unix_ms};
-use crate::counted::Counted;
-use crate::farm::{Farms, ServerId};
-use crate::generation::Stamp;
-use crate::health::{Finding, ViewChanges};
-use crate::overrides::Override;
-use crate::tally::{CountKey, Tally, Totals};
+use crate::model::check::CheckKey;
+use crate::model::farm::{Farms, ServerId};
+use crate::model::followed_totals::Counted;
+use crate::model::generation::Stamp;
+use crate::model::health::{Finding, ViewChanges};
+use crate::model::overrides::Override;
+use crate::model::tally::{CountKey, Tally, Totals};
+use crate::time::{UnixMs, unix_ms};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -4,8 +4,8 @@ use super::Line;
 use crate::moment::{span, utc};
 use crate::present::Present;
 use crate::publish::LIVE_MS;
-use common::farm::{Intent, ServerId};
-use common::health::{Checked, Finding, State, ViewChanges};
+use common::model::farm::{Intent, ServerId};
+use common::model::health::{Checked, Finding, State, ViewChanges};
 use common::store::Replica;
 use common::words::count;
 

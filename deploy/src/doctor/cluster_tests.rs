@@ -4,11 +4,11 @@ use super::*;
 use crate::conf::{Flags, parse};
 use crate::doctor::Level;
 use crate::present::patience;
-use common::farm::Farms;
-use common::generation::{Alarm, SCHEMA, Stamp, Table};
-use common::health::Health;
-use common::ini::Document;
-use common::overrides::{Force, Override};
+use common::config::ini::Document;
+use common::model::farm::Farms;
+use common::model::generation::{Alarm, SCHEMA, Stamp, Table};
+use common::model::health::Health;
+use common::model::overrides::{Force, Override};
 use common::store::Announcement;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -133,7 +133,7 @@ fn a_prober_that_suspects_itself_or_does_not_know_the_table_is_named() {
     let findings = |after: &mut ViewChanges| after.changed.remove("w").expect("its view").1;
     let mut doubted = findings(&mut after);
     if let Some(finding) = doubted.get_mut(&key("img/a")) {
-        (finding.checked, finding.why) = (Checked::Failing, format!("refused; held in service: {}", common::health::IN_DOUBT));
+        (finding.checked, finding.why) = (Checked::Failing, format!("refused; held in service: {}", common::model::health::IN_DOUBT));
     }
     after.changed.insert("w".into(), (2, doubted.clone()));
     has(&judged(&present(), &before, &after, &here), Level::Risk, "healthd w suspects itself");

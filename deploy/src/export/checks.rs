@@ -1,9 +1,9 @@
 //! Where the keys of health checks are written: with the server, or with its farm where servers of one name, which
 //! are one section, are probed differently in different farms; in `[global]` what all servers have alike.
 
-use common::check::{Check, Method, StatusSet};
-use common::farm::{Farms, Name, Server};
-use common::settings::duration;
+use common::config::global::duration;
+use common::model::check::{Check, Method, StatusSet};
+use common::model::farm::{Farms, Name, Server};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

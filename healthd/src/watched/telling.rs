@@ -1,9 +1,9 @@
 //! What of all that is watched the store has still to be told, and whether it holds what it was told.
 
 use super::WatchList;
-use common::clock::{UnixMs, unix_ms};
-use common::health::{Checked, Finding, State};
+use common::model::health::{Checked, Finding, State};
 use common::store::{HealthReport, Reported};
+use common::time::{UnixMs, unix_ms};
 use std::time::{Duration, Instant};
 
 /// A later last_check alone is worth a write after this long.

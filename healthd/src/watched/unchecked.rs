@@ -2,8 +2,8 @@
 //! trouble may be a resolver's, or another of this machine's own; only nobody is to think that they were found good.
 
 use super::{WatchList, Watched};
-use common::farm::{Name, ServerId};
-use common::health::{Caution, Checked};
+use common::model::farm::{Name, ServerId};
+use common::model::health::{Caution, Checked};
 
 /// Servers named in one line.
 const NAMED: usize = 5;

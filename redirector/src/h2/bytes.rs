@@ -80,7 +80,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.session.close(&self.stream);
         ready!(self.poll_sent(context))?;
-        common::socket::end(&self.stream, Shutdown::Write);
+        common::net::socket::end(&self.stream, Shutdown::Write);
         Poll::Ready(Ok(()))
     }
 }

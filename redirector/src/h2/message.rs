@@ -3,9 +3,9 @@
 
 use crate::head::{Fault, Head, MAX_TARGET, Method, Refusal, is_same_authority};
 use bytes::Bytes;
-use common::host::{MAX_HOST, normalize};
-use common::target::Scheme;
-use common::web::Page;
+use common::model::host::{MAX_HOST, normalize};
+use common::model::target::Scheme;
+use common::net::web::Page;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use hyper::http::HeaderMap;
 use hyper::{Request, Response, StatusCode};

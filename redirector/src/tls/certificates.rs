@@ -3,7 +3,7 @@
 use super::Pair;
 use arc_swap::ArcSwap;
 use common::files;
-use common::generation::checksum;
+use common::model::generation::checksum;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -3,9 +3,9 @@
 
 use super::Tls;
 use super::certificates::{Expiry, PairProblems};
-use common::clock::unix_ms;
 use common::files;
 use common::process::Reload;
+use common::time::unix_ms;
 use std::time::{Duration, Instant};
 
 /// How often the files are looked at.

@@ -2,8 +2,8 @@
 //! a connection's wire has them.
 
 use crate::wire::Wire;
-use common::socket;
-use common::target::Scheme;
+use common::model::target::Scheme;
+use common::net::socket;
 use rustls::{ServerConfig, ServerConnection};
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};

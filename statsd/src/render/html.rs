@@ -3,10 +3,10 @@
 use super::text::{escape, number, percent, put, rate, span};
 use crate::report::{Checked, FarmReport, Report, ServerReport, Standing};
 use crate::sample::clock_time;
-use common::clock::UnixMs;
-use common::farm::Intent;
-use common::health::Caution;
+use common::model::farm::Intent;
+use common::model::health::Caution;
 use common::store::{Event, RefusedHost, Replica};
+use common::time::UnixMs;
 
 /// What the page may load and do: itself, nothing else.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \

@@ -2,7 +2,7 @@
 
 use super::text::put;
 use crate::report::{Checked, FarmReport, Report, ServerReport, Standing};
-use common::health::Caution;
+use common::model::health::Caution;
 use std::fmt::Display;
 
 /// A redirector silent for longer does not count as at work, in milliseconds.

@@ -3,10 +3,10 @@
 use super::{Checked, Inputs, ServerReport, Standing};
 use crate::known::ServerFacts;
 use crate::sample::clock_time;
-use common::farm::{Farm, Intent, Server};
-use common::health::{self, Caution, Finding, State};
-use common::overrides::{Force, Override};
-use common::tally::CountKey;
+use common::model::farm::{Farm, Intent, Server};
+use common::model::health::{self, Caution, Finding, State};
+use common::model::overrides::{Force, Override};
+use common::model::tally::CountKey;
 
 /// The server without what depends on its mates, and the state by which that is decided.
 pub(super) fn report(inputs: &Inputs<'_>, farm: &Farm, server: &Server, facts: &ServerFacts) -> (ServerReport, State) {

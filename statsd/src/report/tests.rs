@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::rate::Count;
-use common::check::Check;
-use common::farm::Farms;
-use common::generation::{SCHEMA, Stamp, Table};
-use common::health::{self, Finding, State, ViewChanges, Views};
-use common::overrides::Force;
+use common::model::check::Check;
+use common::model::farm::Farms;
+use common::model::generation::{SCHEMA, Stamp, Table};
+use common::model::health::{self, Finding, State, ViewChanges, Views};
+use common::model::overrides::Force;
 use std::time::{Duration, Instant};
 
 fn check(host: &str) -> serde_json::Value {

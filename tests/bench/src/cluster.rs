@@ -4,10 +4,10 @@
 use crate::configuration;
 use crate::server::{Server, free_port};
 use anyhow::{Context, ensure};
-use common::check::Check;
-use common::health::{Checked, Finding, State};
+use common::model::check::Check;
+use common::model::health::{Checked, Finding, State};
+use common::model::tally::CountKey;
 use common::store::{Announcement, Answer, HealthReport, Redis, RedisSettings, Store};
-use common::tally::CountKey;
 use std::path::Path;
 use std::process::Command;
 
@@ -131,7 +131,7 @@ impl Others {
             version: env!("CARGO_PKG_VERSION").into(),
             generation: 1,
             overrides: 0,
-            started: common::clock::unix_ms(),
+            started: common::time::unix_ms(),
             alarm: String::new(),
             by_file: String::new(),
             certificate_expires: 0,
@@ -162,6 +162,6 @@ impl Others {
 }
 
 fn finding() -> Finding {
-    let now = common::clock::unix_ms();
+    let now = common::time::unix_ms();
     Finding { state: State::Up, checked: Checked::Ok, since: 1_700_000_000_000, why: "HTTP 200".into(), last_check: now }
 }

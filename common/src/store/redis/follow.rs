@@ -3,9 +3,9 @@
 
 use super::read::decode;
 use super::{Redis, SCAN, SLICE};
-use crate::check::CheckKey;
-use crate::counted::{Counted, Owner, Part};
-use crate::health::Finding;
+use crate::model::check::CheckKey;
+use crate::model::followed_totals::{Counted, Owner, Part};
+use crate::model::health::Finding;
 use crate::store::StoreError;
 use redis::{Value, pipe};
 use std::collections::HashMap;

@@ -2,8 +2,8 @@
 //! a lost answer, add nothing twice.
 
 use super::{Redis, SCAN, SLICE};
-use crate::clock::UnixMs;
 use crate::store::{Base, FOLDED_KEPT_MS, Folded, RawTally, Remains, StoreError, scripts};
+use crate::time::UnixMs;
 use redis::{Pipeline, pipe};
 
 /// The member of the base that counts its folds. No counter's key begins so.

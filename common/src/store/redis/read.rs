@@ -1,14 +1,14 @@
 //! What readers ask of Redis.
 
 use super::{Partial, Redis, SCAN, SLICE, TEXT_SLICE, content};
-use crate::check::CheckKey;
-use crate::clock::UnixMs;
-use crate::farm::ServerId;
-use crate::generation::Stamp;
-use crate::health::{Finding, ViewChanges};
-use crate::overrides::Override;
+use crate::model::check::CheckKey;
+use crate::model::farm::ServerId;
+use crate::model::generation::Stamp;
+use crate::model::health::{Finding, ViewChanges};
+use crate::model::overrides::Override;
+use crate::model::tally::{Tally, Totals};
 use crate::store::{Announcement, Base, Edition, Event, OwnView, RawTally, Replica, StoreError};
-use crate::tally::{Tally, Totals};
+use crate::time::UnixMs;
 use redis::{Pipeline, Value, pipe};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::PoisonError;

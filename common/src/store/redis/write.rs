@@ -1,14 +1,14 @@
 //! What writers tell Redis. Everything here is idempotent: a call that timed out may still be carried out later.
 
 use super::{Redis, SLICE, TEXT_SLICE, content};
-use crate::clock::unix_ms;
-use crate::farm::ServerId;
-use crate::generation::SCHEMA;
-use crate::overrides::Override;
+use crate::model::farm::ServerId;
+use crate::model::generation::SCHEMA;
+use crate::model::overrides::Override;
+use crate::model::tally::CountKey;
 use crate::store::{
     Announcement, EVENTS_KEPT, Edition, Event, HealthReport, Judged, Publication, Published, Reported, StoreError, TABLES_KEPT, scripts,
 };
-use crate::tally::CountKey;
+use crate::time::unix_ms;
 use redis::{Value, pipe};
 use std::borrow::Borrow;
 

@@ -1,8 +1,8 @@
 //! The admin listener of a daemon, apart from the public port: where `/healthz`, `/readyz` and `/metrics` are.
 
-use crate::listen::{self, ListenAddress};
-use crate::settings::Global;
-use crate::socket::Sharing;
+use crate::config::global::Global;
+use crate::net::listen::{self, ListenAddress};
+use crate::net::socket::Sharing;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
 /// Where a daemon's admin listener is to be.

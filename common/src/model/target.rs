@@ -1,6 +1,6 @@
 //! `Target`: where a server is, and the only maker of a `Location`.
 
-use crate::host::{Host, MAX_HOST, normalize};
+use crate::model::host::{Host, MAX_HOST, normalize};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;

@@ -1,7 +1,7 @@
 //! What probers see, and how the views of several probers become one. Pure: time comes in as an argument.
 
-use crate::check::{Check, CheckKey};
-use crate::clock::UnixMs;
+use crate::model::check::{Check, CheckKey};
+use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -314,5 +314,4 @@ impl Health {
 }
 
 #[cfg(test)]
-#[path = "health_tests.rs"]
 mod tests;

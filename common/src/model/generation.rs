@@ -1,6 +1,6 @@
 //! Which table is in force: the stamp a published table carries, and what a reader does when it meets one.
 
-use crate::farm::{Farms, Name};
+use crate::model::farm::{Farms, Name};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;

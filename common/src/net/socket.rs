@@ -1,5 +1,5 @@
 //! The few socket calls no safe crate has, and thin names for the safe ones the hot path uses.
-//! Only this file, [`memory`](crate::memory) and [`precedence`](crate::precedence) may hold `unsafe`.
+//! Only the three files that `unsafe_code` names in the workspace's Cargo.toml may hold `unsafe`.
 
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};

@@ -1,5 +1,5 @@
 //! Who goes first where threads want the same core: nice values and slices (sched(7)).
-//! Only this file, [`memory`](crate::memory) and [`socket`](crate::socket) may hold `unsafe`.
+//! Only the three files that `unsafe_code` names in the workspace's Cargo.toml may hold `unsafe`.
 
 /// What a thread is to the others of the machine. Each takes its own, and keeps it: it cannot be gone back from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! What an operator sets by hand for single servers, between two publications of the table: it beats the file.
 
-use crate::check::Check;
-use crate::clock::UnixMs;
-use crate::farm::{Farms, Intent, ServerId, Weight};
+use crate::model::check::Check;
+use crate::model::farm::{Farms, Intent, ServerId, Weight};
+use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 

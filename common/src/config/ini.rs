@@ -276,5 +276,4 @@ fn shorten(line: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "ini_tests.rs"]
 mod tests;

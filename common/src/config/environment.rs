@@ -3,8 +3,8 @@
 //! Kubernetes describes each service to every container of its namespace in variables that begin with the service's
 //! name: one called `rbalancer` makes `RBALANCER_PORT=tcp://10.96.12.3:9998`. Docker does so for `--link`.
 
-use crate::keys::{CHECK_KEYS, FARM_KEYS, PROCESS_KEYS};
-use crate::suggest::nearest;
+use crate::config::keys::{CHECK_KEYS, FARM_KEYS, PROCESS_KEYS};
+use crate::config::suggest::nearest;
 
 /// What all variables of ours begin with.
 const PREFIX: &str = "RBALANCER_";

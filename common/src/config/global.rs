@@ -1,11 +1,11 @@
 //! What a process is told: flag before environment (`RBALANCER_<KEY>`) before `[global]` of a file before default.
 //! Here is the typed reading of one value.
 
-use crate::environment;
-use crate::ini::{Document, Problem, Section};
-pub use crate::keys::{CHECK_KEYS, FARM_KEYS, PROCESS_KEYS};
+use crate::config::environment;
+use crate::config::ini::{Document, Problem, Section};
+pub use crate::config::keys::{CHECK_KEYS, FARM_KEYS, PROCESS_KEYS};
+pub use crate::config::suggest::did_you_mean;
 use crate::store::{RedisAddress, RedisSettings};
-pub use crate::suggest::did_you_mean;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

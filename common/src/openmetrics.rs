@@ -1,7 +1,7 @@
 //! The forms in which Prometheus and its kin take metrics, and which of them is asked for: OpenMetrics 1.0 for who asks
 //! for it, else the text format 0.0.4 that everybody reads. Metrics are written once, as OpenMetrics.
 
-use crate::web::{Ask, Page, StatusCode, header, page};
+use crate::net::web::{Ask, Page, StatusCode, header, page};
 use std::fmt::Write;
 
 /// A form of metrics.
@@ -63,7 +63,7 @@ impl Exposition {
     }
 
     /// A page of `body`, which is in this form already.
-    pub fn page(self, body: impl Into<crate::web::Bytes>) -> Page {
+    pub fn page(self, body: impl Into<crate::net::web::Bytes>) -> Page {
         let mut page = page(StatusCode::OK, self.media_type(), body);
         page.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Accept"));
         page
@@ -138,7 +138,7 @@ fn text(families: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::Method;
+    use crate::net::web::Method;
 
     fn asked(accept: &str) -> Exposition {
         Exposition::asked(&Ask { method: Method::GET, path: "/metrics".into(), query: String::new(), accept: accept.into() })

@@ -1,7 +1,7 @@
 //! State files that survive a crash: written whole or not at all, and read only if they are what was written.
 
 use crate::files;
-use crate::generation::checksum;
+use crate::model::generation::checksum;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

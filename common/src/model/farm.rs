@@ -1,9 +1,9 @@
 //! Farms and their servers as the operator means them: the table every role works from.
 
-use crate::check::Check;
-use crate::host::Host;
-pub use crate::name::{Name, ServerId};
-use crate::target::Target;
+use crate::model::check::Check;
+use crate::model::host::Host;
+pub use crate::model::name::{Name, ServerId};
+use crate::model::target::Target;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashSet;
 use std::fmt;

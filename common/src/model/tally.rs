@@ -1,6 +1,6 @@
 //! Totals of what was answered, per (farm, server) and per refusal.
 
-use crate::farm::{Name, ServerId};
+use crate::model::farm::{Name, ServerId};
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};

@@ -4,7 +4,7 @@
 //! ten thousand totals each are summed in about a millisecond. Totals only grow, so one that was read a while ago is
 //! at worst too small; how many [`Counted::rounds`] were made says how long ago that can be.
 
-use crate::tally::{CountKey, Totals};
+use crate::model::tally::{CountKey, Totals};
 use std::collections::{BTreeMap, HashMap};
 
 /// What was read of the totals so far.

@@ -1,7 +1,7 @@
 //! `Check`: what is probed and how. Equal checks are probed once, whichever farms share them.
 
-use crate::host::Host;
-use crate::target::{Scheme, Target};
+use crate::model::host::Host;
+use crate::model::target::{Scheme, Target};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
