@@ -6,9 +6,9 @@ use divan::{Bencher, black_box};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use redirector::counters::Counters;
-use redirector::head::parse;
-use redirector::pick::Pick;
+use redirector::protocol::http1::head::parse;
 use redirector::routes::Routes;
+use redirector::routes::balance::Pick;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,9 @@ Accept-Encoding: gzip, deflate\r\nReferer: http://img.test/album/2024/\r\nCookie
 #[divan::bench(args = [SHORT.len(), BROWSER.len()])]
 fn head(bencher: Bencher<'_, '_>, length: usize) {
     let head = if length == SHORT.len() { SHORT } else { BROWSER };
-    bencher.bench_local(|| matches!(parse(black_box(head), redirector::head::FIELDS), redirector::head::Parsed::Complete(..)));
+    bencher.bench_local(|| {
+        matches!(parse(black_box(head), redirector::protocol::http1::head::FIELDS), redirector::protocol::http1::head::Parsed::Complete(..))
+    });
 }
 
 #[divan::bench(args = [1, 2, 10, 1000])]

@@ -1,12 +1,17 @@
 //! A request's head and the routes → the answer's bytes. Plain functions, so nothing here can wait.
 
+pub mod own_paths;
+pub mod pages;
+pub mod refused_hosts;
+pub mod static_files;
+
+use crate::answer::own_paths::{Elsewhere, Stats, is_challenge};
+use crate::answer::refused_hosts::Recent;
+use crate::answer::static_files::{StaticFile, Statics};
 use crate::counters::{Counters, Shard, Slot};
-use crate::elsewhere::{Elsewhere, Stats, is_challenge};
-use crate::farm_route::Picked;
-use crate::head::{Fault, Head, Method, Refusal};
-use crate::refused::Recent;
+use crate::protocol::http1::head::{Fault, Head, Method, Refusal};
 use crate::routes::Routes;
-use crate::statics::{StaticFile, Statics};
+use crate::routes::farm::Picked;
 use common::model::host::{MAX_HOST, normalize};
 use common::model::tally::CountKey;
 use common::model::target::Scheme;
@@ -311,7 +316,7 @@ fn send<R: Rng>(start: &[u8], body: &[u8], head: &Head<'_>, view: &View<'_, R>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::{FIELDS, Parsed, parse};
+    use crate::protocol::http1::head::{FIELDS, Parsed, parse};
     use common::model::health::Health;
     use rand::SeedableRng;
     use rand::rngs::SmallRng;

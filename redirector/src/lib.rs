@@ -1,52 +1,33 @@
 //! The redirector: answers clients from a table in memory, and never waits for the store to do so.
 
 pub mod access_log;
-pub mod answer;
-mod candidates;
-pub mod carried;
-pub mod connection;
-pub mod connections;
-pub mod counters;
-pub mod desk;
-pub mod destination;
-mod door;
-pub mod elsewhere;
-mod empty_farms;
-pub mod farm_route;
-pub mod flush;
-pub mod guests;
-mod h2;
-pub mod head;
-pub mod journal;
-pub mod last_good;
-pub mod metrics;
-pub mod override_file;
-pub mod pages;
-pub mod per_address;
-pub mod pick;
-pub mod plain;
-pub mod proxied;
-pub mod refresh;
-pub mod refused;
-pub mod routes;
-mod scan;
-pub mod secure;
-mod serving;
-pub mod settings;
-pub mod statics;
-pub mod tls;
-pub mod told_scheme;
-mod unsent;
-pub mod wire;
-pub mod worker;
+pub mod background;
+pub mod client;
+pub mod protocol;
+pub mod serve;
 
-pub use pages::Pages;
+pub mod answer;
+pub mod counters;
+pub mod metrics;
+pub mod routes;
+pub mod settings;
+pub mod tls;
+
+pub use answer::pages::Pages;
 pub use settings::{DEFAULT_PORT, Settings};
 
+use access_log::writer::Journal;
 use answer::RefusalSlots;
+use answer::own_paths::{Elsewhere, Stats};
+use answer::refused_hosts::Refused;
+use answer::static_files::{StaticSettings, Statics};
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use carried::CarriedFile;
+use background::flush::Flusher;
+use background::override_file::ByFile;
+use background::refresh::{InUseCell, Refresher};
+use background::unwritten_counts::CarriedFile;
+use client::Guests;
 use common::files;
 use common::model::tally::CountKey;
 use common::net::listen::{self, Listeners};
@@ -55,30 +36,22 @@ use common::process::{Phase, Reload, Shutdown, asked_to_end, ended, host_name, l
 use common::store::{Announcement, Reader, ReplicaWriter};
 use common::time::unix_ms;
 use common::words::count;
-use connections::Deadlines;
 use counters::Counters;
-use desk::{Desk, Sources};
-use elsewhere::{Elsewhere, Stats};
-use flush::Flusher;
-use guests::Guests;
-use journal::Journal;
 use metrics::{Own, Parts};
-use override_file::ByFile;
-use per_address::PerAddress;
-use plain::Plain;
+use protocol::context::{Desk, Sources};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use refresh::{InUseCell, Refresher};
-use refused::Refused;
 use routes::Routes;
-use statics::{StaticSettings, Statics};
+use serve::address_limit::PerAddress;
+use serve::connections::Deadlines;
+use serve::limits::Room;
+use serve::worker::Plain;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tls::Tls;
 use tokio::sync::{oneshot, watch};
-use worker::Room;
 
 /// How often static files are looked at for changes.
 const STATICS_POLL: Duration = Duration::from_secs(5);
@@ -140,7 +113,7 @@ pub async fn run(
     background.spawn(files::watch());
     if let Some(path) = &settings.state_file {
         let (cluster, max_age) = (settings.cluster.clone(), settings.state_max_age);
-        let read = files::within("state_file", path, move |path| last_good::read(path, &cluster, max_age)).await;
+        let read = files::within("state_file", path, move |path| background::state_file::read(path, &cluster, max_age)).await;
         match read.map_err(|hangs| hangs.to_string()).flatten() {
             Ok(Some(table)) => refresher.adopt(table),
             Ok(None) => {}
@@ -160,14 +133,14 @@ pub async fn run(
     }
     let (secure, tls) = secure.unzip();
     if let Some(tls) = tls.clone() {
-        background.spawn(tls::follow::follow(tls, reload));
+        background.spawn(tls::reload::follow(tls, reload));
     }
     let (journal, writing) = match settings.access_log.clone() {
         Some((destination, style)) => Some(Journal::open(destination, style).await?),
         None => None,
     }
     .unzip();
-    background.spawn(journal::follow_usr1(journal.as_ref().map(Journal::state)));
+    background.spawn(access_log::writer::follow_usr1(journal.as_ref().map(Journal::state)));
     let per_address = settings.maxconn_per_address.map(|most| PerAddress::new(most, settings.trusted_proxies.clone()));
     own.begin(Parts { tls: tls.clone(), log: journal.as_ref().map(Journal::state), per_address: per_address.clone() });
     if let Some(listener) = admin {
@@ -207,7 +180,7 @@ pub async fn run(
         };
         Desk::new(sources, Guests::new(&settings.trusted_proxies, journal.as_ref().map(Journal::lines), &counters).map(Box::new))
     };
-    let told = |room: Room| worker::Settings {
+    let told = |room: Room| serve::limits::Settings {
         deadlines: Deadlines { idle: settings.keepalive_timeout, head: settings.client_timeout },
         room,
         per_address: per_address.clone(),
@@ -227,7 +200,7 @@ pub async fn run(
         serving.push(thread(format!("clients-{index}"), move || plain.run())?);
         if let (Some(own), Some(tls)) = (secure.next(), &tls) {
             let (desk, told, config, shutdown) = (desk(threads + index), told(beside), tls.config.clone(), shutdown.clone());
-            serving.push(thread(format!("tls-{index}"), move || secure::run(own, config, desk, told, shutdown))?);
+            serving.push(thread(format!("tls-{index}"), move || serve::tls_tasks::thread::run(own, config, desk, told, shutdown))?);
         }
     }
     tokio::spawn(tell(wakers, shutdown));

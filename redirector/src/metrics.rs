@@ -1,9 +1,9 @@
 //! What one redirector tells monitoring of itself: its own counts and the state it answers from.
 
+use crate::access_log::writer::State;
+use crate::background::refresh::{InUse, InUseCell};
 use crate::counters::Counters;
-use crate::journal::State;
-use crate::per_address::PerAddress;
-use crate::refresh::{InUse, InUseCell};
+use crate::serve::address_limit::PerAddress;
 use crate::tls::Tls;
 use crate::tls::certificates::Expiry;
 use common::files;

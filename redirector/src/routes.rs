@@ -1,7 +1,12 @@
 //! `Routes`: the immutable table that answers are made from: farms × overrides × health, swapped whole.
 
+pub mod balance;
+pub(crate) mod candidates;
+pub mod destination;
+pub mod farm;
+
 use crate::counters::Counters;
-use crate::farm_route::{Arena, FarmRoute, Heads, Inputs, Positions, Service};
+use crate::routes::farm::{Arena, FarmRoute, Heads, Inputs, Positions, Service};
 use common::model::farm::{Farm, Farms, Name, ServerId};
 use common::model::health::Health;
 use common::model::host::Host;
@@ -129,5 +134,4 @@ fn bytes(host: &Host) -> &[u8] {
 }
 
 #[cfg(test)]
-#[path = "routes_tests.rs"]
 mod tests;

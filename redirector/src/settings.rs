@@ -1,10 +1,10 @@
 //! What a redirector is told.
 
-use crate::access_log::{Address, Form, Style};
-use crate::head::{FIELDS, MAX_FIELDS};
-use crate::journal::Destination;
-use crate::override_file::ByFile;
-use crate::statics::{StaticName, StaticSettings};
+use crate::access_log::entry::{Address, Form, Style};
+use crate::access_log::writer::Destination;
+use crate::answer::static_files::{StaticName, StaticSettings};
+use crate::background::override_file::ByFile;
+use crate::protocol::http1::head::{FIELDS, MAX_FIELDS};
 use crate::tls::TlsSettings;
 use common::config::global::{Global, Network, Problems, duration, list, networks, non_empty, number, path, positive_duration, switch};
 use common::config::ini::Problem;

@@ -4,7 +4,7 @@
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use redirector::desk::Desk;
+use redirector::protocol::context::Desk;
 use std::io::{self, Read};
 use std::net::TcpStream;
 use tests::corpus::{Case, End, Expected, cases};

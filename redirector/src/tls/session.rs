@@ -1,7 +1,7 @@
 //! One TLS session over a socket that never blocks: the handshake, paced by its thread, and then bytes in and out as
 //! a connection's wire has them.
 
-use crate::wire::Wire;
+use crate::protocol::transport::Wire;
 use common::model::target::Scheme;
 use common::net::socket;
 use rustls::{ServerConfig, ServerConnection};

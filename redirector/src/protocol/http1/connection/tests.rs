@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::answer::RefusalSlots;
+use crate::answer::own_paths::{Elsewhere, Stats};
+use crate::answer::static_files::Statics;
 use crate::counters::Counters;
-use crate::desk::Sources;
-use crate::elsewhere::{Elsewhere, Stats};
+use crate::protocol::context::Sources;
 use crate::routes::Routes;
-use crate::statics::Statics;
 use arc_swap::{ArcSwap, Cache};
 use common::model::health::Health;
 use proptest::prelude::*;
@@ -190,7 +190,8 @@ fn after_a_page_the_socket_is_read_before_anybody_waits_for_it() {
 fn desk_with_file(size: usize) -> Desk {
     let folder = tempfile::tempdir().expect("folder");
     std::fs::write(folder.path().join("favicon.ico"), vec![b'f'; size]).expect("written");
-    let settings = crate::statics::StaticSettings { folder: folder.path().into(), names: vec!["favicon.ico".parse().expect("valid")] };
+    let settings =
+        crate::answer::static_files::StaticSettings { folder: folder.path().into(), names: vec!["favicon.ico".parse().expect("valid")] };
     let mut desk = desk();
     desk.sources.statics = Cache::new(Arc::new(ArcSwap::from_pointee(Statics::load(&settings).0)));
     desk

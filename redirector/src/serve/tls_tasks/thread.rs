@@ -1,11 +1,11 @@
 //! One thread that serves clients over TLS: its own runtime, a task for each connection. Handshakes are long and
 //! HTTP/2 is hyper's: both are apart from the threads that serve without TLS.
 
-use crate::connections::{Connections, Phase, Place, TICK};
-use crate::desk::Desk;
-use crate::serving::Registered;
+use crate::protocol::context::Desk;
+use crate::serve::connections::{Connections, Phase, Place, TICK};
+use crate::serve::limits::{self, ACCEPT_REST, Accepted, BATCH, FULL_REST, LAST_CALLS, Settings};
+use crate::serve::tls_tasks::task::Registered;
 use crate::tls::session::Gate;
-use crate::worker::{self, ACCEPT_REST, Accepted, BATCH, FULL_REST, LAST_CALLS, Settings};
 use common::net::listen::Listener;
 use common::net::socket;
 use common::process::{Phase as ProcessPhase, Shutdown};
@@ -89,7 +89,7 @@ impl Thread {
             _ = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept_all(&doors)) => {}
             () = shutdown.reached(ProcessPhase::Stopping) => {}
         }
-        doors.into_iter().for_each(|(door, _)| worker::close(door.into_inner(), |stream| self.take(stream)));
+        doors.into_iter().for_each(|(door, _)| limits::close(door.into_inner(), |stream| self.take(stream)));
         self.finish(began, shutdown).await;
     }
 
@@ -143,7 +143,7 @@ impl Thread {
                 tokio::time::sleep(FULL_REST).await;
             }
             for _ in 0..QUEUE.min(left) {
-                match worker::accept(door.get_ref()) {
+                match limits::accept(door.get_ref()) {
                     Accepted::One(stream) => self.take(stream),
                     Accepted::Gone => {}
                     Accepted::Nobody => {

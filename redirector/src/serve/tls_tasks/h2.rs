@@ -1,18 +1,18 @@
 //! One HTTP/2 connection: framing by hyper under tight limits, answers by the same plain function as HTTP/1.
 
-mod bytes;
-mod frames;
-mod message;
-mod patience;
-mod streams;
+pub(crate) mod bytes;
+pub(crate) mod frames;
+pub(crate) mod message;
+pub(crate) mod patience;
+pub(crate) mod streams;
 
 use crate::answer::{Outcome, answer, refuse};
-use crate::connections::Phase;
+use crate::client::{self, Asker, Guest, Guests};
 use crate::counters::Slot;
-use crate::desk::Desk;
-use crate::guests::{self, Asker, Guest, Guests};
-use crate::head::{Head, Method, Refusal};
-use crate::serving::Registered;
+use crate::protocol::context::Desk;
+use crate::protocol::http1::head::{Head, Method, Refusal};
+use crate::serve::connections::Phase;
+use crate::serve::tls_tasks::task::Registered;
 use crate::tls::session::Session;
 use ::bytes::Bytes;
 use bytes::Stream;
@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 const STREAMS: u32 = 100;
 
 /// The longest list of header fields, as RFC 9113 section 6.5.2 counts it: what a head of HTTP/1 may have.
-const HEADER_LIST: u32 = crate::head::MAX_HEAD as u32;
+const HEADER_LIST: u32 = crate::protocol::http1::head::MAX_HEAD as u32;
 
 /// Bytes of a body a client may send unasked: none is ever read.
 const STREAM_WINDOW: u32 = 4096;
@@ -223,7 +223,7 @@ impl Drop for Making<'_> {
 fn log(guests: Option<&mut Guests>, asker: Asker, request: &Request<Incoming>, became: (Option<Slot>, Option<Refusal>), answer: &[u8]) {
     let Some(guests) = guests.filter(|guests| guests.logs()) else { return };
     let field = |name| request.headers().get(name).map_or(b"".as_slice(), |value| value.as_bytes());
-    let asked = guests::Request {
+    let asked = client::Request {
         method: request.method().as_str().as_bytes(),
         target: request.uri().path_and_query().map_or(b"".as_slice(), |target| target.as_str().as_bytes()),
         version: "HTTP/2.0",

@@ -1,10 +1,10 @@
 //! Keeps `Routes` current. The poll of the store is the truth, a hint only makes it sooner; whatever goes wrong, the
 //! last good state stays in force.
 
+use crate::background::empty_farms::EmptyFarms;
+use crate::background::override_file::ByFile;
+use crate::background::state_file::Keeping;
 use crate::counters::Counters;
-use crate::empty_farms::EmptyFarms;
-use crate::last_good::Keeping;
-use crate::override_file::ByFile;
 use crate::routes::Routes;
 use arc_swap::ArcSwap;
 use common::model::check::CheckKey;

@@ -1,14 +1,14 @@
 //! The task of one TLS connection: what it waits for, until it is done or its deadline ends it.
 
-use crate::connection::{Connection, Progress};
-use crate::connections::{Phase, Place};
-use crate::guests::Guest;
-use crate::h2;
-use crate::per_address::Held;
-use crate::proxied::{self, Proxied};
-use crate::secure::Thread;
+use crate::client::Guest;
+use crate::client::proxy_protocol::{self, Proxied};
+use crate::protocol::http1::connection::{Connection, Progress};
+use crate::protocol::transport::Socket;
+use crate::serve::address_limit::Held;
+use crate::serve::connections::{Phase, Place};
+use crate::serve::tls_tasks::h2;
+use crate::serve::tls_tasks::thread::Thread;
 use crate::tls::session::{Secure, Session, forget, wait};
-use crate::wire::Socket;
 use common::net::socket;
 use common::net::web::Page;
 use rustls::ServerConfig;
@@ -57,7 +57,7 @@ impl Registered {
         let Some(mut guest) = met.map(Box::new) else { return Ok(None) };
         let (mut start, mut ended) = (Vec::new(), false);
         while !guest.is_introduced() {
-            start.resize(proxied::LONGEST, 0);
+            start.resize(proxy_protocol::LONGEST, 0);
             // Before the look, not after it: what arrives in between must not be forgotten.
             forget(stream, Interest::READABLE);
             let there = match socket::peek(stream, &mut start) {

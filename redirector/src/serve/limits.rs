@@ -1,9 +1,9 @@
 //! What the threads that serve clients have in common: what they are told, how they accept, and how many connections
 //! they may hold.
 
-use crate::connections::Deadlines;
-use crate::pages::Pages;
-use crate::per_address::{Held, PerAddress};
+use crate::answer::pages::Pages;
+use crate::serve::address_limit::{Held, PerAddress};
+use crate::serve::connections::Deadlines;
 use common::net::socket;
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};

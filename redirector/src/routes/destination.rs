@@ -4,7 +4,7 @@ use crate::counters::Slot;
 use common::model::target::{Scheme, Target};
 use smallvec::SmallVec;
 
-/// Where a redirect leads: all that an answer needs of it, in one cache line with its [`Column`](crate::pick::Column).
+/// Where a redirect leads: all that an answer needs of it, in one cache line with its [`Column`](crate::routes::balance::Column).
 #[derive(Debug)]
 pub struct Destination {
     /// Host, port and base path.
@@ -37,7 +37,7 @@ impl Destination {
 mod tests {
     use super::*;
     use crate::counters::Counters;
-    use crate::pick::Column;
+    use crate::routes::balance::Column;
     use common::model::tally::CountKey;
 
     #[test]

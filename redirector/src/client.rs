@@ -1,16 +1,18 @@
 //! Who asks, where that has to be known: behind trusted proxies, and for the access log. Without either a thread has
 //! none of this, and a request costs nothing more.
 
-use crate::access_log::Entry;
+pub mod forwarded_scheme;
+pub mod proxy_protocol;
+
+use crate::access_log::entry::Entry;
+use crate::access_log::writer::Lines;
 use crate::counters::{Counters, Slot};
-use crate::head::{Head, MAX_FIELDS, Method, Parsed, Refusal, parse};
-use crate::journal::Lines;
-use crate::proxied::{self, Forwarded, Proxied};
-use crate::told_scheme;
+use crate::protocol::http1::head::{Head, MAX_FIELDS, Method, Parsed, Refusal, parse};
 use common::config::global::Network;
 use common::model::tally::CountKey;
 use common::model::target::Scheme;
 use common::time::unix_ms;
+use proxy_protocol::{Forwarded, Proxied};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -81,7 +83,7 @@ impl Guests {
         if guest.introduced {
             return Proxied::Absent;
         }
-        let said = proxied::parse(bytes);
+        let said = proxy_protocol::parse(bytes);
         guest.introduced = said != Proxied::Partial;
         // Somebody the proxy cannot name may be anybody.
         if let Proxied::Client { address, secure, .. } = said {
@@ -106,13 +108,13 @@ impl Guests {
         if !guest.trusted {
             return Asker { client: guest.client, scheme: introduced };
         }
-        let client = match proxied::forwarded_for(clients, &self.trusted) {
+        let client = match proxy_protocol::forwarded_for(clients, &self.trusted) {
             Forwarded::Absent => guest.client,
             Forwarded::Client(client) => Some(client),
             Forwarded::Unknown => None,
         };
         // The fields are about the client itself, the introduction about the proxy nearest to us.
-        Asker { client, scheme: told_scheme::told(fields).or(introduced) }
+        Asker { client, scheme: forwarded_scheme::told(fields).or(introduced) }
     }
 
     /// Whether requests are logged.

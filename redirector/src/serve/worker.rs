@@ -4,13 +4,13 @@
 //! A connection is served as far as its bytes reach as soon as it is accepted; only one that has to wait takes a
 //! place and is watched. Its socket is watched by edges: what an event does not say again is tried, or remembered.
 
-use crate::connection::{Connection, PageAsk, Progress};
-use crate::connections::{Connections, Phase, Place, TICK};
-use crate::desk::Desk;
-use crate::door::{Door, Newcomers};
-use crate::per_address::Held;
-use crate::wire::Socket;
-use crate::worker::{self, ACCEPT_REST, BATCH, FULL_REST, Full, LAST_CALLS, Settings};
+use crate::protocol::context::Desk;
+use crate::protocol::http1::connection::{Connection, PageAsk, Progress};
+use crate::protocol::transport::Socket;
+use crate::serve::accept::{Door, Newcomers};
+use crate::serve::address_limit::Held;
+use crate::serve::connections::{Connections, Phase, Place, TICK};
+use crate::serve::limits::{self, ACCEPT_REST, BATCH, FULL_REST, Full, LAST_CALLS, Settings};
 use common::net::listen::Listener;
 use common::net::socket;
 use common::net::web::Page;
@@ -236,7 +236,7 @@ impl Plain {
             && (now >= until || phase == ProcessPhase::Stopping)
         {
             for door in std::mem::take(&mut self.doors) {
-                worker::close(door.listener, |stream| {
+                limits::close(door.listener, |stream| {
                     self.take(stream, None);
                     // One by one: there may be more of them than descriptors.
                     self.leaving.clear();

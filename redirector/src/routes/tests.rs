@@ -1,7 +1,7 @@
 //! What is picked in every state of servers, and what a swap keeps.
 
 use super::*;
-use crate::farm_route::Picked;
+use crate::routes::farm::Picked;
 use common::model::check::Check;
 use common::model::farm::Intent;
 use common::model::health::{Checked, Finding, State, ViewChanges, Views};

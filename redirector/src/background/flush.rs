@@ -1,9 +1,9 @@
 //! Carries counts to the store: absolute totals that only grow, so that a lost, repeated or late write does no harm.
 
-use crate::carried::{Carried, CarriedFile};
+use crate::answer::refused_hosts::Refused;
+use crate::background::refresh::{InUse, InUseCell};
+use crate::background::unwritten_counts::{Carried, CarriedFile};
 use crate::counters::Counters;
-use crate::refresh::{InUse, InUseCell};
-use crate::refused::Refused;
 use crate::tls::Tls;
 use common::model::tally::{CountKey, Tally};
 use common::process::{Phase, Shutdown};

@@ -1,7 +1,7 @@
 //! Messages of HTTP/2 in the words of HTTP/1: a request as the head that answering knows, an answer's bytes as a
 //! response.
 
-use crate::head::{Fault, Head, MAX_TARGET, Method, Refusal, is_same_authority};
+use crate::protocol::http1::head::{Fault, Head, MAX_TARGET, Method, Refusal, is_same_authority};
 use bytes::Bytes;
 use common::model::host::{MAX_HOST, normalize};
 use common::model::target::Scheme;
@@ -126,7 +126,7 @@ fn status(code: StatusCode) -> Response<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::FIELDS;
+    use crate::protocol::http1::head::FIELDS;
 
     fn asked(uri: &str, fields: &[(&str, &str)]) -> Result<(String, String), Refusal> {
         let builder = Request::builder().uri(uri);

@@ -1,6 +1,6 @@
 //! What a connection needs of its socket, and a socket without TLS as that; a script in tests.
 
-use crate::pages::Pages;
+use crate::answer::pages::Pages;
 use common::model::target::Scheme;
 use common::net::socket;
 use std::cell::Cell;

@@ -1,15 +1,15 @@
 //! What the connections of one thread share: what answers are made from, and the buffers lent to each for its turn.
 
+use crate::answer::own_paths::{Elsewhere, Stats};
+use crate::answer::pages;
+use crate::answer::refused_hosts::Recent;
+use crate::answer::static_files::Statics;
 use crate::answer::{RefusalSlots, View};
-use crate::connection::PageAsk;
+use crate::client::Guests;
 use crate::counters::Shard;
-use crate::elsewhere::{Elsewhere, Stats};
-use crate::guests::Guests;
-use crate::head::{FIELDS, MAX_HEAD};
-use crate::pages;
-use crate::refused::Recent;
+use crate::protocol::http1::connection::PageAsk;
+use crate::protocol::http1::head::{FIELDS, MAX_HEAD};
 use crate::routes::Routes;
-use crate::statics::Statics;
 use arc_swap::{ArcSwap, Cache};
 use common::model::target::Scheme;
 use common::net::web::Page;

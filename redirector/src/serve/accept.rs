@@ -3,8 +3,8 @@
 //! They come in several at a time, and each kind of system call is made for all of them before the next kind: what the
 //! kernel needs for it is in the processor's caches from the first one on.
 
-use crate::desk::READ;
-use crate::worker::{self, Accepted};
+use crate::protocol::context::READ;
+use crate::serve::limits::{self, Accepted};
 use common::net::listen::Listener;
 use common::net::socket;
 use std::io;
@@ -55,7 +55,7 @@ impl Newcomers {
     pub(crate) fn gather(&mut self, door: &mut Door, most: usize) -> bool {
         let mut had_room = true;
         for _ in 0..most.min(TOGETHER) {
-            match worker::accept(&door.listener) {
+            match limits::accept(&door.listener) {
                 Accepted::One(stream) => self.streams.push(stream),
                 Accepted::Gone => {}
                 Accepted::Nobody => {

@@ -5,12 +5,12 @@
 //! Parked: between requests a connection holds no buffer; the thread's own are lent to it for each turn.
 
 use crate::answer::{Outcome, View, answer, refuse};
-use crate::desk::{Desk, READ};
-use crate::guests::{Asked, Asker, Guest, Guests};
-use crate::head::{Fault, Head, Method, Parsed, Refusal, parse};
-use crate::proxied::Proxied;
-use crate::unsent::Unsent;
-use crate::wire::Wire;
+use crate::client::proxy_protocol::Proxied;
+use crate::client::{Asked, Asker, Guest, Guests};
+use crate::protocol::context::{Desk, READ};
+use crate::protocol::http1::head::{Fault, Head, Method, Parsed, Refusal, parse};
+use crate::protocol::send_queue::Unsent;
+use crate::protocol::transport::Wire;
 use bytes::Bytes;
 use rand::rngs::SmallRng;
 use std::io::ErrorKind;
@@ -372,5 +372,4 @@ fn page_ask(head: &Head<'_>, keep_alive: bool, asked: Option<Box<Asked>>) -> Pag
 }
 
 #[cfg(test)]
-#[path = "connection_tests.rs"]
 mod tests;

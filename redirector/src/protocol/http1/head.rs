@@ -4,7 +4,7 @@
 //! no white space before a colon, no two framings, no target but origin-form and an absolute-form that names the Host.
 //! Lenient where nobody can read a request in two ways: empty lines before it, a minor version above 1.
 
-use crate::scan;
+use crate::protocol::http1::scan;
 use common::model::target::Scheme;
 use memchr::memchr;
 
@@ -417,5 +417,4 @@ const TOKEN: [bool; 256] = {
 };
 
 #[cfg(test)]
-#[path = "head_tests.rs"]
 mod tests;

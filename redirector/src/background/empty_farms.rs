@@ -1,7 +1,7 @@
 //! Which farms have no live server: said in the log when it begins and when it ends.
 
-use crate::farm_route::Service;
 use crate::routes::Routes;
+use crate::routes::farm::Service;
 use common::model::farm::{Farm, Farms, Name, OnAllDown};
 use std::collections::{BTreeSet, HashSet};
 

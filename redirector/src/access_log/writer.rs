@@ -1,7 +1,7 @@
 //! Carries lines of the access log from the threads that serve clients to a file, and never holds one up: a queue
 //! that is full drops lines and counts them.
 
-use crate::access_log::{self, Entry, Style};
+use crate::access_log::entry::{self, Entry, Style};
 use anyhow::Context;
 use common::files::{self, Occupied};
 use std::convert::Infallible;
@@ -195,7 +195,7 @@ impl Writing {
 impl Lines {
     /// Adds a line.
     pub fn add(&mut self, entry: &Entry<'_>) {
-        access_log::write(entry, self.journal.style, &mut self.batch.bytes);
+        entry::write(entry, self.journal.style, &mut self.batch.bytes);
         self.batch.lines += 1;
         if self.batch.bytes.len() >= BATCH {
             self.hand_over();

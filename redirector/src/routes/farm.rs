@@ -1,11 +1,11 @@
 //! Farms ready to answer, close together in memory: of a table of thousands next to nothing is in the processor's caches
 //! when a request comes, and what it needs is two lines of its farm and one of the server, seldom two.
 
-use crate::candidates::{Candidate, candidates, live};
 use crate::counters::{Counters, Slot};
-use crate::destination::Destination;
-use crate::head::Refusal;
-use crate::pick::{Column, Pick};
+use crate::protocol::http1::head::Refusal;
+use crate::routes::balance::{Column, Pick};
+use crate::routes::candidates::{Candidate, candidates, live};
+use crate::routes::destination::Destination;
 use common::model::farm::{Balance, Farm, Name, OnAllDown, ServerId};
 use common::model::health::Health;
 use common::model::host::Host;

@@ -1,0 +1,6 @@
+//! TLS and HTTP/2 on threads of their own, a task a connection.
+//! Nothing outside this box may depend on what is inside but the thread.
+
+pub(crate) mod h2;
+pub(crate) mod task;
+pub mod thread;
