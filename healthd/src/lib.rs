@@ -1,35 +1,21 @@
 //! healthd: watches servers. The only writer of health.
 
-pub mod brake;
-pub mod claim;
-mod connect;
-pub mod doubt;
+pub mod checks;
 pub mod evidence;
-pub mod flapping;
-pub mod judge;
 pub mod keeper;
-pub mod lookup;
 pub mod metrics;
 pub mod probe;
-pub mod queue;
-mod request;
-pub mod schedule;
 pub mod settings;
-pub mod silent;
-mod status;
-pub mod table;
-mod tls;
-pub mod watched;
-pub mod witness;
+pub mod verdict;
+pub mod watch;
 
 pub use settings::Settings;
 
+use checks::Checks;
 use common::process::{Phase, Shutdown};
 use common::store::{Prober, Reader};
-use schedule::{Done, Schedule};
 use std::sync::Arc;
-use table::Checks;
-use tokio::sync::watch;
+use watch::schedule::{Done, Schedule};
 
 /// Probes every enabled server of the table in force until `shutdown`, and keeps what gone redirectors counted where
 /// there is a `keeper`. `admin` is where monitoring asks.
@@ -44,7 +30,7 @@ pub async fn run(
     admin: Option<tokio::net::TcpListener>,
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let (sender, checks) = watch::channel(Checks::default());
+    let (sender, checks) = tokio::sync::watch::channel(Checks::default());
     let done: Arc<Done> = Arc::default();
     let mut work = tokio::task::JoinSet::new();
     work.spawn(endless(common::files::watch()));
@@ -52,11 +38,11 @@ pub async fn run(
         work.spawn(endless(common::net::web::serve(listener, metrics::router(done.clone(), checks.clone()))));
     }
     if let Some(keeper) = keeper {
-        work.spawn(endless(keeper::Keeper::new(reader.clone(), keeper).run()));
+        work.spawn(endless(keeper::totals::Keeper::new(reader.clone(), keeper).run()));
     }
-    work.spawn(endless(table::follow(reader, settings.cluster, sender)));
-    let room = schedule::room(common::net::socket::raise_file_limit());
-    let witness = witness::Witness::new(settings.witnesses);
+    work.spawn(endless(checks::follow(reader, settings.cluster, sender)));
+    let room = watch::schedule::room(common::net::socket::raise_file_limit());
+    let witness = watch::witness::Witness::new(settings.witnesses);
     work.spawn(Schedule::new(settings.id, settings.alone, room, prober, checks, done).beside(witness).run());
     tokio::select! {
         () = shutdown.reached(Phase::Draining) => Ok(()),
@@ -68,7 +54,7 @@ pub async fn run(
 }
 
 /// Work that ends by a panic only.
-async fn endless(work: impl Future<Output = ()>) -> Result<(), claim::Taken> {
+async fn endless(work: impl Future<Output = ()>) -> Result<(), watch::id_claim::Taken> {
     work.await;
     Ok(())
 }

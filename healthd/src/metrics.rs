@@ -1,7 +1,7 @@
 //! What one healthd tells monitoring of itself.
 
-use crate::schedule::Done;
-use crate::table::Checks;
+use crate::checks::Checks;
+use crate::watch::schedule::Done;
 use common::net::web::{Ask, Page, Router, StatusCode, text};
 use common::openmetrics::Exposition;
 use std::sync::Arc;

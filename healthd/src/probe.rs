@@ -1,11 +1,17 @@
 //! One probe of one check → what it is evidence of.
 
+pub(crate) mod connect;
+pub(crate) mod http;
+pub mod lookup;
+pub(crate) mod status;
+pub(crate) mod tls;
+
 use crate::evidence::{Evidence, from_io};
-use crate::lookup::{LIMIT, Lookup, LookupFailed};
-use crate::request::{self, Question};
-use crate::tls::Tls;
+use crate::probe::lookup::{LIMIT, Lookup, LookupFailed};
+use crate::probe::tls::Tls;
 use common::model::check::Check;
 use common::model::target::Scheme;
+use http::Question;
 use std::error::Error;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -69,7 +75,7 @@ impl Prober {
                 connector => connector,
             },
         };
-        request::ask(&self.lookup, secure.as_ref(), check, question).await.map_err(|error| from_error(&*error))
+        http::ask(&self.lookup, secure.as_ref(), check, question).await.map_err(|error| from_error(&*error))
     }
 }
 
@@ -166,5 +172,4 @@ fn seconds(time: Duration) -> String {
 }
 
 #[cfg(test)]
-#[path = "probe_tests.rs"]
 mod tests;

@@ -1,16 +1,16 @@
 //! Everything that is watched: the state of each check.
 
-mod telling;
-mod unchecked;
+pub(crate) mod report;
+pub(crate) mod unchecked;
 
-use self::telling::Left;
+use self::report::Left;
 use self::unchecked::Tally;
-use crate::brake::{self, Machine, Seen};
-use crate::doubt::Doubt;
+use crate::checks::{Checks, Seat};
 use crate::evidence::Evidence;
-use crate::judge::{Fall, Judge, Ruling};
-use crate::queue::{Queue, Room, Row};
-use crate::table::{Checks, Seat};
+use crate::verdict::ejection_limit::{self, Machine, Seen};
+use crate::verdict::judge::{Fall, Judge, Ruling};
+use crate::verdict::self_suspicion::Doubt;
+use crate::watch::queue::{Queue, Room, Row};
 use common::model::check::{Check, CheckKey};
 use common::model::farm::Name;
 use common::model::health::{Checked, Finding, State};
@@ -250,7 +250,7 @@ impl WatchList {
         let ruling = match self.doubt.holds(&all, &fallen, fall, at.now) {
             Some(why) => Ruling::Hold(why.to_owned()),
             None if fall == Fall::Hard => Ruling::Down,
-            None => brake::held(&all, &self.unquestioned, &fallen, at.now).map_or(Ruling::Down, Ruling::Suspect),
+            None => ejection_limit::held(&all, &self.unquestioned, &fallen, at.now).map_or(Ruling::Down, Ruling::Suspect),
         };
         if let Some(watched) = self.checks.get_mut(key) {
             watched.judge.rule(&watched.check, ruling, started, at.unix);
@@ -293,7 +293,7 @@ impl WatchList {
     /// How many servers of a farm that take clients are not down, and how many take clients.
     fn left(&self, farm: &Name) -> (usize, usize) {
         let unquestioned = self.unquestioned.get(farm).copied().unwrap_or(0);
-        let (enabled, down) = brake::enabled_and_down(farm, self.checks.values().map(Watched::seen), unquestioned);
+        let (enabled, down) = ejection_limit::enabled_and_down(farm, self.checks.values().map(Watched::seen), unquestioned);
         (enabled - down, enabled)
     }
 
@@ -368,5 +368,4 @@ impl WatchList {
 }
 
 #[cfg(test)]
-#[path = "watched_tests.rs"]
 mod tests;

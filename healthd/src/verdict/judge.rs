@@ -2,7 +2,7 @@
 //! A judge knows one check alone; whether a fall that is due may happen is ruled by those who see all checks.
 
 use crate::evidence::Evidence;
-use crate::flapping::Flapping;
+use crate::verdict::flapping::Flapping;
 use common::model::check::Check;
 use common::model::health::{Checked, Finding, NOT_PROBED_YET, State, vouch_limit};
 use common::time::UnixMs;
@@ -252,5 +252,4 @@ impl Judge {
 }
 
 #[cfg(test)]
-#[path = "judge_tests.rs"]
 mod tests;

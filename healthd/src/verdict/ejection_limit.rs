@@ -1,8 +1,8 @@
 //! The brake: soft evidence, which may be the prober's own trouble, takes out only a part of a farm. Pure: time comes
 //! in as an argument.
 
-use crate::judge::Judge;
-use crate::table::Seat;
+use crate::checks::Seat;
+use crate::verdict::judge::Judge;
 use common::model::check::Check;
 use common::model::farm::Name;
 use common::model::health::State;
@@ -121,5 +121,4 @@ fn is_believed<'a>(mut all: impl Iterator<Item = Seen<'a>>, fallen: &Seen<'_>, n
 }
 
 #[cfg(test)]
-#[path = "brake_tests.rs"]
 mod tests;

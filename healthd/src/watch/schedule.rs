@@ -1,12 +1,12 @@
 //! Who is probed when: every check on its own schedule, never driven by traffic, a bounded number at once.
 
-use crate::claim::{Claim, READING, Taken};
+use crate::checks::Checks;
 use crate::evidence::Evidence;
 use crate::probe::Prober as ProbeClient;
-use crate::queue::{Room, Row};
-use crate::table::Checks;
-use crate::watched::{At, WatchList};
-use crate::witness::Witness;
+use crate::watch::id_claim::{Claim, READING, Taken};
+use crate::watch::list::{At, WatchList};
+use crate::watch::queue::{Room, Row};
+use crate::watch::witness::Witness;
 use common::model::check::CheckKey;
 use common::store::{HealthReport, OwnView, Prober, Reported, StoreError};
 use common::time::unix_ms;
@@ -303,5 +303,4 @@ impl Schedule {
 }
 
 #[cfg(test)]
-#[path = "schedule_tests.rs"]
 mod tests;

@@ -1,14 +1,13 @@
 //! A whole prober in simulated time: what it tells of a world that fails in this way or that.
 
-use super::telling::LINGER;
+mod haste;
+
+use super::report::LINGER;
 use super::*;
 use common::store::Reported;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeSet;
-
-#[path = "watched_haste_tests.rs"]
-mod haste;
 
 /// A world that answers probes, and the list that watches it.
 struct Simulation {

@@ -1,11 +1,11 @@
 //! The request of a probe: one connection, one request, one status. Nothing is done for it that a browser would need: no
 //! pool, no cookies, no redirects, and nothing of the answer is read beyond its status line.
 
-use crate::connect::connect;
 use crate::evidence::Failure;
-use crate::lookup::Lookup;
-use crate::status::StatusReader;
-use crate::tls;
+use crate::probe::connect::connect;
+use crate::probe::lookup::Lookup;
+use crate::probe::status::StatusReader;
+use crate::probe::tls;
 use common::model::check::{Check, Method};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

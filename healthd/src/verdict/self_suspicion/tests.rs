@@ -1,9 +1,9 @@
 //! When a prober doubts itself.
 
 use super::*;
+use crate::checks::Seat;
 use crate::evidence::Evidence;
-use crate::judge::Judge;
-use crate::table::Seat;
+use crate::verdict::judge::Judge;
 use common::model::check::Check;
 
 struct One {

@@ -1,7 +1,7 @@
 //! A schedule with real probes of real sockets.
 
 use super::*;
-use crate::table::Seat;
+use crate::checks::Seat;
 use common::model::health::State;
 use common::store::{Memory, Store};
 use tokio::io::AsyncWriteExt;

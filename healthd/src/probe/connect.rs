@@ -1,7 +1,7 @@
 //! A connection to a server that has several addresses, as a client makes one: to the first that takes it.
 
 use crate::evidence::{Evidence, Failure, from_io};
-use crate::lookup::{LIMIT, Lookup};
+use crate::probe::lookup::{LIMIT, Lookup};
 use common::model::check::Check;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -22,8 +22,8 @@
 //!
 //! Five seconds outlast the restart of a server or a proxy, and are over within ten of a death.
 
-use crate::brake::{Machine, Seen};
-use crate::judge::Fall;
+use crate::verdict::ejection_limit::{Machine, Seen};
+use crate::verdict::judge::Fall;
 use common::model::health::{Checked, IN_DOUBT, State};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -164,5 +164,4 @@ fn living<'a>(all: impl Iterator<Item = Seen<'a>>) -> impl Iterator<Item = Seen<
 }
 
 #[cfg(test)]
-#[path = "doubt_tests.rs"]
 mod tests;

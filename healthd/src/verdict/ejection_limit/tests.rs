@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::evidence::Evidence;
-use crate::judge::Ruling;
+use crate::verdict::judge::Ruling;
 use proptest::prelude::*;
 
 struct One {
