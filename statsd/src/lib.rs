@@ -1,13 +1,9 @@
 //! statsd: reports on a whole cluster as a page, JSON, CSV and OpenMetrics. Reads the store, writes nothing.
 
-pub mod known;
-pub mod rate;
+pub mod live;
 pub mod render;
 pub mod report;
-mod sample;
 pub mod settings;
-pub mod shown;
-mod viewers;
 
 pub use settings::Settings;
 
@@ -18,11 +14,11 @@ use common::openmetrics::Exposition;
 use common::process::{Phase, Shutdown};
 use common::store::Reader;
 use common::time::unix_ms;
-use sample::Sampler;
-use shown::Shown;
+use live::latest::Viewers;
+use live::rendered::Shown;
+use live::sampler::Sampler;
 use std::sync::Arc;
 use tokio::task::{JoinHandle, JoinSet};
-use viewers::Viewers;
 
 /// Starts reading the store and gives what answers for the pages. Needs a runtime; ends with `shutdown`.
 pub fn start(reader: Reader, settings: Settings, shutdown: Shutdown) -> Router {

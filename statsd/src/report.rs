@@ -1,9 +1,11 @@
 //! The report: what is wanted, seen and counted, brought together for readers. Pure.
 
+pub mod rates;
 mod server;
+pub mod table_index;
 
-use crate::known::{Known, ServerFacts};
-use crate::rate::Counts;
+use crate::report::rates::Counts;
+use crate::report::table_index::{Known, ServerFacts};
 use common::model::farm::{Balance, Farm, Intent, Name, ServerId, Weight};
 use common::model::health::{Caution, Health, State};
 use common::model::overrides::Override;

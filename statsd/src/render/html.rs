@@ -1,8 +1,8 @@
 //! The report as one self-contained page. Works without scripts; with them it renews itself in place.
 
 use super::text::{escape, number, percent, put, rate, span};
+use crate::live::sampler::clock_time;
 use crate::report::{Checked, FarmReport, Report, ServerReport, Standing};
-use crate::sample::clock_time;
 use common::model::farm::Intent;
 use common::model::health::Caution;
 use common::store::{Event, RefusedHost, Replica};

@@ -1,8 +1,8 @@
 //! One server in the report: what the table, the operator's hand and the probers say of it, the stronger first.
 
 use super::{Checked, Inputs, ServerReport, Standing};
-use crate::known::ServerFacts;
-use crate::sample::clock_time;
+use crate::live::sampler::clock_time;
+use crate::report::table_index::ServerFacts;
 use common::model::farm::{Farm, Intent, Server};
 use common::model::health::{self, Caution, Finding, State};
 use common::model::overrides::{Force, Override};

@@ -1,7 +1,7 @@
 //! What a report makes of tables, overrides, findings and totals.
 
 use super::*;
-use crate::rate::Count;
+use crate::report::rates::Count;
 use common::model::check::Check;
 use common::model::farm::Farms;
 use common::model::generation::{SCHEMA, Stamp, Table};

@@ -1,11 +1,11 @@
 //! Keeps the latest report current: reads the store about once a second while anybody looks at the pages, however
 //! many do, and seldom while nobody does.
 
-use crate::known::Known;
-use crate::rate::Ring;
+use crate::live::latest::Viewers;
+use crate::live::rendered::Shown;
+use crate::report::rates::Ring;
+use crate::report::table_index::Known;
 use crate::report::{Inputs, Report};
-use crate::shown::Shown;
-use crate::viewers::Viewers;
 use common::model::farm::{Name, ServerId};
 use common::model::followed_totals::Counted;
 use common::model::generation::{Step, step};

@@ -1,7 +1,7 @@
 //! Those who look at the pages, and what they are shown. While nobody looks the store is read seldom; whoever comes
 //! then waits for a reading.
 
-use crate::shown::Shown;
+use crate::live::rendered::Shown;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};

@@ -1,0 +1,6 @@
+//! The store sampled on a timer, the newest report, and its forms made once for everybody.
+//! What a report says is no business of this wing.
+
+pub(crate) mod latest;
+pub mod rendered;
+pub(crate) mod sampler;
