@@ -1,15 +1,14 @@
 //! The redirector: answers clients from a table in memory, and never waits for the store to do so.
 
 pub mod access_log;
+pub mod answer;
 pub mod background;
 pub mod client;
-pub mod protocol;
-pub mod serve;
-
-pub mod answer;
 pub mod counters;
 pub mod metrics;
+pub mod protocol;
 pub mod routes;
+pub mod serve;
 pub mod settings;
 pub mod tls;
 

@@ -1,9 +1,8 @@
 //! TLS on the public port: which files it is told, and what all threads share (one rustls configuration, so that a
 //! session begun with one thread is resumed with any other).
 
-pub mod reload;
-
 pub mod certificates;
+pub mod reload;
 pub mod session;
 
 pub use certificates::{Certificates, Chosen};
