@@ -1,7 +1,7 @@
 //! The arguments of `rbalancer`: its subcommands, their options and what the help says of them.
 
-use crate::apply::Wish;
-use crate::values;
+use crate::commands::apply::Wish;
+use crate::conf::values;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::config::global::typed_duration;
 use common::model::farm::{ServerId, Weight};

@@ -1,6 +1,8 @@
 //! rbalancer.conf: Document → Farms, or every problem at once with its line.
 
-use crate::values;
+pub mod resolve;
+pub mod values;
+
 use common::config::global::{
     CHECK_KEYS, FARM_KEYS, Global, PROCESS_KEYS, Problems, did_you_mean, list, positive_duration, read_document, switch,
 };
@@ -445,5 +447,4 @@ impl Layers<'_> {
 }
 
 #[cfg(test)]
-#[path = "conf_tests.rs"]
 mod tests;

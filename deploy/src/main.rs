@@ -9,9 +9,11 @@ use common::process::{CommonArgs, Failure, background, began, finish, on_signals
 use common::store::RedisSettings;
 use common::words::count;
 use deploy::arguments::{Arguments, Command, Hand, Publishing};
+use deploy::commands::set_server::{self, Setting};
+use deploy::commands::{apply, doctor, export, history, plan, rollback, show};
 use deploy::conf::{self, Conf, Flags};
-use deploy::server::{self, Setting};
-use deploy::{apply, demo, doctor, export, history, plan, rollback, show, up};
+use deploy::up;
+use deploy::up::demo;
 use redirector::tls::{Tls, TlsSettings};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -42,7 +44,7 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
             tls.iter().flat_map(|tls| uncovered(&conf, tls)).for_each(|warning| tracing::warn!("{warning}"));
             print(&format!("{}: good: {}\n", file.display(), found_good(&conf)))?;
             if resolve {
-                print(&deploy::resolve::resolve(&conf).await?)?;
+                print(&conf::resolve::resolve(&conf).await?)?;
             }
             Ok(())
         }
@@ -109,7 +111,7 @@ async fn run_demo(listen: Option<ListenAddresses>) -> Result<(), Failure> {
 }
 
 async fn set(common: &CommonArgs, hand: &Hand, setting: Setting) -> Result<(), Failure> {
-    print(&server::set(&redis(common)?, &hand.server, setting, &hand.why, hand.insist).await?)
+    print(&set_server::set(&redis(common)?, &hand.server, setting, &hand.why, hand.insist).await?)
 }
 
 fn load(common: &CommonArgs, file: &Path) -> Result<Conf, Problems> {

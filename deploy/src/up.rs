@@ -1,9 +1,12 @@
 //! `rbalancer up`: every role in one process, state in memory.
 
+pub mod demo;
+pub mod origin;
+
+use crate::change::current::Present;
+use crate::change::guard::{self, Picture};
+use crate::commands::plan;
 use crate::conf::Conf;
-use crate::guard::{self, Picture};
-use crate::plan;
-use crate::present::Present;
 use anyhow::Context;
 use common::config::global::Problems;
 use common::files::{self, FileWork};

@@ -1,9 +1,9 @@
 //! The cluster: its table, its redirectors, its probers, what is set by hand. Pure.
 
 use super::Line;
+use crate::change::current::Present;
+use crate::change::publish::LIVE_MS;
 use crate::moment::{span, utc};
-use crate::present::Present;
-use crate::publish::LIVE_MS;
 use common::model::farm::{Intent, ServerId};
 use common::model::health::{Checked, Finding, State, ViewChanges};
 use common::store::Replica;
@@ -157,5 +157,4 @@ fn names(ids: &[ServerId]) -> String {
 }
 
 #[cfg(test)]
-#[path = "cluster_tests.rs"]
 mod tests;

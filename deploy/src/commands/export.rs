@@ -1,11 +1,11 @@
 //! `rbalancer export`: the table in force as a file that `check` accepts and that means the same. What is set by
 //! hand is folded in; what a file cannot say stands in comments. The writing is pure, and read back before it is shown.
 
-mod checks;
+pub(crate) mod checks;
 
+use crate::change::current::Present;
 use crate::conf::{Flags, parse};
 use crate::moment::utc;
-use crate::present::Present;
 use anyhow::anyhow;
 use checks::Checks;
 use common::config::ini::Document;
@@ -126,5 +126,4 @@ fn line(out: &mut String, key: &str, value: &str) {
 }
 
 #[cfg(test)]
-#[path = "export_tests.rs"]
 mod tests;

@@ -161,7 +161,7 @@ fn replica(fields: &str, written: u64) -> Option<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Level;
+    use crate::commands::doctor::Level;
 
     const GOOD: &str = "redis_version:7.0.15\r\naof_enabled:1\r\nrdb_last_bgsave_status:ok\r\naof_last_write_status:ok\r\nused_memory:900000\r\n\
         maxmemory:0\r\nmaxmemory_policy:noeviction\r\nconnected_clients:4\r\nmaxclients:10000\r\nrole:master\r\nconnected_slaves:1\r\n\

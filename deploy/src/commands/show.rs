@@ -1,8 +1,8 @@
 //! `rbalancer show`: what is in force, from the store, for people or for programs.
 
 use crate::arguments::Format;
+use crate::change::current::Present;
 use crate::moment::utc;
-use crate::present::Present;
 use common::model::farm::{Farm, Intent, Server};
 use common::model::generation::Table;
 use common::model::health::{Caution, Checked, Finding, State};

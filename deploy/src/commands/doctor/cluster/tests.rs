@@ -1,9 +1,9 @@
 //! What is said of a cluster in trouble.
 
 use super::*;
+use crate::change::current::patience;
+use crate::commands::doctor::Level;
 use crate::conf::{Flags, parse};
-use crate::doctor::Level;
-use crate::present::patience;
 use common::config::ini::Document;
 use common::model::farm::Farms;
 use common::model::generation::{Alarm, SCHEMA, Stamp, Table};

@@ -1,9 +1,9 @@
 //! `rbalancer enable`, `disable`, `drain`, `weight`, `force`, `clear`: one server, set by hand over the file.
 
-use crate::guard::{self, Picture};
+use crate::change::current::Present;
+use crate::change::guard::{self, Picture};
+use crate::change::publish::{operator, taken};
 use crate::moment::utc;
-use crate::present::Present;
-use crate::publish::{operator, taken};
 use anyhow::anyhow;
 use common::config::global::did_you_mean;
 use common::model::farm::{Farms, Intent, ServerId, Weight};

@@ -1,7 +1,7 @@
 //! `rbalancer demo`: `up` with three toy origins on loopback, and a list of things to try.
 
 use crate::conf::{Conf, Flags, parse};
-use crate::origin;
+use crate::up::origin;
 use common::config::global::Problems;
 use common::config::ini::Document;
 use common::net::listen::ListenAddresses;

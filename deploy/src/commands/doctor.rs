@@ -1,11 +1,11 @@
 //! `rbalancer doctor`: what is wrong or risky, in words, with the remedy. Here everything is asked; the judging is
 //! pure and lies in the files below.
 
-mod cluster;
-mod rights;
-mod server;
+pub(crate) mod cluster;
+pub(crate) mod redis;
+pub(crate) mod rights;
 
-use crate::present::{Present, patience};
+use crate::change::current::{Present, patience};
 use common::model::health::ViewChanges;
 use common::store::{Answer, Operator, Redis, RedisSettings, Replica, Store, StoreError};
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ pub async fn doctor(redis: &RedisSettings) -> Diagnosis {
     let operator = store.operator();
     let mut lines = Vec::new();
     match latency(&operator).await {
-        Ok(median) => lines.push(server::latency(&redis.address, median)),
+        Ok(median) => lines.push(redis::latency(&redis.address, median)),
         Err(error) => {
             let remedy = "start it, or correct --redis; redirectors go on with what they have in memory";
             return Diagnosis(vec![Line::wrong(error.to_string(), remedy)]);
@@ -150,7 +150,7 @@ async fn ask_server(operator: &Operator) -> Vec<Line> {
             settings.insert(name, value.clone());
         }
     }
-    server::judge(&server::Info::parse(&info, settings))
+    redis::judge(&redis::Info::parse(&info, settings))
 }
 
 async fn ask_rights(operator: &Operator, prefix: &str) -> Vec<Line> {

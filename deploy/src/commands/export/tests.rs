@@ -25,8 +25,8 @@ const FULL: &str = "[farms]\nlist = img, vid\n[img]\ndomain = img.org, [::1]\nli
 #[test]
 fn every_key_comes_back() {
     round_trips(&read(FULL));
-    round_trips(&read(include_str!("canonical.conf")));
-    round_trips(&read(include_str!("../rbalancer.conf")));
+    round_trips(&read(include_str!("../../conf/canonical.conf")));
+    round_trips(&read(include_str!("../../../rbalancer.conf")));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! `rbalancer apply`: a file's table into the store, whole or not at all.
 
+use crate::change::current::Present;
+use crate::change::guard::{self, Picture};
+use crate::change::publish::{in_force, is_agreed, operator, publish};
+use crate::commands::plan::{by_hand, describe};
 use crate::conf::Conf;
-use crate::guard::{self, Picture};
-use crate::plan::{by_hand, describe};
-use crate::present::Present;
-use crate::publish::{in_force, is_agreed, operator, publish};
 use anyhow::anyhow;
 use common::process::{Failure, random_id};
 use common::store::{Publication, Redis, RedisSettings, Store};

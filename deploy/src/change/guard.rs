@@ -93,5 +93,4 @@ fn serves(server: &Server, hand: Option<&Override>, health: &Health) -> bool {
 }
 
 #[cfg(test)]
-#[path = "guard_tests.rs"]
 mod tests;

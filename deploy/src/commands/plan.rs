@@ -1,8 +1,8 @@
 //! `rbalancer plan`: what `apply` would change, in words, and what it would refuse. The comparison is pure.
 
+use crate::change::current::Present;
+use crate::change::guard::{Picture, reasons};
 use crate::conf::Conf;
-use crate::guard::{Picture, reasons};
-use crate::present::Present;
 use common::model::check::Check;
 use common::model::farm::{Farm, Farms, OnAllDown, Server, ServerId};
 use common::model::overrides::Override;
@@ -17,7 +17,7 @@ use std::fmt::Display;
 /// When Redis does not answer.
 pub async fn plan(conf: &Conf, redis: &RedisSettings) -> anyhow::Result<String> {
     let present = Present::read(&Store::Redis(Redis::pooled(redis)).reader()).await?;
-    crate::apply::same_cluster(&present, conf)?;
+    crate::commands::apply::same_cluster(&present, conf)?;
     let held = present.farms();
     let mut text = present.trouble() + &describe(&held, &conf.farms, &present.overrides, false);
     let overrides = &present.overrides;

@@ -98,7 +98,7 @@ pub(super) fn default_user(list: &Result<Answer, StoreError>) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Level;
+    use crate::commands::doctor::Level;
 
     fn refused(why: &str) -> StoreError {
         let (code, details) = why.split_once(' ').unwrap_or((why, ""));

@@ -1,0 +1,6 @@
+//! A change of what the cluster serves: what is in force, what would change, whether it is safe, putting it in force.
+//! No command line may enter here.
+
+pub mod current;
+pub mod guard;
+pub mod publish;
