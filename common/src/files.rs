@@ -59,24 +59,35 @@ pub fn start<T: Send + 'static>(
     let guard = Occupied::take(key, path)?;
     let (done, outcome) = oneshot::channel();
     let at = path.to_owned();
-    let thread = std::thread::Builder::new().name("file".into()).spawn(move || {
-        let result = work(&at);
-        // Before the outcome is known: who knows it may begin the next work at once.
-        drop(guard);
-        // Whoever has stopped waiting needs no outcome.
-        let _ = done.send(result);
-    });
+    let thread = std::thread::Builder::new()
+        .name("file".into())
+        .spawn(move || {
+            let result = work(&at);
+            // Before the outcome is known: who knows it may begin the next work at once.
+            drop(guard);
+            // Whoever has stopped waiting needs no outcome.
+            let _ = done.send(result);
+        });
     if let Err(error) = thread {
         tracing::error!("{key} {}: no thread for it: {error}", path.display());
     }
-    Ok(FileWork { key, path: path.to_owned(), begun: Instant::now(), outcome })
+    Ok(FileWork {
+        key,
+        path: path.to_owned(),
+        begun: Instant::now(),
+        outcome,
+    })
 }
 
 /// Does `work` on `path`, but waits no longer than [`PATIENCE`]; what hangs goes on by itself.
 ///
 /// # Errors
 /// When it takes longer, or earlier work on the same path has not ended.
-pub async fn within<T: Send + 'static>(key: &'static str, path: &Path, work: impl FnOnce(&Path) -> T + Send + 'static) -> Result<T, Hangs> {
+pub async fn within<T: Send + 'static>(
+    key: &'static str,
+    path: &Path,
+    work: impl FnOnce(&Path) -> T + Send + 'static,
+) -> Result<T, Hangs> {
     start(key, path, work)?.within(PATIENCE).await
 }
 
@@ -108,7 +119,11 @@ impl<T> FileWork<T> {
     }
 
     fn hangs(&self) -> Hangs {
-        Hangs { key: self.key, path: self.path.clone(), waited: self.begun.elapsed() }
+        Hangs {
+            key: self.key,
+            path: self.path.clone(),
+            waited: self.begun.elapsed(),
+        }
     }
 }
 
@@ -131,9 +146,19 @@ impl Occupied {
         let place = (key, path.to_owned());
         let mut all = under_way();
         if let Some(earlier) = all.get(&place) {
-            return Err(Hangs { key, path: place.1, waited: earlier.since.elapsed() });
+            return Err(Hangs {
+                key,
+                path: place.1,
+                waited: earlier.since.elapsed(),
+            });
         }
-        all.insert(place.clone(), UnderWay { since: Instant::now(), is_logged: false });
+        all.insert(
+            place.clone(),
+            UnderWay {
+                since: Instant::now(),
+                is_logged: false,
+            },
+        );
         Ok(Self(Some(place)))
     }
 }
@@ -142,8 +167,17 @@ impl Drop for Occupied {
     fn drop(&mut self) {
         let Some(place) = self.0.take() else { return };
         let ended = under_way().remove(&place);
-        if let Some(UnderWay { since, is_logged: true }) = ended {
-            tracing::info!("{} {}: answers again after {} s", place.0, place.1.display(), since.elapsed().as_secs());
+        if let Some(UnderWay {
+            since,
+            is_logged: true,
+        }) = ended
+        {
+            tracing::info!(
+                "{} {}: answers again after {} s",
+                place.0,
+                place.1.display(),
+                since.elapsed().as_secs()
+            );
         }
     }
 }
@@ -152,7 +186,13 @@ impl Drop for Occupied {
 pub fn hanging() -> Vec<String> {
     let words = |((key, path), work): (&(&str, PathBuf), &UnderWay)| {
         let waited = work.since.elapsed();
-        (waited >= PATIENCE).then(|| format!("{key} {}: does not answer for {} s", path.display(), waited.as_secs()))
+        (waited >= PATIENCE).then(|| {
+            format!(
+                "{key} {}: does not answer for {} s",
+                path.display(),
+                waited.as_secs()
+            )
+        })
     };
     under_way().iter().filter_map(words).collect()
 }
@@ -161,7 +201,9 @@ pub fn hanging() -> Vec<String> {
 /// clients elsewhere.
 pub fn ready() -> String {
     let lines = hanging();
-    lines.iter().fold("ready\n".to_owned(), |text, line| text + line + "\n")
+    lines
+        .iter()
+        .fold("ready\n".to_owned(), |text, line| text + line + "\n")
 }
 
 /// Names in the log what hangs, once each, for ever.
@@ -170,7 +212,11 @@ pub async fn watch() {
         tokio::time::sleep(LOOK).await;
         for ((key, path), work) in under_way().iter_mut() {
             if work.since.elapsed() >= PATIENCE && !std::mem::replace(&mut work.is_logged, true) {
-                tracing::warn!("{key} {}: does not answer for {} s; all else goes on", path.display(), work.since.elapsed().as_secs());
+                tracing::warn!(
+                    "{key} {}: does not answer for {} s; all else goes on",
+                    path.display(),
+                    work.since.elapsed().as_secs()
+                );
             }
         }
     }
@@ -199,7 +245,10 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When it is no regular file or cannot be opened.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
     refuse_irregular(&file.metadata()?)?;
     Ok(file)
 }
@@ -209,7 +258,11 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When it cannot be opened.
 pub fn append(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).create(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
     // Whoever writes waits for room, so that no line is cut.
     let flags = rustix::fs::fcntl_getfl(&file)? - rustix::fs::OFlags::NONBLOCK;
     rustix::fs::fcntl_setfl(&file, flags)?;
@@ -235,7 +288,10 @@ pub fn refuse_irregular(meta: &std::fs::Metadata) -> io::Result<()> {
         _ if kind.is_socket() => "a socket",
         _ => "a device",
     };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("is {what}: name a regular file")))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("is {what}: name a regular file"),
+    ))
 }
 
 #[cfg(test)]
@@ -247,11 +303,25 @@ mod tests {
     async fn what_hangs_is_named_and_holds_up_nobody() {
         let (release, released) = channel::<()>();
         let path = Path::new("/somewhere/that/hangs");
-        let mut work = start("state_file", path, move |_| released.recv().is_ok()).expect("nobody is at it");
-        let hangs = work.within(Duration::from_millis(1)).await.expect_err("it hangs").to_string();
-        assert!(hangs.starts_with("state_file /somewhere/that/hangs: does not answer"), "{hangs}");
-        assert!(within("state_file", path, |_| ()).await.is_err(), "a second thread hangs beside the first");
-        assert_eq!(within("state_file", Path::new("/elsewhere"), |_| 7).await, Ok(7));
+        let mut work =
+            start("state_file", path, move |_| released.recv().is_ok()).expect("nobody is at it");
+        let hangs = work
+            .within(Duration::from_millis(1))
+            .await
+            .expect_err("it hangs")
+            .to_string();
+        assert!(
+            hangs.starts_with("state_file /somewhere/that/hangs: does not answer"),
+            "{hangs}"
+        );
+        assert!(
+            within("state_file", path, |_| ()).await.is_err(),
+            "a second thread hangs beside the first"
+        );
+        assert_eq!(
+            within("state_file", Path::new("/elsewhere"), |_| 7).await,
+            Ok(7)
+        );
         release.send(()).expect("waited for");
         assert_eq!(work.within(Duration::from_secs(10)).await, Ok(true));
         assert_eq!(within("state_file", path, |_| 7).await, Ok(7));
@@ -262,11 +332,20 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let (file, pipe) = (folder.path().join("file"), folder.path().join("pipe"));
         std::fs::write(&file, b"x").expect("written");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("coreutils").success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .expect("coreutils")
+                .success()
+        );
         assert_eq!(read(&file).expect("read"), b"x");
         let error = |path: &Path| read(path).expect_err("refused").to_string();
         assert_eq!(error(&pipe), "is a pipe: name a regular file");
         assert_eq!(error(folder.path()), "is a folder: name a regular file");
-        assert_eq!(error(Path::new("/dev/zero")), "is a device: name a regular file");
+        assert_eq!(
+            error(Path::new("/dev/zero")),
+            "is a device: name a regular file"
+        );
     }
 }

@@ -35,7 +35,11 @@ impl Exposition {
             };
             text = text.max((exactness, quality));
         }
-        if openmetrics > 0 && openmetrics >= text.1 { Self::OpenMetrics } else { Self::Text }
+        if openmetrics > 0 && openmetrics >= text.1 {
+            Self::OpenMetrics
+        } else {
+            Self::Text
+        }
     }
 
     /// Its media type.
@@ -65,7 +69,8 @@ impl Exposition {
     /// A page of `body`, which is in this form already.
     pub fn page(self, body: impl Into<crate::net::web::Bytes>) -> Page {
         let mut page = page(StatusCode::OK, self.media_type(), body);
-        page.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Accept"));
+        page.headers_mut()
+            .insert(header::VARY, header::HeaderValue::from_static("Accept"));
         page
     }
 
@@ -125,7 +130,11 @@ fn text(families: &str) -> String {
                 named = format!("{name}{suffix}");
                 writeln!(out, "# TYPE {named} {kind}")
             }
-            (Some("#"), Some("HELP"), Some(_), help) => writeln!(out, "# HELP {named} {}", help.unwrap_or_default().replace("\\\"", "\"")),
+            (Some("#"), Some("HELP"), Some(_), help) => writeln!(
+                out,
+                "# HELP {named} {}",
+                help.unwrap_or_default().replace("\\\"", "\"")
+            ),
             (Some("#"), ..) => Ok(()),
             _ => writeln!(out, "{line}"),
         };
@@ -141,7 +150,12 @@ mod tests {
     use crate::net::web::Method;
 
     fn asked(accept: &str) -> Exposition {
-        Exposition::asked(&Ask { method: Method::GET, path: "/metrics".into(), query: String::new(), accept: accept.into() })
+        Exposition::asked(&Ask {
+            method: Method::GET,
+            path: "/metrics".into(),
+            query: String::new(),
+            accept: accept.into(),
+        })
     }
 
     #[test]
@@ -196,9 +210,14 @@ mod tests {
              # TYPE c untyped\nc 1\n# TYPE d_info gauge\n# HELP d_info Which.\nd_info{version=\"1\"} 1\n"
         );
         let page = Exposition::OpenMetrics.whole(families);
-        assert!(page.body().starts_with(families.as_bytes()) && page.body().ends_with(b"\n# EOF\n"));
+        assert!(
+            page.body().starts_with(families.as_bytes()) && page.body().ends_with(b"\n# EOF\n")
+        );
         assert_eq!(
-            (&page.headers()["vary"], Exposition::Text.whole("a 1\n").body().as_ref()),
+            (
+                &page.headers()["vary"],
+                Exposition::Text.whole("a 1\n").body().as_ref()
+            ),
             (&"Accept".parse().expect("a value"), &b"a 1\n"[..])
         );
     }

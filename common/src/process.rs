@@ -53,7 +53,9 @@ impl CommonArgs {
         self.refuse_password()?;
         let global = self.global()?;
         if global.has_farms() {
-            tracing::info!("farms in the file are not used: they come from the store, see `rbalancer apply`");
+            tracing::info!(
+                "farms in the file are not used: they come from the store, see `rbalancer apply`"
+            );
         }
         Ok(global)
     }
@@ -77,17 +79,27 @@ impl CommonArgs {
     /// # Errors
     /// When there is none, or two.
     pub fn file(&self, argument: Option<PathBuf>) -> Result<PathBuf, Problems> {
-        let problem = |message: String| Problems(vec![Problem { file: "FILE".into(), line: None, message }]);
+        let problem = |message: String| {
+            Problems(vec![Problem {
+                file: "FILE".into(),
+                line: None,
+                message,
+            }])
+        };
         match (argument, &self.config) {
-            (Some(file), Some(config)) if file != *config => {
-                Err(problem(format!("{} and {} are both given: name one file", file.display(), config.display())))
-            }
+            (Some(file), Some(config)) if file != *config => Err(problem(format!(
+                "{} and {} are both given: name one file",
+                file.display(),
+                config.display()
+            ))),
             (Some(file), _) => Ok(file),
             (None, Some(config)) => Ok(config.clone()),
             (None, None) => {
                 let none = || {
                     let places = DEFAULT_FILES.join(" nor ");
-                    problem(format!("no configuration file: name one (there is neither {places}), or try `rbalancer demo`"))
+                    problem(format!(
+                        "no configuration file: name one (there is neither {places}), or try `rbalancer demo`"
+                    ))
                 };
                 let path = default_file().ok_or_else(none)?;
                 tracing::info!("the configuration file is {}", path.display());
@@ -128,15 +140,24 @@ const LOG_LINES: usize = 10_000;
 
 /// The log's thread: what waits is written when this is dropped, if that takes no longer than about a second.
 #[derive(Debug)]
-pub struct Logging(#[allow(dead_code, reason = "it works by being dropped")] tracing_appender::non_blocking::WorkerGuard);
+pub struct Logging(
+    #[allow(dead_code, reason = "it works by being dropped")]
+    tracing_appender::non_blocking::WorkerGuard,
+);
 
 /// Starts logging to standard error, and says what of the environment is passed over. `RUST_LOG` chooses what is logged,
 /// `info` by default. Lines are written by a thread of their own: a terminal that was stopped, or a collector that reads
 /// no more, holds up nobody who serves or probes.
 #[must_use = "what is logged after it is dropped is lost"]
 pub fn start_logging(format: LogFormat) -> Logging {
-    let wanted = std::env::var("RUST_LOG").ok().filter(|wanted| !wanted.trim().is_empty());
-    let (filter, bad) = match wanted.as_deref().unwrap_or("info").parse::<tracing_subscriber::EnvFilter>() {
+    let wanted = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|wanted| !wanted.trim().is_empty());
+    let (filter, bad) = match wanted
+        .as_deref()
+        .unwrap_or("info")
+        .parse::<tracing_subscriber::EnvFilter>()
+    {
         Ok(filter) => (filter, None),
         Err(error) => ("info".into(), Some(error)),
     };
@@ -144,9 +165,14 @@ pub fn start_logging(format: LogFormat) -> Logging {
         .buffered_lines_limit(LOG_LINES)
         .thread_name("log")
         .finish(std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_target(false);
     match format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
         LogFormat::Json => builder.json().init(),
     }
     if let Some(error) = bad {
@@ -176,10 +202,15 @@ pub enum Failure {
 }
 
 /// Ends a program: prints a failure once, behind what was logged, and gives its exit code.
-#[allow(clippy::print_stderr, reason = "the one place where programs print why they end")]
+#[allow(
+    clippy::print_stderr,
+    reason = "the one place where programs print why they end"
+)]
 pub fn finish(logging: Logging, outcome: Result<(), Failure>) -> ExitCode {
     drop(logging);
-    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    let Err(failure) = outcome else {
+        return ExitCode::SUCCESS;
+    };
     eprintln!("{failure}");
     match failure {
         Failure::Runtime(_) => ExitCode::from(1),
@@ -191,7 +222,10 @@ pub fn finish(logging: Logging, outcome: Result<(), Failure>) -> ExitCode {
 /// The Redis to go on with; none where the settings were only to be tested, which says what was found good.
 pub fn tested(only: bool, redis: Option<RedisSettings>) -> Option<RedisSettings> {
     if let (true, Some(redis)) = (only, &redis) {
-        tracing::info!("the settings are good; redis is {}, which was not asked", redis.address);
+        tracing::info!(
+            "the settings are good; redis is {}, which was not asked",
+            redis.address
+        );
     }
     redis.filter(|_| !only)
 }
@@ -199,7 +233,11 @@ pub fn tested(only: bool, redis: Option<RedisSettings>) -> Option<RedisSettings>
 /// Says with what a program begins: its version, `what` it serves, and which settings the environment makes.
 pub fn began(program: &str, what: &str) {
     let set = environment::in_use();
-    let set = if set.is_empty() { String::new() } else { format!("; from the environment: {}", set.join(", ")) };
+    let set = if set.is_empty() {
+        String::new()
+    } else {
+        format!("; from the environment: {}", set.join(", "))
+    };
     tracing::info!("{program} {}: {what}{set}", env!("CARGO_PKG_VERSION"));
 }
 
@@ -213,8 +251,14 @@ pub fn asked_to_end(mut shutdown: Shutdown) -> tokio::task::JoinHandle<Instant> 
 
 /// Says with what a program ends: how long the end took, how long it was at work, and `what` it did.
 pub fn ended(began: Instant, asked: Option<Instant>, what: &str) {
-    let took = asked.map(|asked| format!(" in {:.1} s", asked.elapsed().as_secs_f64())).unwrap_or_default();
-    let what = if what.is_empty() { String::new() } else { format!(": {what}") };
+    let took = asked
+        .map(|asked| format!(" in {:.1} s", asked.elapsed().as_secs_f64()))
+        .unwrap_or_default();
+    let what = if what.is_empty() {
+        String::new()
+    } else {
+        format!(": {what}")
+    };
     tracing::info!("ended{took} after {} of work{what}", span(began.elapsed()));
 }
 
@@ -242,7 +286,11 @@ pub enum Phase {
 impl Phase {
     /// The phase after one more request to end: what was asked twice is meant now.
     fn asked_to_end(self) -> Self {
-        if self == Self::Running { Self::Draining } else { Self::Stopping }
+        if self == Self::Running {
+            Self::Draining
+        } else {
+            Self::Stopping
+        }
     }
 }
 
@@ -310,10 +358,19 @@ impl Reload {
 pub fn on_signals() -> std::io::Result<(Shutdown, Reload)> {
     let (stop, shutdown) = Stop::new();
     let (reloads, reload) = watch::channel(0);
-    let (mut term, mut quit) = (signal(SignalKind::terminate())?, signal(SignalKind::quit())?);
-    let (mut int, mut hup) = (signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    let (mut term, mut quit) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::quit())?,
+    );
+    let (mut int, mut hup) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
+    );
     // A handler stays in place when its stream is dropped.
-    drop((signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?));
+    drop((
+        signal(SignalKind::user_defined1())?,
+        signal(SignalKind::user_defined2())?,
+    ));
     tokio::spawn(async move {
         let mut phase = Phase::Running;
         while phase != Phase::Stopping {
@@ -326,9 +383,20 @@ pub fn on_signals() -> std::io::Result<(Shutdown, Reload)> {
                     continue;
                 }
             };
-            phase = if asked == "INT" { Phase::Stopping } else { phase.asked_to_end() };
+            phase = if asked == "INT" {
+                Phase::Stopping
+            } else {
+                phase.asked_to_end()
+            };
             // Said first: who ends at once would end before it.
-            tracing::info!("ending after {asked}: {}", if phase == Phase::Draining { "what is under way is finished" } else { "now" });
+            tracing::info!(
+                "ending after {asked}: {}",
+                if phase == Phase::Draining {
+                    "what is under way is finished"
+                } else {
+                    "now"
+                }
+            );
             stop.move_to(phase);
         }
         // The handlers stay in place: a third signal is one too many, not a crash.
@@ -343,7 +411,11 @@ pub fn on_signals() -> std::io::Result<(Shutdown, Reload)> {
 /// # Errors
 /// When the kernel refuses a thread.
 pub fn background(threads: usize) -> std::io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(threads).enable_all().on_thread_start(|| Precedence::Background.take()).build()
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .on_thread_start(|| Precedence::Background.take())
+        .build()
 }
 
 /// Runs `work` to its end on `runtime`, and then waits for nobody: a look-up or a file that hangs ends with the process.
@@ -362,7 +434,10 @@ pub async fn unhurried<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
         // Who has stopped waiting needs no outcome.
         let _ = done.send(work());
     };
-    if let Err(error) = std::thread::Builder::new().name("unhurried".into()).spawn(stand_back) {
+    if let Err(error) = std::thread::Builder::new()
+        .name("unhurried".into())
+        .spawn(stand_back)
+    {
         tracing::error!("no thread for long work: {error}");
     }
     outcome.await.ok()
@@ -370,7 +445,10 @@ pub async fn unhurried<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
 
 /// The host's name, for people.
 pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// A random 128-bit identity in hexadecimal.

@@ -339,13 +339,19 @@ impl Reader {
 
     /// The table under `stamp`. What comes from elsewhere is verified whole; what this process published is shared.
     pub async fn table(&self, stamp: Stamp) -> Result<Result<Table, Alarm>, StoreError> {
-        let missing = Alarm::Damaged { generation: stamp.table, why: "its text is missing".into() };
+        let missing = Alarm::Damaged {
+            generation: stamp.table,
+            why: "its text is missing".into(),
+        };
         Ok(match &self.0 {
             Store::Redis(store) => match store.table_json(&stamp).await? {
                 Some(json) => generation::read_table(stamp, &json),
                 None => Err(missing),
             },
-            Store::Memory(store) => store.farms(&stamp).map(|farms| Table { stamp, farms }).ok_or(missing),
+            Store::Memory(store) => store
+                .farms(&stamp)
+                .map(|farms| Table { stamp, farms })
+                .ok_or(missing),
         })
     }
 }
@@ -374,7 +380,10 @@ impl Operator {
     pub async fn ask(&self, command: &[&str]) -> Result<Answer, StoreError> {
         match &self.0 {
             Store::Redis(store) => store.ask(command).await,
-            Store::Memory(_) => Err(StoreError::Refused { at: "memory".into(), why: Trouble::Other("there is no server to ask".into()) }),
+            Store::Memory(_) => Err(StoreError::Refused {
+                at: "memory".into(),
+                why: Trouble::Other("there is no server to ask".into()),
+            }),
         }
     }
 }

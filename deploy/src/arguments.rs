@@ -26,7 +26,10 @@ pub struct Arguments {
 
 /// A subcommand.
 #[derive(Debug, Subcommand)]
-#[allow(clippy::large_enum_variant, reason = "one is made in the life of a process")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one is made in the life of a process"
+)]
 pub enum Command {
     /// Run everything in this process, state in memory
     Up {
@@ -145,7 +148,11 @@ pub struct Publishing {
 impl Publishing {
     /// The wish, with a reason where none is given.
     pub fn wish(&self, why: impl FnOnce() -> String) -> Wish {
-        Wish { force: self.force, reset: self.reset, why: self.why.clone().unwrap_or_else(why) }
+        Wish {
+            force: self.force,
+            reset: self.reset,
+            why: self.why.clone().unwrap_or_else(why),
+        }
     }
 }
 
@@ -204,8 +211,18 @@ mod tests {
     fn help_names_what_is_of_use() {
         let mut command = Arguments::command();
         command.build();
-        let mut help = |name: &str| command.find_subcommand_mut(name).expect("a subcommand").render_long_help().to_string();
-        assert!(!help("check").contains("--redis") && help("check").contains("--config") && help("check").contains("--resolve"));
+        let mut help = |name: &str| {
+            command
+                .find_subcommand_mut(name)
+                .expect("a subcommand")
+                .render_long_help()
+                .to_string()
+        };
+        assert!(
+            !help("check").contains("--redis")
+                && help("check").contains("--config")
+                && help("check").contains("--resolve")
+        );
         assert!(help("plan").contains("--redis") && help("apply").contains("--redis"));
     }
 }

@@ -4,7 +4,8 @@ pub mod resolve;
 pub mod values;
 
 use common::config::global::{
-    CHECK_KEYS, FARM_KEYS, Global, PROCESS_KEYS, Problems, did_you_mean, list, positive_duration, read_document, switch,
+    CHECK_KEYS, FARM_KEYS, Global, PROCESS_KEYS, Problems, did_you_mean, list, positive_duration,
+    read_document, switch,
 };
 use common::config::ini::{Document, Entry, Problem, Section};
 use common::model::check::{Check, CheckUri, Method, StatusSet};
@@ -69,9 +70,17 @@ pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Resul
     let admin = Admin::of_redirector(&mut global);
     let reload_force = global.get("reload_force", switch).unwrap_or(false);
     // What is only for other daemons that read this file has to be good too.
-    let _ = (Admin::of_healthd(&mut global), global.get("stats_bind", str::parse::<ListenAddress>));
-    let mut reading =
-        Reading { document, problems: Vec::new(), redirector: &redirector, host_only: flags.host_only, claimed: HashMap::new() };
+    let _ = (
+        Admin::of_healthd(&mut global),
+        global.get("stats_bind", str::parse::<ListenAddress>),
+    );
+    let mut reading = Reading {
+        document,
+        problems: Vec::new(),
+        redirector: &redirector,
+        host_only: flags.host_only,
+        claimed: HashMap::new(),
+    };
     let farms = reading.farms();
     let mut warnings = reading.unlisted();
     warnings.extend(reading.bare_times());
@@ -87,7 +96,11 @@ pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Resul
         }
         // Each of its rules has been checked with a line before: this is for what they leave over.
         if problems.is_empty() {
-            problems.push(Problem { file: document.file.clone(), line: None, message: error.to_string() });
+            problems.push(Problem {
+                file: document.file.clone(),
+                line: None,
+                message: error.to_string(),
+            });
         }
         Farms::default()
     });
@@ -95,12 +108,25 @@ pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Resul
         return Err(Problems(problems));
     }
     let process = document.section("global").map(process).unwrap_or_default();
-    Ok(Conf { cluster: redirector.cluster.clone(), farms, redirector, redis, admin, process, reload_force, warnings })
+    Ok(Conf {
+        cluster: redirector.cluster.clone(),
+        farms,
+        redirector,
+        redis,
+        admin,
+        process,
+        reload_force,
+        warnings,
+    })
 }
 
 fn process(global: &Section) -> BTreeMap<String, String> {
-    let set = global.entries.iter().filter(|entry| PROCESS_KEYS.contains(&entry.key.as_str()));
-    set.map(|entry| (entry.key.clone(), entry.value.clone())).collect()
+    let set = global
+        .entries
+        .iter()
+        .filter(|entry| PROCESS_KEYS.contains(&entry.key.as_str()));
+    set.map(|entry| (entry.key.clone(), entry.value.clone()))
+        .collect()
 }
 
 /// The reading of the farms of one document.
@@ -138,7 +164,11 @@ impl Kind {
 
 impl<'a> Reading<'a> {
     fn problem(&mut self, line: Option<usize>, message: String) {
-        let problem = Problem { file: self.document.file.clone(), line, message };
+        let problem = Problem {
+            file: self.document.file.clone(),
+            line,
+            message,
+        };
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
@@ -152,14 +182,23 @@ impl<'a> Reading<'a> {
             if self.is_of_a_host() {
                 return Vec::new();
             }
-            self.problem(None, "has no section [farms]: add one with list = FARM, …".into());
+            self.problem(
+                None,
+                "has no section [farms]: add one with list = FARM, …".into(),
+            );
             return Vec::new();
         };
         self.check_keys(farms, &[&["list"]], "[farms]");
         let names = self.list(farms, "farm");
-        let listed: Vec<_> = names.into_iter().filter_map(|(name, line)| Some((name, self.claim(name, line, Kind::Farm)?))).collect();
+        let listed: Vec<_> = names
+            .into_iter()
+            .filter_map(|(name, line)| Some((name, self.claim(name, line, Kind::Farm)?)))
+            .collect();
         let mut hosts = HashMap::new();
-        let farms = listed.into_iter().filter_map(|(name, section)| self.farm(name, section, &mut hosts)).collect();
+        let farms = listed
+            .into_iter()
+            .filter_map(|(name, section)| self.farm(name, section, &mut hosts))
+            .collect();
         self.check_loops(&farms);
         self.check_downgrades(&farms);
         farms
@@ -167,32 +206,59 @@ impl<'a> Reading<'a> {
 
     /// Whether the file says only how the daemons of a host of a cluster work: their farms come from Redis.
     fn is_of_a_host(&self) -> bool {
-        self.host_only && matches!(self.document.sections.as_slice(), [only] if only.name == "global" && only.get("redis").is_some())
+        self.host_only
+            && matches!(self.document.sections.as_slice(), [only] if only.name == "global" && only.get("redis").is_some())
     }
 
     /// The names in a section's `list`, each once, with the line.
     fn list(&mut self, section: &'a Section, what: &str) -> Vec<(&'a str, usize)> {
         let Some(entry) = section.get("list") else {
-            self.problem(Some(section.line), format!("[{}] has no list: add list = {}, …", section.name, what.to_uppercase()));
+            self.problem(
+                Some(section.line),
+                format!(
+                    "[{}] has no list: add list = {}, …",
+                    section.name,
+                    what.to_uppercase()
+                ),
+            );
             return Vec::new();
         };
         let (mut seen, mut names) = (HashSet::new(), Vec::new());
         let items = list(&entry.value);
         if items.is_empty() {
-            self.problem(Some(entry.line), format!("list of [{}] is empty: name at least one {what}", section.name));
+            self.problem(
+                Some(entry.line),
+                format!(
+                    "list of [{}] is empty: name at least one {what}",
+                    section.name
+                ),
+            );
         }
         for item in items {
             let words: Vec<&str> = item.split_whitespace().collect();
             if words.len() > 1 {
-                let message = format!("list of [{}]: `{item}` is no name: separate names by commas: {}", section.name, words.join(", "));
+                let message = format!(
+                    "list of [{}]: `{item}` is no name: separate names by commas: {}",
+                    section.name,
+                    words.join(", ")
+                );
                 self.problem(Some(entry.line), message);
             }
             // What is wrong with each of them is said all the same.
             for name in words {
                 if let Err(error) = name.parse::<Name>() {
-                    self.problem(Some(entry.line), format!("list of [{}]: {error}", section.name));
+                    self.problem(
+                        Some(entry.line),
+                        format!("list of [{}]: {error}", section.name),
+                    );
                 } else if !seen.insert(name) {
-                    self.problem(Some(entry.line), format!("list of [{}] names {what} `{name}` twice: remove one", section.name));
+                    self.problem(
+                        Some(entry.line),
+                        format!(
+                            "list of [{}] names {what} `{name}` twice: remove one",
+                            section.name
+                        ),
+                    );
                 } else {
                     names.push((name, entry.line));
                 }
@@ -205,21 +271,39 @@ impl<'a> Reading<'a> {
     fn claim(&mut self, name: &'a str, line: usize, kind: Kind) -> Option<&'a Section> {
         let document = self.document;
         if matches!(name, "global" | "farms") {
-            self.problem(Some(line), format!("`{name}` cannot be the name of a {}: that section has a meaning of its own", kind.name()));
+            self.problem(
+                Some(line),
+                format!(
+                    "`{name}` cannot be the name of a {}: that section has a meaning of its own",
+                    kind.name()
+                ),
+            );
             return None;
         }
         let Some(section) = document.section(name) else {
-            let sections: Vec<&str> =
-                document.sections.iter().map(|section| section.name.as_str()).filter(|name| !matches!(*name, "global" | "farms")).collect();
+            let sections: Vec<&str> = document
+                .sections
+                .iter()
+                .map(|section| section.name.as_str())
+                .filter(|name| !matches!(*name, "global" | "farms"))
+                .collect();
             self.problem(
                 Some(line),
-                format!("{} `{name}` is listed but has no section [{name}]{}", kind.name(), did_you_mean(name, &sections)),
+                format!(
+                    "{} `{name}` is listed but has no section [{name}]{}",
+                    kind.name(),
+                    did_you_mean(name, &sections)
+                ),
             );
             return None;
         };
         match self.claimed.insert(name, kind) {
             None => {
-                self.check_keys(section, kind.keys(), format_args!("{} [{name}]", kind.name()));
+                self.check_keys(
+                    section,
+                    kind.keys(),
+                    format_args!("{} [{name}]", kind.name()),
+                );
                 self.check_values(section);
             }
             Some(other) if other != kind => {
@@ -234,7 +318,13 @@ impl<'a> Reading<'a> {
     fn check_keys(&mut self, section: &Section, known: &[&[&str]], place: impl fmt::Display) {
         for Entry { key, line, .. } in &section.entries {
             if !known.iter().any(|keys| keys.contains(&key.as_str())) {
-                self.problem(Some(*line), format!("unknown key `{key}` in {place}{}", did_you_mean(key, &known.concat())));
+                self.problem(
+                    Some(*line),
+                    format!(
+                        "unknown key `{key}` in {place}{}",
+                        did_you_mean(key, &known.concat())
+                    ),
+                );
             }
         }
     }
@@ -247,18 +337,27 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn farm(&mut self, name: &'a str, section: &'a Section, hosts: &mut HashMap<common::model::host::Host, &'a str>) -> Option<Farm> {
+    fn farm(
+        &mut self,
+        name: &'a str,
+        section: &'a Section,
+        hosts: &mut HashMap<common::model::host::Host, &'a str>,
+    ) -> Option<Farm> {
         let global = self.document.section("global");
         let layers = Layers([Some(section), global, None]);
         let domains = self.required(section, "domain", "the host clients ask for", values::hosts);
         let line = section.get("domain").map(|entry| entry.line);
         for host in domains.iter().flatten() {
-            let Some(other) = hosts.insert(host.clone(), name) else { continue };
+            let Some(other) = hosts.insert(host.clone(), name) else {
+                continue;
+            };
             self.problem(
                 line,
                 match other == name {
                     true => format!("domain {host} is given twice: remove one"),
-                    false => format!("domain {host} belongs to farm [{other}] already: a host has one farm"),
+                    false => format!(
+                        "domain {host} belongs to farm [{other}] already: a host has one farm"
+                    ),
                 },
             );
         }
@@ -272,9 +371,15 @@ impl<'a> Reading<'a> {
             name: name.parse().ok()?,
             domains: domains?,
             balance: layers.get("balance", values::balance).unwrap_or_default(),
-            redirect_code: layers.get("redirect_code", values::redirect_code).unwrap_or_default(),
-            cache_control: layers.get("cache_control", values::cache_control).unwrap_or_default(),
-            on_all_down: layers.get("on_all_down", values::on_all_down).unwrap_or_default(),
+            redirect_code: layers
+                .get("redirect_code", values::redirect_code)
+                .unwrap_or_default(),
+            cache_control: layers
+                .get("cache_control", values::cache_control)
+                .unwrap_or_default(),
+            on_all_down: layers
+                .get("on_all_down", values::on_all_down)
+                .unwrap_or_default(),
             fallback: layers.get("fallback", values::target),
             keepalive: layers.get("keepalive", switch).unwrap_or(true),
             servers,
@@ -285,7 +390,11 @@ impl<'a> Reading<'a> {
         let target = self.required(section, "domain", "where the server is", values::target)?;
         let layers = Layers([Some(section), Some(farm), self.document.section("global")]);
         let probed = layers.get("check", switch).unwrap_or(true);
-        let check = if probed { Some(self.check(&target, &layers, section)?) } else { None };
+        let check = if probed {
+            Some(self.check(&target, &layers, section)?)
+        } else {
+            None
+        };
         Some(Server {
             name: name.parse().ok()?,
             weight: layers.own("weight", values::weight).unwrap_or_default(),
@@ -296,22 +405,41 @@ impl<'a> Reading<'a> {
     }
 
     fn check(&mut self, target: &Target, layers: &Layers<'_>, section: &Section) -> Option<Check> {
-        let scheme = target.scheme().or_else(|| layers.get("check_scheme", values::scheme)).unwrap_or(Scheme::Http);
+        let scheme = target
+            .scheme()
+            .or_else(|| layers.get("check_scheme", values::scheme))
+            .unwrap_or(Scheme::Http);
         let chosen = layers.get("check_uri", values::uri);
-        let expect = if chosen.is_some() { StatusSet::below_400() } else { StatusSet::below_500() };
+        let expect = if chosen.is_some() {
+            StatusSet::below_400()
+        } else {
+            StatusSet::below_500()
+        };
         let path = chosen.map_or_else(|| "/".to_owned(), |uri: CheckUri| uri.to_string());
         let Ok(uri) = format!("{}{path}", target.base()).parse() else {
-            self.problem(Some(section.line), format!("server [{}]: its base path and check_uri make no path to ask for", section.name));
+            self.problem(
+                Some(section.line),
+                format!(
+                    "server [{}]: its base path and check_uri make no path to ask for",
+                    section.name
+                ),
+            );
             return None;
         };
-        let time = |key, default| layers.get(key, positive_duration).unwrap_or(Duration::from_millis(default));
+        let time = |key, default| {
+            layers
+                .get(key, positive_duration)
+                .unwrap_or(Duration::from_millis(default))
+        };
         let inter = time("inter", 1000);
         Some(Check {
             scheme,
             host: target.host().clone(),
             port: target.port().unwrap_or(scheme.default_port()),
             addr: layers.get("check_addr", values::addr),
-            method: layers.get("check_method", values::method).unwrap_or(Method::Head),
+            method: layers
+                .get("check_method", values::method)
+                .unwrap_or(Method::Head),
             uri,
             expect: layers.get("check_expect", values::expect).unwrap_or(expect),
             tls_verify: layers.get("check_tls_verify", switch).unwrap_or(true),
@@ -324,26 +452,56 @@ impl<'a> Reading<'a> {
         })
     }
 
-    fn required<T>(&mut self, section: &Section, key: &str, meaning: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    fn required<T>(
+        &mut self,
+        section: &Section,
+        key: &str,
+        meaning: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let Some(entry) = section.get(key) else {
-            self.problem(Some(section.line), format!("[{}] has no {key}: add {key} = {meaning}", section.name));
+            self.problem(
+                Some(section.line),
+                format!("[{}] has no {key}: add {key} = {meaning}", section.name),
+            );
             return None;
         };
-        parse(&entry.value).map_err(|error| self.problem(Some(entry.line), format!("{key}: {error}"))).ok()
+        parse(&entry.value)
+            .map_err(|error| self.problem(Some(entry.line), format!("{key}: {error}")))
+            .ok()
     }
 
     /// A server, or a fallback, that is a farm's own host on the port we listen on: clients would go round in circles.
     fn check_loops(&mut self, farms: &Vec<Farm>) {
         let own: HashSet<_> = farms.iter().flat_map(|farm| &farm.domains).collect();
         for farm in farms {
-            let servers = farm.servers.iter().map(|server| (server.name.as_str(), "domain", &server.target));
-            let fallback = farm.fallback.iter().map(|target| (farm.name.as_str(), "fallback", target));
-            let acme = self.redirector.acme_url.iter().map(|target| ("global", "acme_url", target));
-            let stats = self.redirector.stats_url.iter().map(|target| ("global", "stats_url", target));
+            let servers = farm
+                .servers
+                .iter()
+                .map(|server| (server.name.as_str(), "domain", &server.target));
+            let fallback = farm
+                .fallback
+                .iter()
+                .map(|target| (farm.name.as_str(), "fallback", target));
+            let acme = self
+                .redirector
+                .acme_url
+                .iter()
+                .map(|target| ("global", "acme_url", target));
+            let stats = self
+                .redirector
+                .stats_url
+                .iter()
+                .map(|target| ("global", "stats_url", target));
             for (section, key, target) in servers.chain(fallback).chain(acme).chain(stats) {
                 if own.contains(target.host()) && self.is_ours(target) {
-                    let found = self.document.section(section).or(self.document.section("global"));
-                    let line = found.and_then(|section| section.get(key)).map(|entry| entry.line);
+                    let found = self
+                        .document
+                        .section(section)
+                        .or(self.document.section("global"));
+                    let line = found
+                        .and_then(|section| section.get(key))
+                        .map(|entry| entry.line);
                     self.problem(line, format!("{key}: {target} is a farm's own domain on the port we listen on: a redirect loop"));
                 }
             }
@@ -354,7 +512,11 @@ impl<'a> Reading<'a> {
     fn is_ours(&self, target: &Target) -> bool {
         let tls = self.redirector.tls.as_ref().map(|tls| &tls.listen);
         let is_ours = |scheme: Scheme, port: u16| {
-            let listen = if scheme == Scheme::Http { Some(&self.redirector.listen) } else { tls };
+            let listen = if scheme == Scheme::Http {
+                Some(&self.redirector.listen)
+            } else {
+                tls
+            };
             listen.is_some_and(|listen| listen.iter().any(|address| address.port == port))
         };
         [Scheme::Http, Scheme::Https]
@@ -370,8 +532,17 @@ impl<'a> Reading<'a> {
         }
         let takes_https = |target: &Target| target.scheme() != Some(Scheme::Http);
         for farm in farms {
-            if !farm.servers.iter().map(|server| &server.target).chain(&farm.fallback).any(takes_https) {
-                let line = self.document.section(farm.name.as_str()).map(|section| section.line);
+            if !farm
+                .servers
+                .iter()
+                .map(|server| &server.target)
+                .chain(&farm.fallback)
+                .any(takes_https)
+            {
+                let line = self
+                    .document
+                    .section(farm.name.as_str())
+                    .map(|section| section.line);
                 self.problem(
                     line,
                     format!(
@@ -386,10 +557,13 @@ impl<'a> Reading<'a> {
     /// Times without a unit: what means milliseconds here means seconds elsewhere.
     fn bare_times(&self) -> Vec<String> {
         let is_bare = |entry: &&Entry| {
-            TIMES.contains(&entry.key.as_str()) && !entry.value.is_empty() && entry.value.bytes().all(|byte| byte.is_ascii_digit())
+            TIMES.contains(&entry.key.as_str())
+                && !entry.value.is_empty()
+                && entry.value.bytes().all(|byte| byte.is_ascii_digit())
         };
-        let sections =
-            self.document.sections.iter().filter(|section| section.name == "global" || self.claimed.contains_key(section.name.as_str()));
+        let sections = self.document.sections.iter().filter(|section| {
+            section.name == "global" || self.claimed.contains_key(section.name.as_str())
+        });
         let file = &self.document.file;
         sections
             .flat_map(|section| section.entries.iter().filter(is_bare))
@@ -401,7 +575,11 @@ impl<'a> Reading<'a> {
 
     /// Ports behind a farm's hosts, which say nothing: a farm answers on every port that is listened on.
     fn ports_of_farms(&self) -> Vec<String> {
-        let farms = self.claimed.iter().filter(|(_, kind)| **kind == Kind::Farm).filter_map(|(name, _)| self.document.section(name));
+        let farms = self
+            .claimed
+            .iter()
+            .filter(|(_, kind)| **kind == Kind::Farm)
+            .filter_map(|(name, _)| self.document.section(name));
         let mut warnings: Vec<String> = farms
             .filter_map(|section| section.get("domain"))
             .flat_map(|entry| list(&entry.value).into_iter().map(move |host| (entry.line, host)))
@@ -419,24 +597,46 @@ impl<'a> Reading<'a> {
 
     /// Sections nothing lists: a server taken out of its list, or a slip.
     fn unlisted(&self) -> Vec<String> {
-        let known = |name: &str| matches!(name, "global" | "farms") || self.claimed.contains_key(name);
-        let others = self.document.sections.iter().filter(|section| !known(&section.name));
+        let known =
+            |name: &str| matches!(name, "global" | "farms") || self.claimed.contains_key(name);
+        let others = self
+            .document
+            .sections
+            .iter()
+            .filter(|section| !known(&section.name));
         others
-            .map(|section| format!("{}:{}: nothing lists section [{}]: it is not used", self.document.file, section.line, section.name))
+            .map(|section| {
+                format!(
+                    "{}:{}: nothing lists section [{}]: it is not used",
+                    self.document.file, section.line, section.name
+                )
+            })
             .collect()
     }
 }
 
 /// Keys that are times.
-const TIMES: [&str; 8] =
-    ["inter", "fastinter", "downinter", "timeout_check", "client_timeout", "keepalive_timeout", "grace", "state_max_age"];
+const TIMES: [&str; 8] = [
+    "inter",
+    "fastinter",
+    "downinter",
+    "timeout_check",
+    "client_timeout",
+    "keepalive_timeout",
+    "grace",
+    "state_max_age",
+];
 
 /// The sections a key may stand in, the first one wins. Values have been checked: an unusable one is reported already.
 struct Layers<'a>([Option<&'a Section>; 3]);
 
 impl Layers<'_> {
     fn get<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let entry = self.0.iter().flatten().find_map(|section| section.get(key))?;
+        let entry = self
+            .0
+            .iter()
+            .flatten()
+            .find_map(|section| section.get(key))?;
         parse(&entry.value).ok()
     }
 

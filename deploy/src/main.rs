@@ -5,7 +5,9 @@ use common::config::global::Problems;
 use common::files;
 use common::model::farm::Intent;
 use common::net::listen::ListenAddresses;
-use common::process::{CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging};
+use common::process::{
+    CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging,
+};
 use common::store::RedisSettings;
 use common::words::count;
 use deploy::arguments::{Arguments, Command, Hand, Publishing};
@@ -34,15 +36,37 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 
 async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Up { file, listen, memory } => run_up(common, common.file(file)?, listen, memory).await,
+        Command::Up {
+            file,
+            listen,
+            memory,
+        } => run_up(common, common.file(file)?, listen, memory).await,
         Command::Demo { listen } => run_demo(listen).await,
-        Command::Check { file, resolve, redis: _ } => {
+        Command::Check {
+            file,
+            resolve,
+            redis: _,
+        } => {
             let file = common.file(file)?;
             let conf = load_for(common, &file, true)?;
-            let tls = conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
-            conf.redirector.try_paths()?.iter().for_each(|warning| tracing::warn!("{warning}"));
-            tls.iter().flat_map(|tls| uncovered(&conf, tls)).for_each(|warning| tracing::warn!("{warning}"));
-            print(&format!("{}: good: {}\n", file.display(), found_good(&conf)))?;
+            let tls = conf
+                .redirector
+                .tls
+                .as_ref()
+                .map(TlsSettings::load)
+                .transpose()?;
+            conf.redirector
+                .try_paths()?
+                .iter()
+                .for_each(|warning| tracing::warn!("{warning}"));
+            tls.iter()
+                .flat_map(|tls| uncovered(&conf, tls))
+                .for_each(|warning| tracing::warn!("{warning}"));
+            print(&format!(
+                "{}: good: {}\n",
+                file.display(),
+                found_good(&conf)
+            ))?;
             if resolve {
                 print(&conf::resolve::resolve(&conf).await?)?;
             }
@@ -55,12 +79,25 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
         Command::Apply { file, publishing } => {
             let file = common.file(file)?;
             let conf = load(common, &file)?;
-            let (redis, wish) = (needed(conf.redis.clone())?, publishing.wish(|| format!("apply {}", file.display())));
-            print(&apply::apply(&conf, &redis, &wish, |changes| agreed(changes, &redis, &publishing)).await?)
+            let (redis, wish) = (
+                needed(conf.redis.clone())?,
+                publishing.wish(|| format!("apply {}", file.display())),
+            );
+            print(
+                &apply::apply(&conf, &redis, &wish, |changes| {
+                    agreed(changes, &redis, &publishing)
+                })
+                .await?,
+            )
         }
         Command::Rollback { back, publishing } => {
             let (redis, wish) = (redis(common)?, publishing.wish(String::new));
-            print(&rollback::rollback(&redis, back, &wish, |changes| agreed(changes, &redis, &publishing)).await?)
+            print(
+                &rollback::rollback(&redis, back, &wish, |changes| {
+                    agreed(changes, &redis, &publishing)
+                })
+                .await?,
+            )
         }
         Command::History { format } => print(&history::history(&redis(common)?, format).await?),
         Command::Show { format } => print(&show::show(&redis(common)?, format).await?),
@@ -69,7 +106,9 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
         Command::Disable(hand) => set(common, &hand, Setting::Enable(Intent::Off)).await,
         Command::Drain(hand) => set(common, &hand, Setting::Enable(Intent::Drain)).await,
         Command::Weight { hand, weight } => set(common, &hand, Setting::Weight(weight)).await,
-        Command::Force { health, hand, time } => set(common, &hand, Setting::Force(health.into(), time)).await,
+        Command::Force { health, hand, time } => {
+            set(common, &hand, Setting::Force(health.into(), time)).await
+        }
         Command::Clear(hand) => set(common, &hand, Setting::Clear).await,
         Command::Doctor => {
             let diagnosis = doctor::doctor(&redis(common)?).await;
@@ -79,21 +118,39 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
     }
 }
 
-async fn run_up(common: &CommonArgs, path: PathBuf, listen: Option<ListenAddresses>, memory: bool) -> Result<(), Failure> {
+async fn run_up(
+    common: &CommonArgs,
+    path: PathBuf,
+    listen: Option<ListenAddresses>,
+    memory: bool,
+) -> Result<(), Failure> {
     let file = path.display().to_string();
     let read = move || {
         // Read again by a reload, on a thread of its own: where the file hangs, that is named.
         let _under_way = files::Occupied::take("configuration", &path);
-        let conf = conf::load(&path, Flags { listen: listen.clone(), ..Flags::default() })?;
+        let conf = conf::load(
+            &path,
+            Flags {
+                listen: listen.clone(),
+                ..Flags::default()
+            },
+        )?;
         if conf.redis.is_some() && !memory {
             let message = "up keeps state in memory, but a redis is configured: start the daemons instead, or give --memory".to_owned();
-            return Err(Problems(vec![common::config::ini::Problem { file: path.display().to_string(), line: None, message }]));
+            return Err(Problems(vec![common::config::ini::Problem {
+                file: path.display().to_string(),
+                line: None,
+                message,
+            }]));
         }
         Ok(conf)
     };
     let conf = read()?;
     if common.redis.is_some() && !memory {
-        return Err(problem("--redis", "up keeps state in memory: start the daemons instead, or give --memory"));
+        return Err(problem(
+            "--redis",
+            "up keeps state in memory: start the daemons instead, or give --memory",
+        ));
     }
     began("rbalancer up", &format!("{file}: {}", found_good(&conf)));
     let doors = up::bind(&conf)?;
@@ -107,11 +164,27 @@ async fn run_demo(listen: Option<ListenAddresses>) -> Result<(), Failure> {
     let doors = up::bind(&conf)?;
     let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
     print(&demo::things_to_try(doors.clients[0].address, &origins))?;
-    Ok(up::run(conf, doors, move || demo::conf(&origins, listen.clone()), reload, shutdown).await?)
+    Ok(up::run(
+        conf,
+        doors,
+        move || demo::conf(&origins, listen.clone()),
+        reload,
+        shutdown,
+    )
+    .await?)
 }
 
 async fn set(common: &CommonArgs, hand: &Hand, setting: Setting) -> Result<(), Failure> {
-    print(&set_server::set(&redis(common)?, &hand.server, setting, &hand.why, hand.insist).await?)
+    print(
+        &set_server::set(
+            &redis(common)?,
+            &hand.server,
+            setting,
+            &hand.why,
+            hand.insist,
+        )
+        .await?,
+    )
 }
 
 fn load(common: &CommonArgs, file: &Path) -> Result<Conf, Problems> {
@@ -120,8 +193,17 @@ fn load(common: &CommonArgs, file: &Path) -> Result<Conf, Problems> {
 
 /// The same; `host_only`: one that only says how the daemons of a host work will do.
 fn load_for(common: &CommonArgs, file: &Path, host_only: bool) -> Result<Conf, Problems> {
-    let conf = conf::load(file, Flags { listen: None, redis: common.redis.clone(), host_only })?;
-    conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let conf = conf::load(
+        file,
+        Flags {
+            listen: None,
+            redis: common.redis.clone(),
+            host_only,
+        },
+    )?;
+    conf.warnings
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
     Ok(conf)
 }
 
@@ -129,14 +211,22 @@ fn load_for(common: &CommonArgs, file: &Path, host_only: bool) -> Result<Conf, P
 fn found_good(conf: &Conf) -> String {
     match conf.farms.len() {
         0 => "[global] alone, for a host of a cluster: its farms come from redis".into(),
-        farms => format!("{}, {}", count(farms, "farm"), count(conf.farms.servers().count(), "server")),
+        farms => format!(
+            "{}, {}",
+            count(farms, "farm"),
+            count(conf.farms.servers().count(), "server")
+        ),
     }
 }
 
 /// Hosts of farms whose clients over TLS would be shown a certificate for others.
 fn uncovered(conf: &Conf, tls: &Tls) -> Vec<String> {
     let certificates = tls.chosen.now();
-    let hosts = conf.farms.iter().flat_map(|farm| &farm.domains).map(common::model::host::Host::as_str);
+    let hosts = conf
+        .farms
+        .iter()
+        .flat_map(|farm| &farm.domains)
+        .map(common::model::host::Host::as_str);
     let uncovered = hosts.filter(|host| !certificates.covers(host));
     uncovered.map(|host| format!("no certificate is for {host}: clients over TLS are shown the first one, and refuse it")).collect()
 }
@@ -149,11 +239,20 @@ fn redis(common: &CommonArgs) -> Result<RedisSettings, Failure> {
 }
 
 fn needed(redis: Option<RedisSettings>) -> Result<RedisSettings, Failure> {
-    redis.ok_or_else(|| problem("redis", "no redis: give --redis URL, RBALANCER_REDIS_URL or redis in [global]"))
+    redis.ok_or_else(|| {
+        problem(
+            "redis",
+            "no redis: give --redis URL, RBALANCER_REDIS_URL or redis in [global]",
+        )
+    })
 }
 
 fn problem(place: &str, message: &str) -> Failure {
-    Failure::Config(Problems(vec![common::config::ini::Problem { file: place.to_owned(), line: None, message: message.to_owned() }]))
+    Failure::Config(Problems(vec![common::config::ini::Problem {
+        file: place.to_owned(),
+        line: None,
+        message: message.to_owned(),
+    }]))
 }
 
 /// Shows the changes and asks for a yes, where somebody is there to be asked.
@@ -161,10 +260,15 @@ fn agreed(changes: &str, redis: &RedisSettings, publishing: &Publishing) -> anyh
     if publishing.yes || !std::io::stdin().is_terminal() {
         return Ok(true);
     }
-    write(&format!("{changes}put this in force on {}? [y/N] ", redis.address))?;
+    write(&format!(
+        "{changes}put this in force on {}? [y/N] ",
+        redis.address
+    ))?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
-    Ok(["y", "yes"].iter().any(|yes| answer.trim().eq_ignore_ascii_case(yes)))
+    Ok(["y", "yes"]
+        .iter()
+        .any(|yes| answer.trim().eq_ignore_ascii_case(yes)))
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -173,7 +277,10 @@ fn print(text: &str) -> Result<(), Failure> {
 
 /// Writes to standard output; a reader that has gone away is no failure of ours.
 fn write(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+    match std::io::stdout()
+        .write_all(text.as_bytes())
+        .and_then(|()| std::io::stdout().flush())
+    {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }

@@ -12,7 +12,9 @@ pub fn utc(at: UnixMs) -> String {
 
 /// The date of a day counted from 1970-01-01, by whole years and months.
 fn date(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let mut year = 1970;
     // 400 years have the same number of days wherever they begin.
     year += 400 * (days / 146_097);
@@ -21,7 +23,20 @@ fn date(mut days: u64) -> (u64, u64, u64) {
         days -= 365 + u64::from(leap(year));
         year += 1;
     }
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let lengths = [
+        31,
+        28 + u64::from(leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
     let mut month = 1;
     for length in lengths {
         if days < length {
@@ -58,6 +73,9 @@ mod tests {
 
     #[test]
     fn spans_have_one_unit() {
-        assert_eq!([500, 90_000, 900_000, 10_800_000, 172_800_000].map(span), ["500ms", "90s", "15m", "3h", "2d"]);
+        assert_eq!(
+            [500, 90_000, 900_000, 10_800_000, 172_800_000].map(span),
+            ["500ms", "90s", "15m", "3h", "2d"]
+        );
     }
 }

@@ -44,12 +44,34 @@ pub struct Doors {
 /// # Errors
 /// When a certificate is no good or an address cannot be bound.
 pub fn bind(conf: &Conf) -> Result<Doors, Failure> {
-    let tls = conf.redirector.tls.as_ref().map(TlsSettings::load).transpose()?;
+    let tls = conf
+        .redirector
+        .tls
+        .as_ref()
+        .map(TlsSettings::load)
+        .transpose()?;
     let mut passed = Passed::take()?;
-    let clients = passed.or_bind(&conf.redirector.listen, conf.redirector.threads, Sharing::Exclusive)?;
-    let secure = TlsSettings::bind(conf.redirector.tls.as_ref().zip(tls), &mut passed, conf.redirector.threads, Sharing::Exclusive)?;
-    let admin = conf.admin.map(common::process::admin::Admin::bind).transpose()?.flatten();
-    Ok(Doors { clients, secure, admin })
+    let clients = passed.or_bind(
+        &conf.redirector.listen,
+        conf.redirector.threads,
+        Sharing::Exclusive,
+    )?;
+    let secure = TlsSettings::bind(
+        conf.redirector.tls.as_ref().zip(tls),
+        &mut passed,
+        conf.redirector.threads,
+        Sharing::Exclusive,
+    )?;
+    let admin = conf
+        .admin
+        .map(common::process::admin::Admin::bind)
+        .transpose()?
+        .flatten();
+    Ok(Doors {
+        clients,
+        secure,
+        admin,
+    })
 }
 
 /// Runs all roles until `shutdown`. `reread` reads the configuration again when `reload` asks for it.
@@ -68,28 +90,73 @@ pub async fn run(
     let late = restore(&memory, state_file.as_deref()).await;
     let store = Store::Memory(memory.clone());
     publish(&store, conf.cluster.clone(), conf.farms, "start").await?;
-    conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    conf.warnings
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
 
-    let healthd = healthd::Settings { id: "up".into(), cluster: conf.cluster.clone(), alone: true, witnesses: Vec::new() };
-    let stats_uri = conf.redirector.stats_uri.clone().unwrap_or_else(|| "/stats".into());
-    let statsd = statsd::Settings { cluster: conf.cluster.clone(), stats_uri, bind: conf.redirector.listen.first() };
+    let healthd = healthd::Settings {
+        id: "up".into(),
+        cluster: conf.cluster.clone(),
+        alone: true,
+        witnesses: Vec::new(),
+    };
+    let stats_uri = conf
+        .redirector
+        .stats_uri
+        .clone()
+        .unwrap_or_else(|| "/stats".into());
+    let statsd = statsd::Settings {
+        cluster: conf.cluster.clone(),
+        stats_uri,
+        bind: conf.redirector.listen.first(),
+    };
     let router = statsd::start(store.reader(), statsd, shutdown.clone());
     let mut roles = tokio::task::JoinSet::new();
-    roles.spawn(healthd::run(store.reader(), store.prober(), None, healthd, None, shutdown.clone()));
+    roles.spawn(healthd::run(
+        store.reader(),
+        store.prober(),
+        None,
+        healthd,
+        None,
+        shutdown.clone(),
+    ));
     let own = Own::default();
     if let Some(admin) = doors.admin {
         let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
-        tokio::spawn(common::net::web::serve(listener, with(own.clone(), router.clone())));
+        tokio::spawn(common::net::web::serve(
+            listener,
+            with(own.clone(), router.clone()),
+        ));
     }
-    let pages = conf.redirector.stats_uri.as_ref().map(|_| redirector::Pages {
-        router,
-        runtime: tokio::runtime::Handle::current(),
-        allowed: conf.redirector.stats_allow.clone().into(),
-    });
+    let pages = conf
+        .redirector
+        .stats_uri
+        .as_ref()
+        .map(|_| redirector::Pages {
+            router,
+            runtime: tokio::runtime::Handle::current(),
+            allowed: conf.redirector.stats_allow.clone().into(),
+        });
     // Totals and health are kept here; the redirector has no need of a file of its own.
-    let settings = redirector::Settings { state_file: None, ..conf.redirector.clone() };
-    let doors = redirector::Doors { clients: doors.clients, secure: doors.secure, admin: None, own };
-    let serving = redirector::run(doors, store.reader(), store.replica(), settings, pages, reload.clone(), shutdown.clone());
+    let settings = redirector::Settings {
+        state_file: None,
+        ..conf.redirector.clone()
+    };
+    let doors = redirector::Doors {
+        clients: doors.clients,
+        secure: doors.secure,
+        admin: None,
+        own,
+    };
+    let serving = redirector::run(
+        doors,
+        store.reader(),
+        store.replica(),
+        settings,
+        pages,
+        reload.clone(),
+        shutdown.clone(),
+    );
 
     roles.spawn(keep(memory.clone(), state_file.clone(), late));
     roles.spawn(follow(store, conf.process, reread, reload));
@@ -144,7 +211,9 @@ async fn restore(memory: &Memory, state_file: Option<&Path>) -> Option<FileWork<
             None
         }
         Err(hangs) => {
-            tracing::warn!("{hangs}; starting with empty totals, those of the file are added when it answers");
+            tracing::warn!(
+                "{hangs}; starting with empty totals, those of the file are added when it answers"
+            );
             Some(reading)
         }
     }
@@ -159,7 +228,12 @@ fn adopt(memory: &Memory, kept: Kept) {
 
 async fn save(path: &Path, memory: &Memory) -> anyhow::Result<()> {
     let snapshot = memory.snapshot();
-    files::within("state_file", path, move |path| durable::write(path, &snapshot)).await.map_err(anyhow::Error::from).flatten()
+    files::within("state_file", path, move |path| {
+        durable::write(path, &snapshot)
+    })
+    .await
+    .map_err(anyhow::Error::from)
+    .flatten()
 }
 
 /// Puts a table in force.
@@ -178,13 +252,21 @@ async fn publish(store: &Store, cluster: Name, farms: Farms, why: &str) -> anyho
     };
     match store.operator().publish(&publication).await? {
         Published::Now(_) => Ok(()),
-        Published::Replaced { generation, .. } | Published::Lost { generation, .. } => anyhow::bail!("generation {generation} came first"),
+        Published::Replaced { generation, .. } | Published::Lost { generation, .. } => {
+            anyhow::bail!("generation {generation} came first")
+        }
     }
 }
 
 /// Writes the state down again and again, for ever.
-async fn keep(memory: Memory, state_file: Option<PathBuf>, late: Option<FileWork<Kept>>) -> anyhow::Result<()> {
-    let Some(path) = state_file else { return std::future::pending().await };
+async fn keep(
+    memory: Memory,
+    state_file: Option<PathBuf>,
+    late: Option<FileWork<Kept>>,
+) -> anyhow::Result<()> {
+    let Some(path) = state_file else {
+        return std::future::pending().await;
+    };
     if let Some(mut reading) = late {
         loop {
             if let Ok(kept) = reading.within(SAVE).await {
@@ -200,7 +282,9 @@ async fn keep(memory: Memory, state_file: Option<PathBuf>, late: Option<FileWork
             Err(error) if !std::mem::replace(&mut failing, true) => {
                 tracing::warn!("{error:#}; totals and health are in memory only");
             }
-            Ok(()) if std::mem::replace(&mut failing, false) => tracing::info!("state file {}: written again", path.display()),
+            Ok(()) if std::mem::replace(&mut failing, false) => {
+                tracing::info!("state file {}: written again", path.display())
+            }
             _ => {}
         }
     }
@@ -216,8 +300,12 @@ async fn follow(
     loop {
         reload.asked().await;
         match unhurried(reread.clone()).await {
-            Some(Ok(conf)) => again(&store, &process, conf).await.unwrap_or_else(|error| log_errors(&format!("reload: {error:#}"))),
-            Some(Err(problems)) => log_errors(&format!("reload: keeping everything as it is:\n{problems}")),
+            Some(Ok(conf)) => again(&store, &process, conf)
+                .await
+                .unwrap_or_else(|error| log_errors(&format!("reload: {error:#}"))),
+            Some(Err(problems)) => {
+                log_errors(&format!("reload: keeping everything as it is:\n{problems}"))
+            }
             None => tracing::error!("reload: keeping everything as it is: the reading broke off"),
         }
     }
@@ -226,11 +314,20 @@ async fn follow(
 /// Puts the farms of a file that was read again in force, and says what that changes; a file that changes nothing makes no
 /// table. What takes service away is refused as by `apply`, unless the file itself insists. `process` is what the process
 /// was started with, and keeps.
-async fn again(store: &Store, process: &BTreeMap<String, String>, conf: Conf) -> anyhow::Result<()> {
-    conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+async fn again(
+    store: &Store,
+    process: &BTreeMap<String, String>,
+    conf: Conf,
+) -> anyhow::Result<()> {
+    conf.warnings
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
     let later = differing(process, &conf.process);
     if !later.is_empty() {
-        tracing::warn!("reload: only farms are taken, what [global] says of {} is in force after a restart", later.join(", "));
+        tracing::warn!(
+            "reload: only farms are taken, what [global] says of {} is in force after a restart",
+            later.join(", ")
+        );
     }
     let present = Present::read(&store.reader()).await?;
     let held = present.farms();
@@ -240,13 +337,28 @@ async fn again(store: &Store, process: &BTreeMap<String, String>, conf: Conf) ->
         return Ok(());
     }
     let (before, after) = (&present.overrides, &present.overrides);
-    let pictures = [Picture { farms: &held, overrides: before }, Picture { farms: &conf.farms, overrides: after }];
+    let pictures = [
+        Picture {
+            farms: &held,
+            overrides: before,
+        },
+        Picture {
+            farms: &conf.farms,
+            overrides: after,
+        },
+    ];
     let reasons = guard::reasons(pictures[0], pictures[1], &present.health);
     if !reasons.is_empty() && !conf.reload_force {
-        anyhow::bail!("refused, keeping everything as it is:\n{}\nset reload_force = on in [global] if this is meant", reasons.join("\n"));
+        anyhow::bail!(
+            "refused, keeping everything as it is:\n{}\nset reload_force = on in [global] if this is meant",
+            reasons.join("\n")
+        );
     }
     publish(store, conf.cluster, conf.farms, "reload").await?;
-    changes.iter().take(NAMED).for_each(|change| tracing::info!("reload: {}", change.trim_start()));
+    changes
+        .iter()
+        .take(NAMED)
+        .for_each(|change| tracing::info!("reload: {}", change.trim_start()));
     if changes.len() > NAMED {
         tracing::info!("reload: and {} more changes", changes.len() - NAMED);
     }
@@ -257,7 +369,13 @@ async fn again(store: &Store, process: &BTreeMap<String, String>, conf: Conf) ->
 const NAMED: usize = 50;
 
 /// The keys that are not the same in both.
-fn differing<'a>(one: &'a BTreeMap<String, String>, other: &'a BTreeMap<String, String>) -> Vec<&'a str> {
+fn differing<'a>(
+    one: &'a BTreeMap<String, String>,
+    other: &'a BTreeMap<String, String>,
+) -> Vec<&'a str> {
     let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
-    keys.into_iter().filter(|key| one.get(*key) != other.get(*key)).map(String::as_str).collect()
+    keys.into_iter()
+        .filter(|key| one.get(*key) != other.get(*key))
+        .map(String::as_str)
+        .collect()
 }

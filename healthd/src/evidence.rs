@@ -26,14 +26,26 @@ const SHORT_OF: [i32; 4] = [12, 23, 24, 105];
 pub(crate) fn from_io(error: &std::io::Error) -> Option<Evidence> {
     Some(match error.kind() {
         ErrorKind::ConnectionRefused => Evidence::Hard("connection refused".into()),
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Evidence::Hard("connection reset".into()),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            Evidence::Hard("connection reset".into())
+        }
         ErrorKind::UnexpectedEof => Evidence::Hard("connection closed before an answer".into()),
         // A router or the local network says so; a machine without power looks like this, a cable pulled here as well.
-        ErrorKind::TimedOut | ErrorKind::HostUnreachable => Evidence::Soft("host unreachable".into()),
-        ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown | ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => {
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable => {
+            Evidence::Soft("host unreachable".into())
+        }
+        ErrorKind::NetworkUnreachable
+        | ErrorKind::NetworkDown
+        | ErrorKind::AddrNotAvailable
+        | ErrorKind::PermissionDenied => {
             Evidence::Nothing(format!("no way out from here: {error}"))
         }
-        _ if error.raw_os_error().is_some_and(|code| SHORT_OF.contains(&code)) => Evidence::Nothing(format!("no resources here: {error}")),
+        _ if error
+            .raw_os_error()
+            .is_some_and(|code| SHORT_OF.contains(&code)) =>
+        {
+            Evidence::Nothing(format!("no resources here: {error}"))
+        }
         // An error of our own system that is not known to be the server's doing.
         _ if error.raw_os_error().is_some() => Evidence::Soft(error.to_string()),
         _ => return None,

@@ -35,15 +35,24 @@ pub async fn run(
     let mut work = tokio::task::JoinSet::new();
     work.spawn(endless(common::files::watch()));
     if let Some(listener) = admin {
-        work.spawn(endless(common::net::web::serve(listener, metrics::router(done.clone(), checks.clone()))));
+        work.spawn(endless(common::net::web::serve(
+            listener,
+            metrics::router(done.clone(), checks.clone()),
+        )));
     }
     if let Some(keeper) = keeper {
-        work.spawn(endless(keeper::totals::Keeper::new(reader.clone(), keeper).run()));
+        work.spawn(endless(
+            keeper::totals::Keeper::new(reader.clone(), keeper).run(),
+        ));
     }
     work.spawn(endless(checks::follow(reader, settings.cluster, sender)));
     let room = watch::schedule::room(common::net::socket::raise_file_limit());
     let witness = watch::witness::Witness::new(settings.witnesses);
-    work.spawn(Schedule::new(settings.id, settings.alone, room, prober, checks, done).beside(witness).run());
+    work.spawn(
+        Schedule::new(settings.id, settings.alone, room, prober, checks, done)
+            .beside(witness)
+            .run(),
+    );
     tokio::select! {
         () = shutdown.reached(Phase::Draining) => Ok(()),
         Some(ended) = work.join_next() => match ended {

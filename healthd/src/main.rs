@@ -3,7 +3,10 @@
 use clap::Parser;
 use common::model::farm::Name;
 use common::process::admin::Admin;
-use common::process::{CommonArgs, Failure, asked_to_end, began, ended, finish, on_signals, run_on, start_logging, tested};
+use common::process::{
+    CommonArgs, Failure, asked_to_end, began, ended, finish, on_signals, run_on, start_logging,
+    tested,
+};
 use common::store::{Redis, Store};
 use healthd::Settings;
 use std::process::ExitCode;
@@ -35,17 +38,38 @@ fn run(args: Args) -> Result<(), Failure> {
     let admin = Admin::of_healthd(&mut global);
     let redis = global.redis_needed(args.common.redis);
     let mut settings = global.finish(settings)?;
-    let Some(redis) = tested(args.test, redis) else { return Ok(()) };
+    let Some(redis) = tested(args.test, redis) else {
+        return Ok(());
+    };
     settings.witnesses = redis.address.places();
     let admin = admin.map(Admin::bind).transpose()?.flatten();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(anyhow::Error::from)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)?;
     run_on(runtime, async {
         let (shutdown, _reload) = on_signals().map_err(anyhow::Error::from)?;
-        let admin = admin.map(tokio::net::TcpListener::from_std).transpose().map_err(anyhow::Error::from)?;
+        let admin = admin
+            .map(tokio::net::TcpListener::from_std)
+            .transpose()
+            .map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::pooled(&redis));
-        began("rbalancer-healthd", &format!("watching as {}, redis {}", settings.id, redis.address));
+        began(
+            "rbalancer-healthd",
+            &format!("watching as {}, redis {}", settings.id, redis.address),
+        );
         let (started, asked) = (Instant::now(), asked_to_end(shutdown.clone()));
-        healthd::run(store.reader(), store.prober(), store.keeper(), settings, admin, shutdown).await.map_err(Failure::Runtime)?;
+        healthd::run(
+            store.reader(),
+            store.prober(),
+            store.keeper(),
+            settings,
+            admin,
+            shutdown,
+        )
+        .await
+        .map_err(Failure::Runtime)?;
         ended(started, asked.await.ok(), "");
         Ok(())
     })

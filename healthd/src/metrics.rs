@@ -22,7 +22,10 @@ fn answer(ask: &Ask, done: &Done, ready: bool) -> Page {
         "/readyz" if ready => text(StatusCode::OK, common::files::ready()),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "nothing to watch yet\n"),
         "/metrics" => Exposition::asked(ask).whole(&render(done)),
-        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /healthz, /readyz and /metrics\n",
+        ),
     }
 }
 

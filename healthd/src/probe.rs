@@ -26,9 +26,14 @@ pub struct Prober {
 impl Prober {
     /// A prober. Where TLS cannot be set up, every https probe is no evidence.
     pub fn new() -> Self {
-        let prober = Self { lookup: Lookup::default(), tls: Tls::new() };
+        let prober = Self {
+            lookup: Lookup::default(),
+            tls: Tls::new(),
+        };
         if let Err(why) = prober.tls.look_for_roots() {
-            tracing::warn!("{why}: https servers whose certificate is to be verified are not judged");
+            tracing::warn!(
+                "{why}: https servers whose certificate is to be verified are not judged"
+            );
         }
         prober
     }
@@ -36,7 +41,9 @@ impl Prober {
     /// Probes once, within the check's timeout.
     pub async fn probe(&self, check: &Check) -> Evidence {
         let outcome = tokio::time::timeout(check.timeout, self.ask(check)).await;
-        let evidence = outcome.unwrap_or_else(|_| Evidence::Soft(format!("timed out after {}", seconds(check.timeout))));
+        let evidence = outcome.unwrap_or_else(|_| {
+            Evidence::Soft(format!("timed out after {}", seconds(check.timeout)))
+        });
         if matches!(evidence, Evidence::Hard(_) | Evidence::Soft(_)) {
             // It may have moved: the next probe looks.
             self.lookup.doubt(asked(check));
@@ -51,8 +58,15 @@ impl Prober {
 
     async fn ask(&self, check: &Check) -> Evidence {
         // First, and in a part of the time: what hangs here is the resolver, and no server.
-        if asked(check).trim_matches(['[', ']']).parse::<IpAddr>().is_err()
-            && let Err(failed) = self.lookup.clone().find(asked(check).to_owned(), LIMIT.min(check.timeout / 4)).await
+        if asked(check)
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_err()
+            && let Err(failed) = self
+                .lookup
+                .clone()
+                .find(asked(check).to_owned(), LIMIT.min(check.timeout / 4))
+                .await
         {
             return Evidence::Nothing(failed.to_string());
         }
@@ -75,7 +89,9 @@ impl Prober {
                 connector => connector,
             },
         };
-        http::ask(&self.lookup, secure.as_ref(), check, question).await.map_err(|error| from_error(&*error))
+        http::ask(&self.lookup, secure.as_ref(), check, question)
+            .await
+            .map_err(|error| from_error(&*error))
     }
 }
 
@@ -87,7 +103,11 @@ impl Default for Prober {
 
 /// The host that is connected to.
 fn asked(check: &Check) -> &str {
-    check.addr.as_ref().map_or(&check.host, |addr| &addr.host).as_str()
+    check
+        .addr
+        .as_ref()
+        .map_or(&check.host, |addr| &addr.host)
+        .as_str()
 }
 
 /// What to ask next where `status` may be about the way of asking and not about the server.
@@ -95,18 +115,24 @@ fn asks_again(question: Question, status: u16, check: &Check) -> Option<Question
     let expected = check.expect.contains(status);
     match (question, status) {
         // RFC 9110 section 9.1: a server may know no HEAD. GET of one byte says as much. Unless just this is wanted.
-        (Question::Head, 405 | 501) => (!expected || check.expect.contains(200)).then_some(Question::FirstByte),
+        (Question::Head, 405 | 501) => {
+            (!expected || check.expect.contains(200)).then_some(Question::FirstByte)
+        }
         // RFC 9110 section 15.5.17: so an empty file, or one that is made as it is sent.
         (Question::FirstByte, 416) => Some(Question::Whole),
         // A front that takes no Range. One that is asked too often (429) is not asked more often.
-        (Question::FirstByte, 400..=428 | 430..=499 | 501) => (!expected).then_some(Question::Whole),
+        (Question::FirstByte, 400..=428 | 430..=499 | 501) => {
+            (!expected).then_some(Question::Whole)
+        }
         _ => None,
     }
 }
 
 fn judge(question: Question, outcome: Result<u16, Evidence>, check: &Check) -> Evidence {
     match outcome {
-        Ok(status) if is_expected(question, status, check) => Evidence::Success(format!("HTTP {status}")),
+        Ok(status) if is_expected(question, status, check) => {
+            Evidence::Success(format!("HTTP {status}"))
+        }
         Ok(status) => Evidence::Hard(format!("HTTP {status}")),
         Err(evidence) => evidence,
     }
@@ -132,7 +158,10 @@ fn from_error(error: &(dyn Error + 'static)) -> Evidence {
             return from_tls(tls);
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            if let Some(failed) = io.get_ref().and_then(|inner| inner.downcast_ref::<LookupFailed>()) {
+            if let Some(failed) = io
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<LookupFailed>())
+            {
                 return Evidence::Nothing(failed.to_string());
             }
             if let Some(evidence) = from_io(io) {
@@ -146,7 +175,10 @@ fn from_error(error: &(dyn Error + 'static)) -> Evidence {
 
 /// The TLS error in `cause`, which may be wrapped in I/O errors, one in another: those name no source.
 fn find_tls<'a>(mut cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    while let Some(inner) = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+    while let Some(inner) = cause
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref)
+    {
         cause = inner;
     }
     cause.downcast_ref()
@@ -154,13 +186,18 @@ fn find_tls<'a>(mut cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Erro
 
 fn from_tls(error: &rustls::Error) -> Evidence {
     use rustls::Error::{
-        AlertReceived, FailedToGetCurrentTime, FailedToGetRandomBytes, InvalidCertificate, InvalidMessage, PeerMisbehaved,
+        AlertReceived, FailedToGetCurrentTime, FailedToGetRandomBytes, InvalidCertificate,
+        InvalidMessage, PeerMisbehaved,
     };
     match error {
         InvalidCertificate(_) => Evidence::Soft(format!("certificate: {error}")),
         // The server itself says no, or speaks something else than TLS.
-        AlertReceived(_) | InvalidMessage(_) | PeerMisbehaved(_) => Evidence::Hard(format!("TLS: {error}")),
-        FailedToGetCurrentTime | FailedToGetRandomBytes => Evidence::Nothing(format!("TLS cannot be set up here: {error}")),
+        AlertReceived(_) | InvalidMessage(_) | PeerMisbehaved(_) => {
+            Evidence::Hard(format!("TLS: {error}"))
+        }
+        FailedToGetCurrentTime | FailedToGetRandomBytes => {
+            Evidence::Nothing(format!("TLS cannot be set up here: {error}"))
+        }
         // Two sides that do not agree: which of them is wrong is not known.
         _ => Evidence::Soft(format!("TLS: {error}")),
     }
@@ -168,7 +205,11 @@ fn from_tls(error: &rustls::Error) -> Evidence {
 
 fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    if seconds.fract() == 0.0 { format!("{seconds:.0}s") } else { format!("{seconds}s") }
+    if seconds.fract() == 0.0 {
+        format!("{seconds:.0}s")
+    } else {
+        format!("{seconds}s")
+    }
 }
 
 #[cfg(test)]

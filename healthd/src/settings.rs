@@ -20,7 +20,9 @@ pub struct Settings {
 impl Settings {
     /// Takes the settings from `[global]` and environment; `id` is the flag, by default the host's name.
     pub fn take(global: &mut Global, id: Option<Name>) -> Self {
-        let cluster = global.get("cluster", str::parse::<Name>).or_else(|| "rbalancer".parse().ok());
+        let cluster = global
+            .get("cluster", str::parse::<Name>)
+            .or_else(|| "rbalancer".parse().ok());
         Self {
             id: id.map_or_else(host_name, |id| id.to_string()),
             cluster: cluster.expect("the default is a name"),

@@ -17,7 +17,8 @@ fn main() {
     divan::main();
 }
 
-const SHORT: &[u8] = b"GET /img/a.jpg?x=1 HTTP/1.1\r\nHost: img.test\r\nUser-Agent: load/1\r\nAccept: */*\r\n\r\n";
+const SHORT: &[u8] =
+    b"GET /img/a.jpg?x=1 HTTP/1.1\r\nHost: img.test\r\nUser-Agent: load/1\r\nAccept: */*\r\n\r\n";
 
 const BROWSER: &[u8] = b"GET /img/a.jpg?x=1 HTTP/1.1\r\nHost: img.test\r\nConnection: keep-alive\r\n\
 User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
@@ -26,9 +27,16 @@ Accept-Encoding: gzip, deflate\r\nReferer: http://img.test/album/2024/\r\nCookie
 
 #[divan::bench(args = [SHORT.len(), BROWSER.len()])]
 fn head(bencher: Bencher<'_, '_>, length: usize) {
-    let head = if length == SHORT.len() { SHORT } else { BROWSER };
+    let head = if length == SHORT.len() {
+        SHORT
+    } else {
+        BROWSER
+    };
     bencher.bench_local(|| {
-        matches!(parse(black_box(head), redirector::protocol::http1::head::FIELDS), redirector::protocol::http1::head::Parsed::Complete(..))
+        matches!(
+            parse(black_box(head), redirector::protocol::http1::head::FIELDS),
+            redirector::protocol::http1::head::Parsed::Complete(..)
+        )
     });
 }
 
@@ -47,7 +55,9 @@ fn pick_round_robin(bencher: Bencher<'_, '_>, servers: usize) {
 }
 
 fn weights(servers: usize) -> Vec<(u16, usize)> {
-    (0..servers).map(|index| (if index % 3 == 0 { 20 } else { 10 }, index)).collect()
+    (0..servers)
+        .map(|index| (if index % 3 == 0 { 20 } else { 10 }, index))
+        .collect()
 }
 
 /// A look-up and a pick, of all hosts in turn.
@@ -58,7 +68,9 @@ fn routes(bencher: Bencher<'_, '_>, farms: usize) {
     let (mut rng, mut at) = (SmallRng::seed_from_u64(1), 0);
     bencher.bench_local(|| {
         at = if at + 1 == hosts.len() { 0 } else { at + 1 };
-        routes.farm(black_box(hosts[at].as_bytes())).and_then(|farm| Some(farm.pick(false, &mut rng).ok()?.slot))
+        routes
+            .farm(black_box(hosts[at].as_bytes()))
+            .and_then(|farm| Some(farm.pick(false, &mut rng).ok()?.slot))
     });
 }
 
@@ -73,8 +85,24 @@ fn routes_build(bencher: Bencher<'_, '_>, farms: usize) {
 fn routes_build_checked(bencher: Bencher<'_, '_>, farms: usize) {
     let table = checked(farms);
     let (health, counters, mut rng) = (up(&table), Counters::new(1), SmallRng::seed_from_u64(1));
-    let previous = Routes::build(&table, &HashMap::new(), &health, &counters, &Routes::default(), &mut rng);
-    bencher.bench_local(|| Routes::build(&table, &HashMap::new(), &health, &counters, &previous, &mut rng));
+    let previous = Routes::build(
+        &table,
+        &HashMap::new(),
+        &health,
+        &counters,
+        &Routes::default(),
+        &mut rng,
+    );
+    bencher.bench_local(|| {
+        Routes::build(
+            &table,
+            &HashMap::new(),
+            &health,
+            &counters,
+            &previous,
+            &mut rng,
+        )
+    });
 }
 
 /// One server of one farm turns.
@@ -82,14 +110,34 @@ fn routes_build_checked(bencher: Bencher<'_, '_>, farms: usize) {
 fn routes_rebuild_one_farm(bencher: Bencher<'_, '_>, farms: usize) {
     let table = checked(farms);
     let (health, counters, mut rng) = (up(&table), Counters::new(1), SmallRng::seed_from_u64(1));
-    let routes = Routes::build(&table, &HashMap::new(), &health, &counters, &Routes::default(), &mut rng);
-    bencher.bench_local(|| routes.rebuild(&table, &[farms as u32 / 2].into(), &HashMap::new(), &health, &counters));
+    let routes = Routes::build(
+        &table,
+        &HashMap::new(),
+        &health,
+        &counters,
+        &Routes::default(),
+        &mut rng,
+    );
+    bencher.bench_local(|| {
+        routes.rebuild(
+            &table,
+            &[farms as u32 / 2].into(),
+            &HashMap::new(),
+            &health,
+            &counters,
+        )
+    });
 }
 
 fn checked(farms: usize) -> Farms {
     let mut table = serde_json::to_value(table(farms)).expect("a table has a JSON form");
     for (index, farm) in table.as_array_mut().expect("farms").iter_mut().enumerate() {
-        for (server, fields) in farm["servers"].as_array_mut().expect("servers").iter_mut().enumerate() {
+        for (server, fields) in farm["servers"]
+            .as_array_mut()
+            .expect("servers")
+            .iter_mut()
+            .enumerate()
+        {
             fields["check"] = serde_json::json!({"scheme": "http", "host": format!("img{index}-{server}.test"), "port": 80,
                 "method": "HEAD", "uri": "/", "expect": "200-499", "tls_verify": true, "inter": 2000, "fastinter": 300,
                 "downinter": 2000, "timeout": 1200, "rise": 2, "fall": 3});
@@ -100,18 +148,36 @@ fn checked(farms: usize) -> Farms {
 
 /// Every check of `farms` is up.
 fn up(farms: &Farms) -> Health {
-    let finding = Finding { state: State::Up, checked: Checked::Ok, since: 1, why: "HTTP 200".into(), last_check: 1 };
-    let keys = farms.servers().filter_map(|(_, server)| Some(server.check.as_ref()?.key()));
+    let finding = Finding {
+        state: State::Up,
+        checked: Checked::Ok,
+        since: 1,
+        why: "HTTP 200".into(),
+        last_check: 1,
+    };
+    let keys = farms
+        .servers()
+        .filter_map(|(_, server)| Some(server.check.as_ref()?.key()));
     let findings = keys.map(|key| (key, finding.clone())).collect();
     let mut views = Views::default();
-    let changes = ViewChanges { sequences: [("p".to_owned(), 1)].into(), changed: [("p".to_owned(), (1, findings))].into() };
+    let changes = ViewChanges {
+        sequences: [("p".to_owned(), 1)].into(),
+        changed: [("p".to_owned(), (1, findings))].into(),
+    };
     views.take(changes, Instant::now());
     views.merge(Instant::now(), Duration::from_secs(5))
 }
 
 fn build(farms: &Farms) -> Routes {
     let (counters, mut rng) = (Counters::new(1), SmallRng::seed_from_u64(1));
-    Routes::build(farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng)
+    Routes::build(
+        farms,
+        &HashMap::new(),
+        &Health::default(),
+        &counters,
+        &Routes::default(),
+        &mut rng,
+    )
 }
 
 fn host(farm: usize) -> String {

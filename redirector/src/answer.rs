@@ -74,7 +74,10 @@ impl Refusal {
 
     /// Its place in [`Self::ALL`].
     fn place(self) -> usize {
-        Self::ALL.iter().position(|other| std::mem::discriminant(other) == std::mem::discriminant(&self)).unwrap_or_default()
+        Self::ALL
+            .iter()
+            .position(|other| std::mem::discriminant(other) == std::mem::discriminant(&self))
+            .unwrap_or_default()
     }
 
     /// Status line, own fields, and the body.
@@ -82,17 +85,37 @@ impl Refusal {
         match self {
             Self::BadRequest(_) => ("400 Bad Request", "", "bad request\n"),
             Self::UnknownHost => ("403 Forbidden", "", "no farm answers for this host\n"),
-            Self::Method => ("405 Method Not Allowed", "Allow: GET, HEAD\r\n", "only GET and HEAD are redirected\n"),
+            Self::Method => (
+                "405 Method Not Allowed",
+                "Allow: GET, HEAD\r\n",
+                "only GET and HEAD are redirected\n",
+            ),
             Self::TargetTooLong => ("414 URI Too Long", "", "the request target is too long\n"),
-            Self::HeadTooLarge => ("431 Request Header Fields Too Large", "", "the request head is too large\n"),
-            Self::NoServer => ("503 Service Unavailable", "Retry-After: 5\r\n", "no server of this farm is available\n"),
+            Self::HeadTooLarge => (
+                "431 Request Header Fields Too Large",
+                "",
+                "the request head is too large\n",
+            ),
+            Self::NoServer => (
+                "503 Service Unavailable",
+                "Retry-After: 5\r\n",
+                "no server of this farm is available\n",
+            ),
             Self::NoSecureServer => (
                 "503 Service Unavailable",
                 "Retry-After: 5\r\n",
                 "no server of this farm that takes https is available, and https is not redirected to http\n",
             ),
-            Self::NoTable => ("503 Service Unavailable", "Retry-After: 5\r\n", "no configuration yet\n"),
-            Self::Version => ("505 HTTP Version Not Supported", "", "only HTTP/1.0 and HTTP/1.1\n"),
+            Self::NoTable => (
+                "503 Service Unavailable",
+                "Retry-After: 5\r\n",
+                "no configuration yet\n",
+            ),
+            Self::Version => (
+                "505 HTTP Version Not Supported",
+                "",
+                "only HTTP/1.0 and HTTP/1.1\n",
+            ),
         }
     }
 }
@@ -171,14 +194,31 @@ pub enum Outcome {
 
 /// Appends the answer to `head` to `out`. `aside_refused`: the peer was found not to be allowed the stats pages.
 #[inline]
-pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bool, out: &mut Vec<u8>) -> Outcome {
+pub fn answer<R: Rng>(
+    head: &Head<'_>,
+    view: &mut View<'_, R>,
+    aside_refused: bool,
+    out: &mut Vec<u8>,
+) -> Outcome {
     let mut buffer = [0; MAX_HOST];
     // What is no host makes no request, whatever is asked (RFC 9112 section 3.2). HTTP/1.0 may name none: then it is the
     // host of no farm.
-    let host = if head.host.is_empty() && !head.http11 { Some((&[][..], None)) } else { normalize(head.host, &mut buffer) };
+    let host = if head.host.is_empty() && !head.http11 {
+        Some((&[][..], None))
+    } else {
+        normalize(head.host, &mut buffer)
+    };
     let Some((host, _)) = host else {
         // As with a body, what follows is not to be trusted.
-        return refuse(Fault::Host.into(), Some(&Head { body: true, ..*head }), view, out);
+        return refuse(
+            Fault::Host.into(),
+            Some(&Head {
+                body: true,
+                ..*head
+            }),
+            view,
+            out,
+        );
     };
     if head.method == Method::Other {
         return refuse(Refusal::Method, Some(head), view, out);
@@ -191,18 +231,26 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
         && let Some(rest) = stats.named_by(head.target)
     {
         return match &stats.elsewhere {
-            None => Outcome::Aside { keep_alive: head.keep_alive && !head.body && !view.draining },
+            None => Outcome::Aside {
+                keep_alive: head.keep_alive && !head.body && !view.draining,
+            },
             Some(url) => send_elsewhere(url, rest, head, view, out),
         };
     }
-    let Some(farm) = view.routes.farm(host) else { return other_host(head, view, out) };
+    let Some(farm) = view.routes.farm(host) else {
+        return other_host(head, view, out);
+    };
     if let Some(acme) = view.acme
         && is_challenge(head.target)
     {
         return send_elsewhere(acme, head.target, head, view, out);
     }
     let secure = view.scheme == Scheme::Https && !view.allow_downgrade;
-    let Picked { head: start, destination, slot } = match farm.pick(secure, view.rng) {
+    let Picked {
+        head: start,
+        destination,
+        slot,
+    } = match farm.pick(secure, view.rng) {
         Ok(picked) => picked,
         Err(refusal) => return refuse(refusal, Some(head), view, out),
     };
@@ -210,7 +258,10 @@ pub fn answer<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, aside_refused: bo
     view.shard.count(slot);
     view.chosen = Some(slot);
     out.extend_from_slice(start);
-    destination.origin(view.scheme).iter().for_each(|part| out.extend_from_slice(part));
+    destination
+        .origin(view.scheme)
+        .iter()
+        .for_each(|part| out.extend_from_slice(part));
     // A path that is empty is `/` (RFC 9110 section 4.2.3).
     if head.target[0] == b'?' {
         out.push(b'/');
@@ -229,7 +280,11 @@ fn connection(head: &Head<'_>, may_stay: bool, draining: bool, out: &mut Vec<u8>
     if head.body || !may_stay || draining {
         out.extend_from_slice(b"Connection: close\r\n");
         // The client did not ask for the close: it may have sent more already.
-        return if head.keep_alive || head.body { Outcome::Refused } else { Outcome::Close };
+        return if head.keep_alive || head.body {
+            Outcome::Refused
+        } else {
+            Outcome::Close
+        };
     }
     match (head.keep_alive, head.http11) {
         (true, true) => Outcome::Open,
@@ -244,9 +299,21 @@ fn connection(head: &Head<'_>, may_stay: bool, draining: bool, out: &mut Vec<u8>
     }
 }
 
-fn send_elsewhere<R: Rng>(url: &Elsewhere, rest: &[u8], head: &Head<'_>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+fn send_elsewhere<R: Rng>(
+    url: &Elsewhere,
+    rest: &[u8],
+    head: &Head<'_>,
+    view: &View<'_, R>,
+    out: &mut Vec<u8>,
+) -> Outcome {
     let before = url.before(view.scheme);
-    let start = [b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nCache-Control: no-store\r\nLocation: ", before, rest, b"\r\n"].concat();
+    let start = [
+        b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nCache-Control: no-store\r\nLocation: ",
+        before,
+        rest,
+        b"\r\n",
+    ]
+    .concat();
     send(&start, b"", head, view, out)
 }
 
@@ -255,17 +322,35 @@ fn other_host<R: Rng>(head: &Head<'_>, view: &mut View<'_, R>, out: &mut Vec<u8>
     let ready = view.routes.ready;
     match head.target {
         b"/healthz" => send_text("200 OK", "", "ok\n", head, view, out),
-        b"/readyz" if ready && !view.draining => send_text("200 OK", "", "ready\n", head, view, out),
-        b"/readyz" => send_text("503 Service Unavailable", "Retry-After: 5\r\n", "not ready\n", head, view, out),
+        b"/readyz" if ready && !view.draining => {
+            send_text("200 OK", "", "ready\n", head, view, out)
+        }
+        b"/readyz" => send_text(
+            "503 Service Unavailable",
+            "Retry-After: 5\r\n",
+            "not ready\n",
+            head,
+            view,
+            out,
+        ),
         _ if ready => refuse(Refusal::UnknownHost, Some(head), view, out),
         _ => refuse(Refusal::NoTable, Some(head), view, out),
     }
 }
 
 /// Appends a refusal. Without a head nothing is known of what follows: the connection closes.
-pub fn refuse<R: Rng>(refusal: Refusal, head: Option<&Head<'_>>, view: &mut View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+pub fn refuse<R: Rng>(
+    refusal: Refusal,
+    head: Option<&Head<'_>>,
+    view: &mut View<'_, R>,
+    out: &mut Vec<u8>,
+) -> Outcome {
     view.shard.count(view.refused.of(refusal));
-    view.recent.note(head.map_or(b"".as_slice(), |head| head.host), refusal, Instant::now());
+    view.recent.note(
+        head.map_or(b"".as_slice(), |head| head.host),
+        refusal,
+        Instant::now(),
+    );
     view.refusal = Some(refusal);
     let (status, fields, body) = refusal.parts();
     let unknown = Head {
@@ -281,7 +366,14 @@ pub fn refuse<R: Rng>(refusal: Refusal, head: Option<&Head<'_>>, view: &mut View
     send_text(status, fields, body, head.unwrap_or(&unknown), view, out)
 }
 
-fn send_text<R: Rng>(status: &str, fields: &str, body: &str, head: &Head<'_>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+fn send_text<R: Rng>(
+    status: &str,
+    fields: &str,
+    body: &str,
+    head: &Head<'_>,
+    view: &View<'_, R>,
+    out: &mut Vec<u8>,
+) -> Outcome {
     let length = body.len();
     let start = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n{fields}"
@@ -289,20 +381,50 @@ fn send_text<R: Rng>(status: &str, fields: &str, body: &str, head: &Head<'_>, vi
     send(start.as_bytes(), body.as_bytes(), head, view, out)
 }
 
-fn send_file<R: Rng>(file: &StaticFile, head: &Head<'_>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {
-    let StaticFile { etag, last_modified, kind, body, .. } = file;
-    let validators = format!("ETag: {etag}\r\nLast-Modified: {last_modified}\r\nCache-Control: public, max-age=3600\r\n");
+fn send_file<R: Rng>(
+    file: &StaticFile,
+    head: &Head<'_>,
+    view: &View<'_, R>,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let StaticFile {
+        etag,
+        last_modified,
+        kind,
+        body,
+        ..
+    } = file;
+    let validators = format!(
+        "ETag: {etag}\r\nLast-Modified: {last_modified}\r\nCache-Control: public, max-age=3600\r\n"
+    );
     if file.is_held(head.if_none_match, head.if_modified_since) {
-        return send(format!("HTTP/1.1 304 Not Modified\r\n{validators}").as_bytes(), b"", head, view, out);
+        return send(
+            format!("HTTP/1.1 304 Not Modified\r\n{validators}").as_bytes(),
+            b"",
+            head,
+            view,
+            out,
+        );
     }
-    let start = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{validators}", body.len());
+    let start = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{validators}",
+        body.len()
+    );
     if body.len() <= SMALL || head.method == Method::Head {
         return send(start.as_bytes(), body, head, view, out);
     }
-    Outcome::File { open: send(start.as_bytes(), b"", head, view, out) == Outcome::Open }
+    Outcome::File {
+        open: send(start.as_bytes(), b"", head, view, out) == Outcome::Open,
+    }
 }
 
-fn send<R: Rng>(start: &[u8], body: &[u8], head: &Head<'_>, view: &View<'_, R>, out: &mut Vec<u8>) -> Outcome {
+fn send<R: Rng>(
+    start: &[u8],
+    body: &[u8],
+    head: &Head<'_>,
+    view: &View<'_, R>,
+    out: &mut Vec<u8>,
+) -> Outcome {
     out.extend_from_slice(start);
     out.extend_from_slice(view.date);
     let outcome = connection(head, true, view.draining, out);
@@ -336,12 +458,24 @@ mod tests {
         let farms = serde_json::from_value(farms).expect("valid farms");
         let counters = Counters::new(1);
         let mut rng = SmallRng::seed_from_u64(1);
-        let routes = Routes::build(&farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng);
+        let routes = Routes::build(
+            &farms,
+            &HashMap::new(),
+            &Health::default(),
+            &counters,
+            &Routes::default(),
+            &mut rng,
+        );
         let mut view = View {
             routes: &routes,
             statics: &Statics::default(),
-            stats: Some(&Stats::new("/stats", elsewhere.map(|url| url.parse().expect("a target")).as_ref())),
-            acme: Some(&Elsewhere::host(&"http://acme.org:8080".parse().expect("a target"))),
+            stats: Some(&Stats::new(
+                "/stats",
+                elsewhere.map(|url| url.parse().expect("a target")).as_ref(),
+            )),
+            acme: Some(&Elsewhere::host(
+                &"http://acme.org:8080".parse().expect("a target"),
+            )),
             allow_downgrade: false,
             scheme,
             date: b"",
@@ -380,44 +514,140 @@ mod tests {
     fn every_answer_leaves_the_connection_defined() {
         let close = "Connection: close\r\n";
         for (request, expected, outcome, closes) in [
-            ("GET / HTTP/1.1\r\nHost: img.org\r\nConnection: close\r\n\r\n", "302", Outcome::Close, true),
-            ("GET / HTTP/1.0\r\nHost: img.org\r\n\r\n", "302", Outcome::Close, true),
-            ("GET / HTTP/1.1\r\nHost: img.org\r\nContent-Length: 4\r\n\r\n", "302", Outcome::Refused, true),
-            ("GET / HTTP/1.1\r\nHost: other.org\r\n\r\n", "403", Outcome::Open, false),
+            (
+                "GET / HTTP/1.1\r\nHost: img.org\r\nConnection: close\r\n\r\n",
+                "302",
+                Outcome::Close,
+                true,
+            ),
+            (
+                "GET / HTTP/1.0\r\nHost: img.org\r\n\r\n",
+                "302",
+                Outcome::Close,
+                true,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: img.org\r\nContent-Length: 4\r\n\r\n",
+                "302",
+                Outcome::Refused,
+                true,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: other.org\r\n\r\n",
+                "403",
+                Outcome::Open,
+                false,
+            ),
             ("GET /healthz HTTP/1.0\r\n\r\n", "200", Outcome::Close, true),
-            ("GET /readyz HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n", "200", Outcome::Open, false),
-            ("POST / HTTP/1.1\r\nHost: img.org\r\n\r\n", "405", Outcome::Open, false),
-            ("POST / HTTP/1.1\r\nHost: img.org\r\nTransfer-Encoding: chunked\r\n\r\n", "405", Outcome::Refused, true),
-            ("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", "400", Outcome::Refused, true),
+            (
+                "GET /readyz HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n",
+                "200",
+                Outcome::Open,
+                false,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: img.org\r\n\r\n",
+                "405",
+                Outcome::Open,
+                false,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: img.org\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "405",
+                Outcome::Refused,
+                true,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a@b\r\n\r\n",
+                "400",
+                Outcome::Refused,
+                true,
+            ),
             ("GET / HTTP/1.1\r\n\r\n", "400", Outcome::Refused, true),
-            ("POST / HTTP/1.1\r\nHost: a b\r\n\r\n", "400", Outcome::Refused, true),
-            ("GET /stats HTTP/1.1\r\nHost: u@x\r\n\r\n", "400", Outcome::Refused, true),
+            (
+                "POST / HTTP/1.1\r\nHost: a b\r\n\r\n",
+                "400",
+                Outcome::Refused,
+                true,
+            ),
+            (
+                "GET /stats HTTP/1.1\r\nHost: u@x\r\n\r\n",
+                "400",
+                Outcome::Refused,
+                true,
+            ),
         ] {
             let (got, text) = ask(request.as_bytes());
-            assert_eq!((status(&text), got, text.contains(close)), (expected, outcome, closes), "{request:?} gave {text}");
+            assert_eq!(
+                (status(&text), got, text.contains(close)),
+                (expected, outcome, closes),
+                "{request:?} gave {text}"
+            );
         }
     }
 
     #[test]
     fn stats_pages_are_set_aside_and_nothing_beside_them() {
-        for (path, aside) in [("/stats", true), ("/stats.json", true), ("/stats?x", true), ("/statsx", false), ("/st", false)] {
-            let (outcome, _) = ask(format!("GET {path} HTTP/1.1\r\nHost: img.org\r\n\r\n").as_bytes());
+        for (path, aside) in [
+            ("/stats", true),
+            ("/stats.json", true),
+            ("/stats?x", true),
+            ("/statsx", false),
+            ("/st", false),
+        ] {
+            let (outcome, _) =
+                ask(format!("GET {path} HTTP/1.1\r\nHost: img.org\r\n\r\n").as_bytes());
             assert_eq!(matches!(outcome, Outcome::Aside { .. }), aside, "{path}");
         }
-        let (outcome, text) = ask_with(b"GET /stats.json?x HTTP/1.1\r\nHost: img.org\r\n\r\n", Some("http://stats.org/stats"));
-        assert!(outcome == Outcome::Open && text.contains("Location: http://stats.org/stats.json?x\r\n"), "{text}");
-        let (_, text) = ask_by(Scheme::Https, b"GET /stats.@evil.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n", Some("stats.org:9999"));
-        assert!(text.contains("Location: https://stats.org:9999/stats.@evil.org/\r\n"), "{text}");
+        let (outcome, text) = ask_with(
+            b"GET /stats.json?x HTTP/1.1\r\nHost: img.org\r\n\r\n",
+            Some("http://stats.org/stats"),
+        );
+        assert!(
+            outcome == Outcome::Open
+                && text.contains("Location: http://stats.org/stats.json?x\r\n"),
+            "{text}"
+        );
+        let (_, text) = ask_by(
+            Scheme::Https,
+            b"GET /stats.@evil.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n",
+            Some("stats.org:9999"),
+        );
+        assert!(
+            text.contains("Location: https://stats.org:9999/stats.@evil.org/\r\n"),
+            "{text}"
+        );
     }
 
     #[test]
     fn https_is_not_sent_to_http_and_challenges_go_where_they_are_answered() {
-        let (outcome, text) = ask_by(Scheme::Https, b"GET / HTTP/1.1\r\nHost: img.org\r\n\r\n", None);
-        assert!(outcome == Outcome::Open && status(&text) == "503" && text.contains("that takes https"), "{text}");
-        let challenge = |path: &str| ask(format!("GET /.well-known/acme-challenge{path} HTTP/1.1\r\nHost: img.org\r\n\r\n").as_bytes()).1;
-        assert!(challenge("/To-k_1").contains("Location: http://acme.org:8080/.well-known/acme-challenge/To-k_1\r\n"));
+        let (outcome, text) = ask_by(
+            Scheme::Https,
+            b"GET / HTTP/1.1\r\nHost: img.org\r\n\r\n",
+            None,
+        );
+        assert!(
+            outcome == Outcome::Open && status(&text) == "503" && text.contains("that takes https"),
+            "{text}"
+        );
+        let challenge = |path: &str| {
+            ask(
+                format!("GET /.well-known/acme-challenge{path} HTTP/1.1\r\nHost: img.org\r\n\r\n")
+                    .as_bytes(),
+            )
+            .1
+        };
+        assert!(
+            challenge("/To-k_1")
+                .contains("Location: http://acme.org:8080/.well-known/acme-challenge/To-k_1\r\n")
+        );
         for other in ["", "/", "/a?b", "/a/../b", "/%2e", "x/a"] {
-            assert!(challenge(other).contains(&format!("Location: http://a.org:81/base/.well-known/acme-challenge{other}\r\n")), "{other}");
+            assert!(
+                challenge(other).contains(&format!(
+                    "Location: http://a.org:81/base/.well-known/acme-challenge{other}\r\n"
+                )),
+                "{other}"
+            );
         }
     }
 }

@@ -62,15 +62,29 @@ pub struct Asked {
 
 impl Guests {
     /// None where nobody needs to be known.
-    pub fn new(trusted: &Arc<[Network]>, log: Option<Lines>, counters: &Arc<Counters>) -> Option<Self> {
+    pub fn new(
+        trusted: &Arc<[Network]>,
+        log: Option<Lines>,
+        counters: &Arc<Counters>,
+    ) -> Option<Self> {
         let needed = !trusted.is_empty() || log.is_some();
-        needed.then(|| Self { trusted: trusted.clone(), log, counters: counters.clone(), names: Vec::new() })
+        needed.then(|| Self {
+            trusted: trusted.clone(),
+            log,
+            counters: counters.clone(),
+            names: Vec::new(),
+        })
     }
 
     /// The guest at `peer`; one whose address is not known is nobody's proxy.
     pub fn meet(&self, peer: Option<IpAddr>) -> Guest {
         let trusted = peer.is_some_and(|peer| self.trusts(peer));
-        Guest { client: peer, trusted, secure: false, introduced: !trusted }
+        Guest {
+            client: peer,
+            trusted,
+            secure: false,
+            introduced: !trusted,
+        }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -86,8 +100,15 @@ impl Guests {
         let said = proxy_protocol::parse(bytes);
         guest.introduced = said != Proxied::Partial;
         // Somebody the proxy cannot name may be anybody.
-        if let Proxied::Client { address, secure, .. } = said {
-            (guest.client, guest.trusted, guest.secure) = (address, address.is_some_and(|client| self.trusts(client)), secure);
+        if let Proxied::Client {
+            address, secure, ..
+        } = said
+        {
+            (guest.client, guest.trusted, guest.secure) = (
+                address,
+                address.is_some_and(|client| self.trusts(client)),
+                secure,
+            );
         }
         said
     }
@@ -106,7 +127,10 @@ impl Guests {
     ) -> Asker {
         let introduced = guest.secure.then_some(Scheme::Https);
         if !guest.trusted {
-            return Asker { client: guest.client, scheme: introduced };
+            return Asker {
+                client: guest.client,
+                scheme: introduced,
+            };
         }
         let client = match proxy_protocol::forwarded_for(clients, &self.trusted) {
             Forwarded::Absent => guest.client,
@@ -114,7 +138,10 @@ impl Guests {
             Forwarded::Unknown => None,
         };
         // The fields are about the client itself, the introduction about the proxy nearest to us.
-        Asker { client, scheme: forwarded_scheme::told(fields).or(introduced) }
+        Asker {
+            client,
+            scheme: forwarded_scheme::told(fields).or(introduced),
+        }
     }
 
     /// Whether requests are logged.
@@ -123,17 +150,48 @@ impl Guests {
     }
 
     /// Logs a request, its raw head and its answer, and what was chosen or why it was refused.
-    pub fn log(&mut self, asker: Asker, head: Option<&Head<'_>>, raw: &[u8], answer: &[u8], became: (Option<Slot>, Option<Refusal>)) {
-        let line = raw.split(|&byte| byte == b'\r' || byte == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
-        let mut words = line.split(|&byte| byte == b' ').map(Some).chain(std::iter::repeat(None)).map(Option::unwrap_or_default);
+    pub fn log(
+        &mut self,
+        asker: Asker,
+        head: Option<&Head<'_>>,
+        raw: &[u8],
+        answer: &[u8],
+        became: (Option<Slot>, Option<Refusal>),
+    ) {
+        let line = raw
+            .split(|&byte| byte == b'\r' || byte == b'\n')
+            .find(|line| !line.is_empty())
+            .unwrap_or_default();
+        let mut words = line
+            .split(|&byte| byte == b' ')
+            .map(Some)
+            .chain(std::iter::repeat(None))
+            .map(Option::unwrap_or_default);
         let [method, target, version] = match head {
             Some(_) => std::array::from_fn(|_| words.next().unwrap_or_default()),
-            None => [b"-".as_slice(), &line[..line.len().min(NONSENSE)], b"HTTP/1.1"],
+            None => [
+                b"-".as_slice(),
+                &line[..line.len().min(NONSENSE)],
+                b"HTTP/1.1",
+            ],
         };
         let version = std::str::from_utf8(version).unwrap_or_default();
-        let texts = [b"referer".as_slice(), b"user-agent"].map(|name| field(raw, name).unwrap_or_default());
-        let request = Request { method, target, version, host: head.map_or(b"".as_slice(), |head| head.host), texts };
-        self.write(asker, &request, head.is_some_and(|head| head.method == Method::Head), answer, became);
+        let texts =
+            [b"referer".as_slice(), b"user-agent"].map(|name| field(raw, name).unwrap_or_default());
+        let request = Request {
+            method,
+            target,
+            version,
+            host: head.map_or(b"".as_slice(), |head| head.host),
+            texts,
+        };
+        self.write(
+            asker,
+            &request,
+            head.is_some_and(|head| head.method == Method::Head),
+            answer,
+            became,
+        );
     }
 
     /// Logs a request whose answer was made later.
@@ -144,14 +202,23 @@ impl Guests {
     }
 
     /// Logs what was asked in another form than HTTP/1.
-    pub fn write(&mut self, asker: Asker, request: &Request<'_>, head_only: bool, answer: &[u8], became: (Option<Slot>, Option<Refusal>)) {
+    pub fn write(
+        &mut self,
+        asker: Asker,
+        request: &Request<'_>,
+        head_only: bool,
+        answer: &[u8],
+        became: (Option<Slot>, Option<Refusal>),
+    ) {
         let (chosen, refusal) = became;
         let Some(log) = &mut self.log else { return };
         let (farm, server) = match chosen {
             Some(slot) => name(&mut self.names, &self.counters, slot),
             None => ("", ""),
         };
-        let number = |text: Option<&[u8]>| text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        let number = |text: Option<&[u8]>| {
+            text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
+        };
         log.add(&Entry {
             at: unix_ms(),
             client: asker.client,
@@ -159,8 +226,14 @@ impl Guests {
             target: request.target,
             version: request.version,
             host: request.host,
-            status: number(answer.get(9..12)).and_then(|status: usize| u16::try_from(status).ok()).unwrap_or(0),
-            bytes: if head_only { 0 } else { number(field(answer, b"content-length")).unwrap_or(0) },
+            status: number(answer.get(9..12))
+                .and_then(|status: usize| u16::try_from(status).ok())
+                .unwrap_or(0),
+            bytes: if head_only {
+                0
+            } else {
+                number(field(answer, b"content-length")).unwrap_or(0)
+            },
             referer: request.texts[0],
             agent: request.texts[1],
             farm,
@@ -224,16 +297,23 @@ fn all_fields(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// The values of all fields `name`, the last one first.
 fn fields<'a>(head: &'a [u8], name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
     lines(head).rev().filter_map(move |line| {
-        let named = line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name);
+        let named =
+            line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name);
         named.then(|| line[name.len() + 1..].trim_ascii())
     })
 }
 
-fn name<'a>(names: &'a mut Vec<(String, String)>, counters: &Counters, slot: Slot) -> (&'a str, &'a str) {
+fn name<'a>(
+    names: &'a mut Vec<(String, String)>,
+    counters: &Counters,
+    slot: Slot,
+) -> (&'a str, &'a str) {
     if names.len() <= slot.index() {
         *names = counters.keys(0).iter().map(words).collect();
     }
-    names.get(slot.index()).map_or(("", ""), |(farm, server)| (farm, server))
+    names
+        .get(slot.index())
+        .map_or(("", ""), |(farm, server)| (farm, server))
 }
 
 fn words(key: &CountKey) -> (String, String) {
@@ -268,14 +348,35 @@ mod tests {
     fn a_trusted_proxy_is_believed_and_nobody_else() {
         let guests = guests("10.0.0.0/8");
         let proxy = guests.meet(known("10.1.1.1"));
-        assert_eq!(guests.asker(&proxy, RAW), Asker { client: known("192.0.2.7"), scheme: Some(Scheme::Https) });
-        let two = b"GET / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 10.2.2.2\r\n\r\n";
+        assert_eq!(
+            guests.asker(&proxy, RAW),
+            Asker {
+                client: known("192.0.2.7"),
+                scheme: Some(Scheme::Https)
+            }
+        );
+        let two =
+            b"GET / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 10.2.2.2\r\n\r\n";
         assert_eq!(guests.asker(&proxy, two).client, known("192.0.2.7"));
         // What cannot be read names nobody, and not the proxy.
-        assert_eq!(guests.asker(&proxy, b"GET / HTTP/1.1\r\nX-Forwarded-For: \xff\r\n\r\n").client, None);
+        assert_eq!(
+            guests
+                .asker(&proxy, b"GET / HTTP/1.1\r\nX-Forwarded-For: \xff\r\n\r\n")
+                .client,
+            None
+        );
         let mut stranger = guests.meet(known("8.8.8.8"));
-        assert_eq!(guests.asker(&stranger, RAW), Asker { client: known("8.8.8.8"), scheme: None });
-        assert_eq!(guests.introduce(&mut stranger, b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"), Proxied::Absent);
+        assert_eq!(
+            guests.asker(&stranger, RAW),
+            Asker {
+                client: known("8.8.8.8"),
+                scheme: None
+            }
+        );
+        assert_eq!(
+            guests.introduce(&mut stranger, b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"),
+            Proxied::Absent
+        );
         assert!(!guests.meet(None).trusted);
     }
 
@@ -283,14 +384,43 @@ mod tests {
     fn a_proxy_introduces_its_client_once_and_the_client_speaks_for_nobody() {
         let guests = guests("10.0.0.0/8");
         let mut proxy = guests.meet(known("10.1.1.1"));
-        assert_eq!(guests.introduce(&mut proxy, b"PROXY TCP4 192.0.2.7 "), Proxied::Partial);
-        let introduced = Proxied::Client { address: known("192.0.2.7"), secure: false, length: 34 };
-        assert_eq!(guests.introduce(&mut proxy, b"PROXY TCP4 192.0.2.7 1.2.3.4 1 2\r\nGET"), introduced);
-        assert_eq!(guests.introduce(&mut proxy, b"PROXY TCP4 6.6.6.6 1.2.3.4 1 2\r\n"), Proxied::Absent);
-        assert_eq!(guests.asker(&proxy, b"GET / HTTP/1.1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n").client, known("192.0.2.7"));
+        assert_eq!(
+            guests.introduce(&mut proxy, b"PROXY TCP4 192.0.2.7 "),
+            Proxied::Partial
+        );
+        let introduced = Proxied::Client {
+            address: known("192.0.2.7"),
+            secure: false,
+            length: 34,
+        };
+        assert_eq!(
+            guests.introduce(&mut proxy, b"PROXY TCP4 192.0.2.7 1.2.3.4 1 2\r\nGET"),
+            introduced
+        );
+        assert_eq!(
+            guests.introduce(&mut proxy, b"PROXY TCP4 6.6.6.6 1.2.3.4 1 2\r\n"),
+            Proxied::Absent
+        );
+        assert_eq!(
+            guests
+                .asker(
+                    &proxy,
+                    b"GET / HTTP/1.1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
+                )
+                .client,
+            known("192.0.2.7")
+        );
         let mut chain = guests.meet(known("10.1.1.1"));
         guests.introduce(&mut chain, b"PROXY TCP4 10.2.2.2 1.2.3.4 1 2\r\n");
-        assert_eq!(guests.asker(&chain, b"GET / HTTP/1.1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n").client, known("6.6.6.6"));
+        assert_eq!(
+            guests
+                .asker(
+                    &chain,
+                    b"GET / HTTP/1.1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
+                )
+                .client,
+            known("6.6.6.6")
+        );
     }
 
     #[test]
@@ -298,18 +428,42 @@ mod tests {
         let guests = guests("10.0.0.0/8");
         let over_tls = |client: [u8; 4]| {
             let addresses = [client, [1, 2, 3, 4], [0, 1, 0, 2]].concat();
-            let header = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x14".as_slice(), &addresses, b"\x20\0\x05\x01\0\0\0\0"].concat();
+            let header = [
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x14".as_slice(),
+                &addresses,
+                b"\x20\0\x05\x01\0\0\0\0",
+            ]
+            .concat();
             let mut guest = guests.meet(known("10.1.1.1"));
-            assert!(matches!(guests.introduce(&mut guest, &header), Proxied::Client { secure: true, length: 36, .. }));
+            assert!(matches!(
+                guests.introduce(&mut guest, &header),
+                Proxied::Client {
+                    secure: true,
+                    length: 36,
+                    ..
+                }
+            ));
             guest
         };
         let (client, proxy) = (over_tls([192, 0, 2, 7]), over_tls([10, 2, 2, 2]));
         let lied = b"GET / HTTP/1.1\r\nX-Forwarded-Proto: http\r\n\r\n";
-        assert_eq!(guests.asker(&client, lied).scheme, Some(Scheme::Https), "who is introduced speaks for nobody");
+        assert_eq!(
+            guests.asker(&client, lied).scheme,
+            Some(Scheme::Https),
+            "who is introduced speaks for nobody"
+        );
         assert_eq!(guests.asker(&proxy, lied).scheme, Some(Scheme::Http));
-        assert_eq!(guests.asker(&proxy, b"GET / HTTP/1.1\r\n\r\n").scheme, Some(Scheme::Https));
+        assert_eq!(
+            guests.asker(&proxy, b"GET / HTTP/1.1\r\n\r\n").scheme,
+            Some(Scheme::Https)
+        );
         let plain = guests.meet(known("10.1.1.1"));
-        let behind = b"\r\n\r\nGET http://a?X-Scheme: HTTP/1.1\r\nA: b\r\n\r\nX-Forwarded-Proto: https\r\n";
-        assert_eq!(guests.asker(&plain, behind).scheme, None, "what follows a head is none of it");
+        let behind =
+            b"\r\n\r\nGET http://a?X-Scheme: HTTP/1.1\r\nA: b\r\n\r\nX-Forwarded-Proto: https\r\n";
+        assert_eq!(
+            guests.asker(&plain, behind).scheme,
+            None,
+            "what follows a head is none of it"
+        );
     }
 }

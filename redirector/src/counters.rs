@@ -40,7 +40,8 @@ impl Shard {
     }
 
     fn make(&self, slot: Slot) {
-        self.0[slot.0 as usize / PAGE].get_or_init(|| (0..PAGE).map(|_| AtomicU64::new(0)).collect());
+        self.0[slot.0 as usize / PAGE]
+            .get_or_init(|| (0..PAGE).map(|_| AtomicU64::new(0)).collect());
     }
 
     /// Counts one. A plain load and store: the thread is the only writer, flushing only reads.
@@ -69,7 +70,10 @@ struct Known {
 impl Counters {
     /// Counters for `threads` threads.
     pub fn new(threads: usize) -> Self {
-        Self { shards: (0..threads).map(|_| Arc::new(Shard::new())).collect(), known: Mutex::default() }
+        Self {
+            shards: (0..threads).map(|_| Arc::new(Shard::new())).collect(),
+            known: Mutex::default(),
+        }
     }
 
     /// The shard of one thread.
@@ -83,7 +87,11 @@ impl Counters {
         if let Some(slot) = known.slots.get(key) {
             return *slot;
         }
-        let slot = Slot(u32::try_from(known.keys.len()).unwrap_or(u32::MAX).min((PAGES * PAGE - 1) as u32));
+        let slot = Slot(
+            u32::try_from(known.keys.len())
+                .unwrap_or(u32::MAX)
+                .min((PAGES * PAGE - 1) as u32),
+        );
         self.shards.iter().for_each(|shard| shard.make(slot));
         known.keys.push(key.clone());
         known.slots.insert(key.clone(), slot);
@@ -92,17 +100,32 @@ impl Counters {
 
     /// What is counted, by slot, from the slot `from` on.
     pub fn keys(&self, from: usize) -> Vec<CountKey> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).keys.get(from..).unwrap_or_default().to_vec()
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys
+            .get(from..)
+            .unwrap_or_default()
+            .to_vec()
     }
 
     /// Every counter's total over all threads, by slot.
     pub fn numbers(&self) -> Vec<u64> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).keys.len().min(PAGES * PAGE);
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys
+            .len()
+            .min(PAGES * PAGE);
         let mut numbers = vec![0; known];
         for shard in &self.shards {
             for (page, numbers) in shard.0.iter().zip(numbers.chunks_mut(PAGE)) {
                 let counters = page.get().into_iter().flatten();
-                numbers.iter_mut().zip(counters).for_each(|(number, counter)| *number += counter.load(Ordering::Relaxed));
+                numbers
+                    .iter_mut()
+                    .zip(counters)
+                    .for_each(|(number, counter)| *number += counter.load(Ordering::Relaxed));
             }
         }
         numbers
@@ -122,7 +145,9 @@ mod tests {
     #[test]
     fn threads_count_apart_and_are_summed() {
         let counters = Counters::new(2);
-        let keys: Vec<CountKey> = (0..3000).map(|n| format!("img/s{n}").parse().expect("valid")).collect();
+        let keys: Vec<CountKey> = (0..3000)
+            .map(|n| format!("img/s{n}").parse().expect("valid"))
+            .collect();
         let slots: Vec<Slot> = keys.iter().map(|key| counters.slot(key)).collect();
         assert_eq!(counters.slot(&keys[7]), slots[7]);
         counters.shard(0).count(slots[2999]);

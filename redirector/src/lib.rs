@@ -31,7 +31,9 @@ use common::files;
 use common::model::tally::CountKey;
 use common::net::listen::{self, Listeners};
 use common::process::thread_priority::Precedence;
-use common::process::{Phase, Reload, Shutdown, asked_to_end, ended, host_name, log_errors, random_id};
+use common::process::{
+    Phase, Reload, Shutdown, asked_to_end, ended, host_name, log_errors, random_id,
+};
 use common::store::{Announcement, Reader, ReplicaWriter};
 use common::time::unix_ms;
 use common::words::count;
@@ -90,9 +92,18 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let (began, asked) = (Instant::now(), asked_to_end(shutdown.clone()));
-    let Doors { clients: listeners, secure, admin, own } = doors;
+    let Doors {
+        clients: listeners,
+        secure,
+        admin,
+        own,
+    } = doors;
     let threads = settings.threads;
-    let counters = Arc::new(Counters::new(if secure.is_some() { 2 * threads } else { threads }));
+    let counters = Arc::new(Counters::new(if secure.is_some() {
+        2 * threads
+    } else {
+        threads
+    }));
     let (refused, lately) = (RefusalSlots::new(&counters), Refused::new(2 * threads));
     let routes: Arc<ArcSwap<Routes>> = Arc::default();
     let statics: Arc<ArcSwap<Statics>> = Arc::default();
@@ -112,7 +123,10 @@ pub async fn run(
     background.spawn(files::watch());
     if let Some(path) = &settings.state_file {
         let (cluster, max_age) = (settings.cluster.clone(), settings.state_max_age);
-        let read = files::within("state_file", path, move |path| background::state_file::read(path, &cluster, max_age)).await;
+        let read = files::within("state_file", path, move |path| {
+            background::state_file::read(path, &cluster, max_age)
+        })
+        .await;
         match read.map_err(|hangs| hangs.to_string()).flatten() {
             Ok(Some(table)) => refresher.adopt(table),
             Ok(None) => {}
@@ -139,9 +153,17 @@ pub async fn run(
         None => None,
     }
     .unzip();
-    background.spawn(access_log::writer::follow_usr1(journal.as_ref().map(Journal::state)));
-    let per_address = settings.maxconn_per_address.map(|most| PerAddress::new(most, settings.trusted_proxies.clone()));
-    own.begin(Parts { tls: tls.clone(), log: journal.as_ref().map(Journal::state), per_address: per_address.clone() });
+    background.spawn(access_log::writer::follow_usr1(
+        journal.as_ref().map(Journal::state),
+    ));
+    let per_address = settings
+        .maxconn_per_address
+        .map(|most| PerAddress::new(most, settings.trusted_proxies.clone()));
+    own.begin(Parts {
+        tls: tls.clone(),
+        log: journal.as_ref().map(Journal::state),
+        per_address: per_address.clone(),
+    });
     if let Some(listener) = admin {
         let listener = tokio::net::TcpListener::from_std(listener).context("admin listener")?;
         let router = metrics::router(in_use.clone(), counters.clone(), own, shutdown.clone());
@@ -163,7 +185,15 @@ pub async fn run(
     };
     let (served, all_served) = oneshot::channel::<()>();
     let carried = CarriedFile::open(settings.state_file.as_deref()).await;
-    let flusher = Flusher::new(writer, counters.clone(), in_use, said, tls.clone(), lately.clone(), carried);
+    let flusher = Flusher::new(
+        writer,
+        counters.clone(),
+        in_use,
+        said,
+        tls.clone(),
+        lately.clone(),
+        carried,
+    );
     let flusher = tokio::spawn(flusher.run(async { drop(all_served.await) }, shutdown.clone()));
 
     let maxconn = maxconn(settings.maxconn);
@@ -175,12 +205,29 @@ pub async fn run(
             allow_downgrade: settings.allow_downgrade,
             max_fields: settings.max_fields,
             recent: lately.of(shard),
-            ..Sources::new(routes.clone(), statics.clone(), counters.shard(shard), refused.clone(), rng)
+            ..Sources::new(
+                routes.clone(),
+                statics.clone(),
+                counters.shard(shard),
+                refused.clone(),
+                rng,
+            )
         };
-        Desk::new(sources, Guests::new(&settings.trusted_proxies, journal.as_ref().map(Journal::lines), &counters).map(Box::new))
+        Desk::new(
+            sources,
+            Guests::new(
+                &settings.trusted_proxies,
+                journal.as_ref().map(Journal::lines),
+                &counters,
+            )
+            .map(Box::new),
+        )
     };
     let told = |room: Room| serve::limits::Settings {
-        deadlines: Deadlines { idle: settings.keepalive_timeout, head: settings.client_timeout },
+        deadlines: Deadlines {
+            idle: settings.keepalive_timeout,
+            head: settings.client_timeout,
+        },
         room,
         per_address: per_address.clone(),
         grace: settings.grace,
@@ -188,28 +235,58 @@ pub async fn run(
     };
     let mut serving = Vec::new();
     let mut wakers = Vec::new();
-    let place = |listeners: &Listeners| (if listeners.passed { "a socket that was passed: " } else { "" }, listeners.address);
+    let place = |listeners: &Listeners| {
+        (
+            if listeners.passed {
+                "a socket that was passed: "
+            } else {
+                ""
+            },
+            listeners.address,
+        )
+    };
     let addresses = |listeners: &[Listeners]| listeners.iter().map(place).collect::<Vec<_>>();
-    let (plain_at, secure_at) = (addresses(&listeners), secure.as_deref().map(addresses).unwrap_or_default());
+    let (plain_at, secure_at) = (
+        addresses(&listeners),
+        secure.as_deref().map(addresses).unwrap_or_default(),
+    );
     let mut secure = secure.map(listen::by_thread).into_iter().flatten();
     for (index, own) in listen::by_thread(listeners).into_iter().enumerate() {
         let [beside, room] = Room::of_two((maxconn / threads).max(1));
-        let plain = Plain::new(own, desk(index), told(room), shutdown.clone()).context("cannot wait for clients")?;
+        let plain = Plain::new(own, desk(index), told(room), shutdown.clone())
+            .context("cannot wait for clients")?;
         wakers.push(plain.waker());
         serving.push(thread(format!("clients-{index}"), move || plain.run())?);
         if let (Some(own), Some(tls)) = (secure.next(), &tls) {
-            let (desk, told, config, shutdown) = (desk(threads + index), told(beside), tls.config.clone(), shutdown.clone());
-            serving.push(thread(format!("tls-{index}"), move || serve::tls_tasks::thread::run(own, config, desk, told, shutdown))?);
+            let (desk, told, config, shutdown) = (
+                desk(threads + index),
+                told(beside),
+                tls.config.clone(),
+                shutdown.clone(),
+            );
+            serving.push(thread(format!("tls-{index}"), move || {
+                serve::tls_tasks::thread::run(own, config, desk, told, shutdown)
+            })?);
         }
     }
     tokio::spawn(tell(wakers, shutdown));
-    tracing::info!("serving with {} and at most {}", count(threads, "thread"), count(maxconn, "connection"));
-    plain_at.iter().for_each(|(passed, address)| tracing::info!("{passed}listening on {address}"));
-    secure_at.iter().for_each(|(passed, address)| tracing::info!("{passed}listening for TLS on {address}"));
+    tracing::info!(
+        "serving with {} and at most {}",
+        count(threads, "thread"),
+        count(maxconn, "connection")
+    );
+    plain_at
+        .iter()
+        .for_each(|(passed, address)| tracing::info!("{passed}listening on {address}"));
+    secure_at
+        .iter()
+        .for_each(|(passed, address)| tracing::info!("{passed}listening for TLS on {address}"));
 
     let workers = async {
         for end in serving {
-            end.await.context("a thread that serves clients panicked")?.context("a thread that serves clients cannot go on")?;
+            end.await
+                .context("a thread that serves clients panicked")?
+                .context("a thread that serves clients cannot go on")?;
         }
         anyhow::Ok(())
     };
@@ -225,8 +302,17 @@ pub async fn run(
         writing.end().await;
     }
     if outcome.is_ok() {
-        let redirects: u64 = counters.totals().iter().filter(|(key, _)| matches!(key, CountKey::Server(_))).map(|(_, total)| total).sum();
-        ended(began, asked.await.ok(), &count(usize::try_from(redirects).unwrap_or(usize::MAX), "redirect"));
+        let redirects: u64 = counters
+            .totals()
+            .iter()
+            .filter(|(key, _)| matches!(key, CountKey::Server(_)))
+            .map(|(_, total)| total)
+            .sum();
+        ended(
+            began,
+            asked.await.ok(),
+            &count(usize::try_from(redirects).unwrap_or(usize::MAX), "redirect"),
+        );
     }
     outcome
 }
@@ -234,21 +320,31 @@ pub async fn run(
 /// How many connections there may be: as many as wanted, as far as descriptors allow.
 fn maxconn(wanted: Option<usize>) -> usize {
     let limit = common::net::socket::raise_file_limit();
-    let possible = usize::try_from(limit.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX).max(LEAST_CONNECTIONS);
+    let possible = usize::try_from(limit.saturating_sub(RESERVED_DESCRIPTORS))
+        .unwrap_or(usize::MAX)
+        .max(LEAST_CONNECTIONS);
     if wanted.is_some_and(|wanted| wanted > possible) {
-        tracing::warn!("maxconn is more than the limit of {limit} open files allows: {possible} it is; raise the hard limit");
+        tracing::warn!(
+            "maxconn is more than the limit of {limit} open files allows: {possible} it is; raise the hard limit"
+        );
     }
     wanted.map_or(possible, |wanted| wanted.min(possible))
 }
 
 /// Starts a thread that serves clients; what it returns.
-fn thread(name: String, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> anyhow::Result<oneshot::Receiver<io::Result<()>>> {
+fn thread(
+    name: String,
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> anyhow::Result<oneshot::Receiver<io::Result<()>>> {
     let (ended, end) = oneshot::channel();
     let serve = move || {
         Precedence::Serving.take();
         ended.send(work())
     };
-    std::thread::Builder::new().name(name).spawn(serve).context("cannot start a thread for clients")?;
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(serve)
+        .context("cannot start a thread for clients")?;
     Ok(end)
 }
 
@@ -288,7 +384,11 @@ fn stats(settings: &Settings, here: bool) -> Option<Stats> {
 }
 
 /// Keeps the static files as they are on disk.
-async fn follow_statics(settings: StaticSettings, statics: Arc<ArcSwap<Statics>>, mut told: Vec<String>) {
+async fn follow_statics(
+    settings: StaticSettings,
+    statics: Arc<ArcSwap<Statics>>,
+    mut told: Vec<String>,
+) {
     loop {
         tokio::time::sleep(STATICS_POLL).await;
         told = take_statics(&settings, &statics, &told).await;
@@ -296,13 +396,24 @@ async fn follow_statics(settings: StaticSettings, statics: Arc<ArcSwap<Statics>>
 }
 
 /// Reads the static files; where their disk does not answer, those at hand go on being served. What is wrong with them.
-async fn take_statics(settings: &StaticSettings, statics: &ArcSwap<Statics>, told: &[String]) -> Vec<String> {
+async fn take_statics(
+    settings: &StaticSettings,
+    statics: &ArcSwap<Statics>,
+    told: &[String],
+) -> Vec<String> {
     let from = settings.clone();
-    let read = files::within("static_dir", &settings.folder, move |_| Statics::load(&from)).await;
+    let read = files::within("static_dir", &settings.folder, move |_| {
+        Statics::load(&from)
+    })
+    .await;
     // What hangs is named by those who watch.
-    let Ok((loaded, problems)) = read else { return told.to_vec() };
+    let Ok((loaded, problems)) = read else {
+        return told.to_vec();
+    };
     if problems != told {
-        problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+        problems
+            .iter()
+            .for_each(|problem| tracing::warn!("{problem}"));
     }
     if loaded != **statics.load() {
         statics.store(Arc::new(loaded));

@@ -4,7 +4,9 @@ use clap::Parser;
 use common::net::listen::{ListenAddresses, Passed};
 use common::net::socket::Sharing;
 use common::process::admin::Admin;
-use common::process::{CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging, tested};
+use common::process::{
+    CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging, tested,
+};
 use common::store::{Redis, Store};
 use redirector::metrics::Own;
 use redirector::tls::TlsSettings;
@@ -39,20 +41,45 @@ fn run(args: Args) -> Result<(), Failure> {
     let settings = global.finish(settings)?;
     let tls = settings.tls.as_ref().map(TlsSettings::load).transpose()?;
     if args.test {
-        settings.try_paths()?.iter().for_each(|warning| tracing::warn!("{warning}"));
+        settings
+            .try_paths()?
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
     }
-    let Some(redis) = tested(args.test, redis) else { return Ok(()) };
+    let Some(redis) = tested(args.test, redis) else {
+        return Ok(());
+    };
     began("rbalancer-redirector", &format!("redis {}", redis.address));
     let mut passed = Passed::take()?;
     let listeners = passed.or_bind(&settings.listen, settings.threads, Sharing::Shared)?;
-    let secure = TlsSettings::bind(settings.tls.as_ref().zip(tls), &mut passed, settings.threads, Sharing::Shared)?;
+    let secure = TlsSettings::bind(
+        settings.tls.as_ref().zip(tls),
+        &mut passed,
+        settings.threads,
+        Sharing::Shared,
+    )?;
     let admin = admin.map(Admin::bind).transpose()?.flatten();
     // Clients have threads of their own: one is enough for everything in the background.
     let runtime = background(1).map_err(anyhow::Error::from)?;
     run_on(runtime, async {
         let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::dedicated(&redis));
-        let doors = Doors { clients: listeners, secure, admin, own: Own::default() };
-        redirector::run(doors, store.reader(), store.replica(), settings, None, reload, shutdown).await.map_err(Failure::Runtime)
+        let doors = Doors {
+            clients: listeners,
+            secure,
+            admin,
+            own: Own::default(),
+        };
+        redirector::run(
+            doors,
+            store.reader(),
+            store.replica(),
+            settings,
+            None,
+            reload,
+            shutdown,
+        )
+        .await
+        .map_err(Failure::Runtime)
     })
 }

@@ -35,49 +35,100 @@ impl Own {
 
     /// As families of OpenMetrics.
     pub fn families(&self) -> String {
-        let Some(Parts { tls, log, per_address }) = self.0.get() else { return String::new() };
-        let expiries = tls.as_ref().map(|tls| render_expiries(&tls.chosen.now().expiries)).unwrap_or_default();
-        expiries + &log.as_deref().map(dropped).unwrap_or_default() + &per_address.as_deref().map(refused).unwrap_or_default()
+        let Some(Parts {
+            tls,
+            log,
+            per_address,
+        }) = self.0.get()
+        else {
+            return String::new();
+        };
+        let expiries = tls
+            .as_ref()
+            .map(|tls| render_expiries(&tls.chosen.now().expiries))
+            .unwrap_or_default();
+        expiries
+            + &log.as_deref().map(dropped).unwrap_or_default()
+            + &per_address.as_deref().map(refused).unwrap_or_default()
     }
 }
 
 /// `/healthz`, `/readyz` and `/metrics`.
-pub(crate) fn router(in_use: InUseCell, counters: Arc<Counters>, own: Own, shutdown: Shutdown) -> Router {
+pub(crate) fn router(
+    in_use: InUseCell,
+    counters: Arc<Counters>,
+    own: Own,
+    shutdown: Shutdown,
+) -> Router {
     Arc::new(move |ask| {
-        let state = in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = in_use
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let answer = answer(&ask, &state, shutdown.phase(), &counters, || own.families());
         Box::pin(std::future::ready(answer))
     })
 }
 
-fn answer(ask: &Ask, state: &InUse, phase: Phase, counters: &Counters, more: impl FnOnce() -> String) -> Page {
+fn answer(
+    ask: &Ask,
+    state: &InUse,
+    phase: Phase,
+    counters: &Counters,
+    more: impl FnOnce() -> String,
+) -> Page {
     match ask.path.as_str() {
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if phase != Phase::Running => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
-        "/readyz" if state.generation == 0 => text(StatusCode::SERVICE_UNAVAILABLE, "no table yet\n"),
+        "/readyz" if state.generation == 0 => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "no table yet\n")
+        }
         "/readyz" => text(StatusCode::OK, files::ready()),
         "/metrics" => Exposition::asked(ask).whole(&render(state, &counters.totals(), &more())),
-        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /healthz, /readyz and /metrics\n",
+        ),
     }
 }
 
 /// What the access log lost.
 fn dropped(log: &State) -> String {
     let name = "rbalancer_access_log_dropped_lines";
-    format!("# TYPE {name} counter\n# HELP {name} Lines that the file or the queue to it could not take.\n{name}_total {}\n", log.dropped())
+    format!(
+        "# TYPE {name} counter\n# HELP {name} Lines that the file or the queue to it could not take.\n{name}_total {}\n",
+        log.dropped()
+    )
 }
 
 /// What `maxconn_per_address` refused.
 fn refused(per_address: &PerAddress) -> String {
     let name = "rbalancer_redirector_refused_connections";
     let help = "Connections closed because their address held as many as it may.";
-    format!("# TYPE {name} counter\n# HELP {name} {help}\n{name}_total {}\n", per_address.refused())
+    format!(
+        "# TYPE {name} counter\n# HELP {name} {help}\n{name}_total {}\n",
+        per_address.refused()
+    )
 }
 
 /// The certificates in use.
 fn render_expiries(expiries: &[Expiry]) -> String {
-    let escaped = |expiry: &Expiry| expiry.file.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let line = |expiry: &Expiry| format!("rbalancer_tls_certificate_expiry_seconds{{file=\"{}\"}} {}\n", escaped(expiry), expiry.at);
+    let escaped = |expiry: &Expiry| {
+        expiry
+            .file
+            .display()
+            .to_string()
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n")
+    };
+    let line = |expiry: &Expiry| {
+        format!(
+            "rbalancer_tls_certificate_expiry_seconds{{file=\"{}\"}} {}\n",
+            escaped(expiry),
+            expiry.at
+        )
+    };
     let lines: String = expiries.iter().map(line).collect();
     format!(
         "# TYPE rbalancer_tls_certificate_expiry_seconds gauge\n# UNIT rbalancer_tls_certificate_expiry_seconds seconds\n\
@@ -90,20 +141,35 @@ fn render(state: &InUse, totals: &[(CountKey, u64)], more: &str) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail. Farm and server names hold nothing that a label would have to escape.
     let mut family = |name: &str, kind: &str, help: &str, lines: String| {
-        let _ = write!(out, "# TYPE rbalancer_redirector_{name} {kind}\n# HELP rbalancer_redirector_{name} {help}\n{lines}");
+        let _ = write!(
+            out,
+            "# TYPE rbalancer_redirector_{name} {kind}\n# HELP rbalancer_redirector_{name} {help}\n{lines}"
+        );
     };
     let of = |wanted: fn(&CountKey) -> bool, line: fn(&CountKey) -> String| -> String {
         let chosen = totals.iter().filter(|(key, _)| wanted(key));
-        chosen.map(|(key, total)| format!("rbalancer_redirector_{} {total}\n", line(key))).collect()
+        chosen
+            .map(|(key, total)| format!("rbalancer_redirector_{} {total}\n", line(key)))
+            .collect()
     };
-    family("redirects", "counter", "Redirects to a server since the start.", of(|key| matches!(key, CountKey::Server(_)), labels));
+    family(
+        "redirects",
+        "counter",
+        "Redirects to a server since the start.",
+        of(|key| matches!(key, CountKey::Server(_)), labels),
+    );
     family(
         "fallbacks",
         "counter",
         "Redirects to a farm's fallback since the start.",
         of(|key| matches!(key, CountKey::Fallback(_)), labels),
     );
-    family("refused", "counter", "Requests refused, by status.", of(|key| matches!(key, CountKey::Refused(_)), labels));
+    family(
+        "refused",
+        "counter",
+        "Requests refused, by status.",
+        of(|key| matches!(key, CountKey::Refused(_)), labels),
+    );
     family(
         "generation",
         "gauge",
@@ -111,13 +177,21 @@ fn render(state: &InUse, totals: &[(CountKey, u64)], more: &str) -> String {
         format!("rbalancer_redirector_generation {}\n", state.generation),
     );
     let alarm = u8::from(!state.alarm.is_empty());
-    family("alarm", "gauge", "Whether the state offered by the store cannot be used.", format!("rbalancer_redirector_alarm {alarm}\n"));
+    family(
+        "alarm",
+        "gauge",
+        "Whether the state offered by the store cannot be used.",
+        format!("rbalancer_redirector_alarm {alarm}\n"),
+    );
     out + more
 }
 
 fn labels(key: &CountKey) -> String {
     match key {
-        CountKey::Server(id) => format!("redirects_total{{farm=\"{}\",server=\"{}\"}}", id.farm, id.server),
+        CountKey::Server(id) => format!(
+            "redirects_total{{farm=\"{}\",server=\"{}\"}}",
+            id.farm, id.server
+        ),
         CountKey::Fallback(farm) => format!("fallbacks_total{{farm=\"{farm}\"}}"),
         CountKey::Refused(status) => format!("refused_total{{status=\"{status}\"}}"),
     }
@@ -129,8 +203,21 @@ mod tests {
 
     #[test]
     fn metrics_are_openmetrics() {
-        let text = render(&InUse { generation: 7, ..InUse::default() }, &[("img/a".parse().expect("valid"), 3)], "");
-        assert!(text.contains("rbalancer_redirector_redirects_total{farm=\"img\",server=\"a\"} 3\n"), "{text}");
-        assert!(text.contains("rbalancer_redirector_generation 7\n"), "{text}");
+        let text = render(
+            &InUse {
+                generation: 7,
+                ..InUse::default()
+            },
+            &[("img/a".parse().expect("valid"), 3)],
+            "",
+        );
+        assert!(
+            text.contains("rbalancer_redirector_redirects_total{farm=\"img\",server=\"a\"} 3\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("rbalancer_redirector_generation 7\n"),
+            "{text}"
+        );
     }
 }

@@ -65,20 +65,36 @@ impl Routes {
         previous: &Self,
         rng: &mut impl Rng,
     ) -> Self {
-        let inputs = Inputs { overrides, health, counters };
+        let inputs = Inputs {
+            overrides,
+            health,
+            counters,
+        };
         let old = previous.hosts.iter().map(Entry::farm);
-        let positions: HashMap<&Name, &Positions> = old.map(|farm| (farm.name(), farm.positions())).collect();
+        let positions: HashMap<&Name, &Positions> =
+            old.map(|farm| (farm.name(), farm.positions())).collect();
         let mut arena = Arena::with_capacity(farms.len(), farms.server_count());
         let mut heads = Heads::default();
         for farm in farms.iter() {
             // A random start, so that many processes do not begin with the same server.
-            let new = || [Arc::new(AtomicU32::new(rng.next_u32())), Arc::new(AtomicU32::new(rng.next_u32()))];
-            let positions = positions.get(&farm.name).map_or_else(new, |positions| (*positions).clone());
+            let new = || {
+                [
+                    Arc::new(AtomicU32::new(rng.next_u32())),
+                    Arc::new(AtomicU32::new(rng.next_u32())),
+                ]
+            };
+            let positions = positions
+                .get(&farm.name)
+                .map_or_else(new, |positions| (*positions).clone());
             arena.add(farm, &inputs, positions, &mut heads);
         }
         arena.gather();
         let hosts = HashTable::with_capacity(farms.iter().map(|farm| farm.domains.len()).sum());
-        let mut routes = Self { hosts, heads, ready: true };
+        let mut routes = Self {
+            hosts,
+            heads,
+            ready: true,
+        };
         routes.enter(farms.iter().zip(0..), &Arc::new(arena));
         routes
     }
@@ -92,13 +108,27 @@ impl Routes {
         health: &Health,
         counters: &Counters,
     ) -> Self {
-        let inputs = Inputs { overrides, health, counters };
-        let mut routes = Self { hosts: self.hosts.clone(), heads: self.heads.clone(), ready: self.ready };
+        let inputs = Inputs {
+            overrides,
+            health,
+            counters,
+        };
+        let mut routes = Self {
+            hosts: self.hosts.clone(),
+            heads: self.heads.clone(),
+            ready: self.ready,
+        };
         let mut arena = Arena::default();
         let mut made = Vec::new();
-        for farm in changed.iter().filter_map(|&index| farms.get(index as usize)) {
+        for farm in changed
+            .iter()
+            .filter_map(|&index| farms.get(index as usize))
+        {
             if let Some(route) = farm.domains.first().and_then(|host| self.farm(bytes(host))) {
-                made.push((farm, arena.add(farm, &inputs, route.positions().clone(), &mut routes.heads)));
+                made.push((
+                    farm,
+                    arena.add(farm, &inputs, route.positions().clone(), &mut routes.heads),
+                ));
             }
         }
         routes.enter(made.into_iter(), &Arc::new(arena));
@@ -107,12 +137,27 @@ impl Routes {
 
     /// Has every host of these farms lead to their places in `arena`.
     fn enter<'a>(&mut self, farms: impl Iterator<Item = (&'a Farm, u32)>, arena: &Arc<Arena>) {
-        let hosts = farms.flat_map(|(farm, place)| farm.domains.iter().zip(0..).map(move |(host, number)| (bytes(host), place, number)));
+        let hosts = farms.flat_map(|(farm, place)| {
+            farm.domains
+                .iter()
+                .zip(0..)
+                .map(move |(host, number)| (bytes(host), place, number))
+        });
         for (host, farm, number) in hosts {
-            let entry = Entry { arena: arena.clone(), farm, number };
-            match self.hosts.find_mut(hash(host), |entry| entry.host() == host) {
+            let entry = Entry {
+                arena: arena.clone(),
+                farm,
+                number,
+            };
+            match self
+                .hosts
+                .find_mut(hash(host), |entry| entry.host() == host)
+            {
                 Some(held) => *held = entry,
-                None => drop(self.hosts.insert_unique(hash(host), entry, |entry| hash(entry.host()))),
+                None => drop(
+                    self.hosts
+                        .insert_unique(hash(host), entry, |entry| hash(entry.host())),
+                ),
             }
         }
     }
@@ -125,7 +170,9 @@ impl Routes {
     /// The farm of a normalised host.
     #[inline]
     pub fn farm(&self, host: &[u8]) -> Option<FarmRoute<'_>> {
-        self.hosts.find(hash(host), |entry| entry.host() == host).map(Entry::farm)
+        self.hosts
+            .find(hash(host), |entry| entry.host() == host)
+            .map(Entry::farm)
     }
 }
 

@@ -6,7 +6,10 @@ use crate::answer::static_files::{StaticName, StaticSettings};
 use crate::background::override_file::ByFile;
 use crate::protocol::http1::head::{FIELDS, MAX_FIELDS};
 use crate::tls::TlsSettings;
-use common::config::global::{Global, Network, Problems, duration, list, networks, non_empty, number, path, positive_duration, switch};
+use common::config::global::{
+    Global, Network, Problems, duration, list, networks, non_empty, number, path,
+    positive_duration, switch,
+};
 use common::config::ini::Problem;
 use common::files;
 use common::model::farm::Name;
@@ -71,29 +74,60 @@ pub struct Settings {
 impl Settings {
     /// Takes the settings from `[global]` and environment; `listen` is the flag.
     pub fn take(global: &mut Global, listen: Option<ListenAddresses>) -> Self {
-        let port = global.get("port", number(1u16, u16::MAX)).unwrap_or(DEFAULT_PORT);
+        let port = global
+            .get("port", number(1u16, u16::MAX))
+            .unwrap_or(DEFAULT_PORT);
         let bind = global.get("bind", |text| ListenAddresses::with_port(text, port));
-        let default_names = || vec!["favicon.ico".parse::<StaticName>()].into_iter().flatten().collect();
-        let names = global.get("static_files", |text| list(text).into_iter().map(str::parse).collect::<Result<Vec<StaticName>, _>>());
+        let default_names = || {
+            vec!["favicon.ico".parse::<StaticName>()]
+                .into_iter()
+                .flatten()
+                .collect()
+        };
+        let names = global.get("static_files", |text| {
+            list(text)
+                .into_iter()
+                .map(str::parse)
+                .collect::<Result<Vec<StaticName>, _>>()
+        });
         let names = names.unwrap_or_else(default_names);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let stats_uri = global.get("stats_uri", parse_stats_uri).unwrap_or_else(|| Some("/stats".into()));
-        let cluster = global.get("cluster", str::parse::<Name>).or_else(|| "rbalancer".parse().ok());
+        let stats_uri = global
+            .get("stats_uri", parse_stats_uri)
+            .unwrap_or_else(|| Some("/stats".into()));
+        let cluster = global
+            .get("cluster", str::parse::<Name>)
+            .or_else(|| "rbalancer".parse().ok());
         let override_file = global.get("override_file", path);
         let by_file = read_now(override_file.as_deref()).unwrap_or_else(|problem| {
             global.problem(format!("override_file: {problem}"));
             ByFile::default()
         });
-        let listen = listen.or(bind).unwrap_or_else(|| ListenAddress { ip: None, port }.into());
+        let listen = listen
+            .or(bind)
+            .unwrap_or_else(|| ListenAddress { ip: None, port }.into());
         let style = Style {
-            form: global.get("access_log_format", parse_form).unwrap_or_default(),
+            form: global
+                .get("access_log_format", parse_form)
+                .unwrap_or_default(),
             without_query: !global.get("log_query", switch).unwrap_or(true),
             address: global.get("log_ip", parse_address).unwrap_or_default(),
         };
-        let access_log = global.get("access_log", |text| if text.eq_ignore_ascii_case("off") { Ok(None) } else { text.parse().map(Some) });
+        let access_log = global.get("access_log", |text| {
+            if text.eq_ignore_ascii_case("off") {
+                Ok(None)
+            } else {
+                text.parse().map(Some)
+            }
+        });
         Self {
-            trusted_proxies: global.get("trusted_proxies", networks).unwrap_or_default().into(),
-            access_log: access_log.flatten().map(|destination: Destination| (destination, style)),
+            trusted_proxies: global
+                .get("trusted_proxies", networks)
+                .unwrap_or_default()
+                .into(),
+            access_log: access_log
+                .flatten()
+                .map(|destination: Destination| (destination, style)),
             override_file,
             by_file,
             tls: TlsSettings::take(global, &listen),
@@ -102,18 +136,34 @@ impl Settings {
             acme_url: global.get("acme_url", parse_acme_url),
             cluster: cluster.expect("the default is a name"),
             threads: global.get("threads", number(1usize, 1024)).unwrap_or(cores),
-            statics: global.get("static_dir", path).map(|folder| StaticSettings { folder, names }),
+            statics: global
+                .get("static_dir", path)
+                .map(|folder| StaticSettings { folder, names }),
             stats_uri,
             stats_url: global.get("stats_url", str::parse::<Target>),
-            stats_allow: global.get("stats_allow", networks).unwrap_or_else(Network::private),
-            max_fields: global.get("max_fields", number(1usize, MAX_FIELDS)).unwrap_or(FIELDS),
-            client_timeout: global.get("client_timeout", positive_duration).unwrap_or(Duration::from_secs(5)),
-            keepalive_timeout: global.get("keepalive_timeout", positive_duration).unwrap_or(Duration::from_secs(65)),
+            stats_allow: global
+                .get("stats_allow", networks)
+                .unwrap_or_else(Network::private),
+            max_fields: global
+                .get("max_fields", number(1usize, MAX_FIELDS))
+                .unwrap_or(FIELDS),
+            client_timeout: global
+                .get("client_timeout", positive_duration)
+                .unwrap_or(Duration::from_secs(5)),
+            keepalive_timeout: global
+                .get("keepalive_timeout", positive_duration)
+                .unwrap_or(Duration::from_secs(65)),
             maxconn: global.get("maxconn", number(1usize, 100_000_000)),
-            maxconn_per_address: global.get("maxconn_per_address", most_per_address).flatten(),
-            grace: global.get("grace", duration).unwrap_or(Duration::from_secs(10)),
+            maxconn_per_address: global
+                .get("maxconn_per_address", most_per_address)
+                .flatten(),
+            grace: global
+                .get("grace", duration)
+                .unwrap_or(Duration::from_secs(10)),
             state_file: global.get("state_file", path),
-            state_max_age: global.get("state_max_age", positive_duration).unwrap_or(Duration::from_secs(7 * 86_400)),
+            state_max_age: global
+                .get("state_max_age", positive_duration)
+                .unwrap_or(Duration::from_secs(7 * 86_400)),
         }
     }
 }
@@ -128,59 +178,107 @@ impl Settings {
         if let Some((Destination::Path(path), _)) = &self.access_log
             && let Err(why) = try_folder(path)
         {
-            problems.push(Problem { file: "access_log".into(), line: None, message: why });
+            problems.push(Problem {
+                file: "access_log".into(),
+                line: None,
+                message: why,
+            });
         }
         if let Some(path) = &self.state_file
             && let Err(why) = try_folder(path).and_then(|()| try_regular(path))
         {
-            warnings.push(format!("state_file: {why}; what it is to keep would be lost"));
+            warnings.push(format!(
+                "state_file: {why}; what it is to keep would be lost"
+            ));
         }
         if let Some(StaticSettings { folder, .. }) = &self.statics
             && !folder.is_dir()
         {
-            warnings.push(format!("static_dir: {} is no folder: its files are not served, their paths are redirected", folder.display()));
+            warnings.push(format!(
+                "static_dir: {} is no folder: its files are not served, their paths are redirected",
+                folder.display()
+            ));
         }
-        if problems.is_empty() { Ok(warnings) } else { Err(Problems(problems)) }
+        if problems.is_empty() {
+            Ok(warnings)
+        } else {
+            Err(Problems(problems))
+        }
     }
 }
 
 /// Whether the folder of a file to be written is there and may be written to.
 fn try_folder(path: &Path) -> Result<(), String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        return Err(format!("there is no folder {}: make it, or name another file", folder.display()));
+        return Err(format!(
+            "there is no folder {}: make it, or name another file",
+            folder.display()
+        ));
     }
-    let may_write = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok();
-    if may_write { Ok(()) } else { Err(format!("{} may not be written to by this user", folder.display())) }
+    let may_write = rustix::fs::access(
+        folder,
+        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+    )
+    .is_ok();
+    if may_write {
+        Ok(())
+    } else {
+        Err(format!(
+            "{} may not be written to by this user",
+            folder.display()
+        ))
+    }
 }
 
 fn try_regular(path: &Path) -> Result<(), String> {
-    let Ok(meta) = std::fs::metadata(path) else { return Ok(()) };
+    let Ok(meta) = std::fs::metadata(path) else {
+        return Ok(());
+    };
     files::refuse_irregular(&meta).map_err(|error| format!("{} {error}", path.display()))
 }
 
 /// What the override file says; a disk that does not answer is a problem, not a start that hangs.
 fn read_now(override_file: Option<&Path>) -> Result<ByFile, String> {
-    let Some(path) = override_file else { return Ok(ByFile::default()) };
-    files::within_blocking("override_file", path, ByFile::read).map_err(|hangs| hangs.to_string()).flatten()
+    let Some(path) = override_file else {
+        return Ok(ByFile::default());
+    };
+    files::within_blocking("override_file", path, ByFile::read)
+        .map_err(|hangs| hangs.to_string())
+        .flatten()
 }
 
 /// A URL with its scheme: what is asked over https is answered there too.
 fn parse_acme_url(text: &str) -> Result<Target, String> {
-    let target: Target = text.parse().map_err(|error: common::model::target::BadTarget| error.to_string())?;
-    if target.scheme().is_none() { Err(format!("`{text}` has no scheme: write http://{text}")) } else { Ok(target) }
+    let target: Target = text
+        .parse()
+        .map_err(|error: common::model::target::BadTarget| error.to_string())?;
+    if target.scheme().is_none() {
+        Err(format!("`{text}` has no scheme: write http://{text}"))
+    } else {
+        Ok(target)
+    }
 }
 
 /// A number, or `off`.
 fn most_per_address(text: &str) -> Result<Option<usize>, String> {
-    if text.eq_ignore_ascii_case("off") { Ok(None) } else { number(1usize, 100_000_000)(text).map(Some) }
+    if text.eq_ignore_ascii_case("off") {
+        Ok(None)
+    } else {
+        number(1usize, 100_000_000)(text).map(Some)
+    }
 }
 
 fn parse_form(text: &str) -> Result<Form, String> {
     match text.to_ascii_lowercase().as_str() {
         "combined" => Ok(Form::Combined),
         "json" => Ok(Form::Json),
-        _ => Err(format!("`{text}` is no form of a log line: write combined or json")),
+        _ => Err(format!(
+            "`{text}` is no form of a log line: write combined or json"
+        )),
     }
 }
 
@@ -200,8 +298,17 @@ fn parse_stats_uri(text: &str) -> Result<Option<String>, String> {
     }
     let text = non_empty(text)?;
     let plain = text.starts_with('/') && text.len() > 1 && !text.ends_with('/');
-    let plain = plain && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte));
-    if plain { Ok(Some(text)) } else { Err(format!("`{text}` is no path for the stats: write one such as /stats, or off")) }
+    let plain = plain
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte));
+    if plain {
+        Ok(Some(text))
+    } else {
+        Err(format!(
+            "`{text}` is no path for the stats: write one such as /stats, or off"
+        ))
+    }
 }
 
 #[cfg(test)]

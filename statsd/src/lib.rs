@@ -29,7 +29,12 @@ pub fn start(reader: Reader, settings: Settings, shutdown: Shutdown) -> Router {
 ///
 /// # Errors
 /// When a socket cannot be used, or the reading of the store ended by a panic.
-pub async fn run(listeners: Listeners, reader: Reader, settings: Settings, mut shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(
+    listeners: Listeners,
+    reader: Reader,
+    settings: Settings,
+    mut shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let (router, mut sampler) = begin(reader, settings, shutdown.clone());
     let mut servers = JoinSet::new();
     servers.spawn(common::files::watch());
@@ -46,9 +51,12 @@ pub async fn run(listeners: Listeners, reader: Reader, settings: Settings, mut s
 }
 
 fn begin(reader: Reader, settings: Settings, shutdown: Shutdown) -> (Router, JoinHandle<()>) {
-    let Settings { cluster, stats_uri, .. } = settings;
+    let Settings {
+        cluster, stats_uri, ..
+    } = settings;
     let viewers = Viewers::new(Shown::new(Sampler::nothing_yet(&cluster)));
-    let sampler = tokio::spawn(Sampler::new(reader, cluster).run(viewers.clone(), shutdown.clone()));
+    let sampler =
+        tokio::spawn(Sampler::new(reader, cluster).run(viewers.clone(), shutdown.clone()));
     let stats_uri: Arc<str> = stats_uri.into();
     let router: Router = Arc::new(move |ask| {
         let (viewers, stats_uri, phase) = (viewers.clone(), stats_uri.clone(), shutdown.phase());
@@ -57,7 +65,11 @@ fn begin(reader: Reader, settings: Settings, shutdown: Shutdown) -> (Router, Joi
                 return web::text(StatusCode::SERVICE_UNAVAILABLE, "ending\n");
             }
             // Who only asks whether this process is well is no viewer.
-            let shown = if matches!(&*ask.path, "/healthz" | "/readyz") { viewers.latest() } else { viewers.look().await };
+            let shown = if matches!(&*ask.path, "/healthz" | "/readyz") {
+                viewers.latest()
+            } else {
+                viewers.look().await
+            };
             answer(&ask, &stats_uri, &shown)
         })
     });
@@ -69,29 +81,49 @@ fn answer(ask: &Ask, stats_uri: &str, shown: &Shown) -> Page {
     match (&*ask.path, ask.path.strip_prefix(stats_uri)) {
         ("/", _) | (_, Some("" | "/")) => html(shown),
         (_, Some(".json")) => json(shown),
-        (_, Some(".csv")) => web::page(StatusCode::OK, "text/csv; charset=utf-8; header=present", shown.csv()),
+        (_, Some(".csv")) => web::page(
+            StatusCode::OK,
+            "text/csv; charset=utf-8; header=present",
+            shown.csv(),
+        ),
         ("/metrics", _) => {
             let form = Exposition::asked(ask);
             form.page(shown.metrics(form))
         }
         ("/healthz", _) => web::text(StatusCode::OK, "ok\n"),
-        ("/readyz", _) if shown.report().generation > 0 => web::text(StatusCode::OK, common::files::ready()),
+        ("/readyz", _) if shown.report().generation > 0 => {
+            web::text(StatusCode::OK, common::files::ready())
+        }
         ("/readyz", _) => web::text(StatusCode::SERVICE_UNAVAILABLE, "no table was read yet\n"),
-        _ => web::text(StatusCode::NOT_FOUND, format!("not here; see {stats_uri}, {stats_uri}.json, {stats_uri}.csv, /metrics\n")),
+        _ => web::text(
+            StatusCode::NOT_FOUND,
+            format!("not here; see {stats_uri}, {stats_uri}.json, {stats_uri}.csv, /metrics\n"),
+        ),
     }
 }
 
 fn html(shown: &Shown) -> Page {
-    let mut page = web::page(StatusCode::OK, "text/html; charset=utf-8", shown.html(unix_ms()));
+    let mut page = web::page(
+        StatusCode::OK,
+        "text/html; charset=utf-8",
+        shown.html(unix_ms()),
+    );
     let policy = header::HeaderValue::from_static(render::html::CONTENT_SECURITY_POLICY);
-    page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    page.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    page.headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, policy);
+    page.headers_mut().insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        header::HeaderValue::from_static("nosniff"),
+    );
     page
 }
 
 fn json(shown: &Shown) -> Page {
     match shown.json() {
         Ok(body) => web::page(StatusCode::OK, "application/json", body),
-        Err(error) => web::text(StatusCode::INTERNAL_SERVER_ERROR, format!("the report has no JSON form: {error}\n")),
+        Err(error) => web::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the report has no JSON form: {error}\n"),
+        ),
     }
 }

@@ -34,15 +34,30 @@ fn start(args: &Args) -> Result<(), Failure> {
     let mut global = args.common.open()?;
     let settings = Settings::take(&mut global);
     let redis = global.redis_needed(args.common.redis.clone());
-    let settings = Settings { bind: args.listen.unwrap_or(settings.bind), ..global.finish(settings)? };
-    let Some(redis) = process::tested(args.test, redis) else { return Ok(()) };
+    let settings = Settings {
+        bind: args.listen.unwrap_or(settings.bind),
+        ..global.finish(settings)?
+    };
+    let Some(redis) = process::tested(args.test, redis) else {
+        return Ok(());
+    };
     let listeners = listen::bind(settings.bind, 1, Sharing::Exclusive)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
     process::run_on(runtime, async {
         let (shutdown, _) = process::on_signals().context("installing signal handlers")?;
         process::began("rbalancer-statsd", &format!("redis {}", redis.address));
         let (started, asked) = (Instant::now(), process::asked_to_end(shutdown.clone()));
-        statsd::run(listeners, Store::Redis(Redis::pooled(&redis)).reader(), settings, shutdown).await?;
+        statsd::run(
+            listeners,
+            Store::Redis(Redis::pooled(&redis)).reader(),
+            settings,
+            shutdown,
+        )
+        .await?;
         process::ended(started, asked.await.ok(), "");
         Ok(())
     })

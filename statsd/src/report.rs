@@ -73,10 +73,18 @@ const REFUSED_MS: u64 = 3_600_000;
 /// What the redirectors say, summed by host and reason.
 fn most_refused(replicas: &[Replica]) -> Vec<RefusedHost> {
     let mut all = BTreeMap::new();
-    for told in replicas.iter().filter(|replica| replica.silent_ms < REFUSED_MS).flat_map(|replica| &replica.said.refused_hosts) {
+    for told in replicas
+        .iter()
+        .filter(|replica| replica.silent_ms < REFUSED_MS)
+        .flat_map(|replica| &replica.said.refused_hosts)
+    {
         *all.entry((&told.host, &told.reason)).or_insert(0u64) += told.count;
     }
-    let hosts = all.into_iter().map(|((host, reason), count)| RefusedHost { host: host.clone(), reason: reason.clone(), count });
+    let hosts = all.into_iter().map(|((host, reason), count)| RefusedHost {
+        host: host.clone(),
+        reason: reason.clone(),
+        count,
+    });
     let mut hosts: Vec<RefusedHost> = hosts.collect();
     hosts.sort_by_key(|host| std::cmp::Reverse(host.count));
     hosts.truncate(REFUSED_HOSTS);
@@ -224,8 +232,20 @@ impl Report {
     pub fn new(inputs: Inputs<'_>) -> Self {
         let mut counted = CountedFarm::of_all(inputs.counts);
         let farms = inputs.table.into_iter().flat_map(Known::farms);
-        let farms = farms.map(|(farm, facts)| farm_report(&inputs, farm, facts, counted.remove(&farm.name).unwrap_or_default())).collect();
-        let removed = counted.into_iter().map(|(name, counted)| Removed { name: name.clone(), redirects: counted.redirects });
+        let farms = farms
+            .map(|(farm, facts)| {
+                farm_report(
+                    &inputs,
+                    farm,
+                    facts,
+                    counted.remove(&farm.name).unwrap_or_default(),
+                )
+            })
+            .collect();
+        let removed = counted.into_iter().map(|(name, counted)| Removed {
+            name: name.clone(),
+            redirects: counted.redirects,
+        });
         let mut removed_farms: Vec<Removed> = removed.collect();
         removed_farms.sort_by(|left, right| left.name.cmp(&right.name));
         let refused = inputs.counts.iter().filter_map(|(key, count)| match key {
@@ -271,18 +291,29 @@ impl<'a> CountedFarm<'a> {
     }
 }
 
-fn farm_report(inputs: &Inputs<'_>, farm: &Farm, facts: &[ServerFacts], mut counted: CountedFarm<'_>) -> FarmReport {
+fn farm_report(
+    inputs: &Inputs<'_>,
+    farm: &Farm,
+    facts: &[ServerFacts],
+    mut counted: CountedFarm<'_>,
+) -> FarmReport {
     let servers = farm.servers.iter().zip(facts);
-    let (mut servers, states): (Vec<ServerReport>, Vec<State>) =
-        servers.map(|(server, facts)| server::report(inputs, farm, server, facts)).unzip();
+    let (mut servers, states): (Vec<ServerReport>, Vec<State>) = servers
+        .map(|(server, facts)| server::report(inputs, farm, server, facts))
+        .unzip();
     // As a redirector chooses.
-    let is_up = |(server, state): (&ServerReport, &State)| server.is_wanted() && *state == State::Up;
+    let is_up =
+        |(server, state): (&ServerReport, &State)| server.is_wanted() && *state == State::Up;
     let mate_up = inputs.health.is_fresh() && servers.iter().zip(&states).any(is_up);
     for (server, state) in servers.iter_mut().zip(&states) {
         server.in_service = server.is_wanted() && state.serves(mate_up);
     }
     let in_service = |server: &&ServerReport| server.in_service;
-    let weights: u64 = servers.iter().filter(in_service).map(|server| u64::from(server.weight.0)).sum();
+    let weights: u64 = servers
+        .iter()
+        .filter(in_service)
+        .map(|server| u64::from(server.weight.0))
+        .sum();
     for server in &mut servers {
         if server.in_service {
             server.share_intended = f64::from(server.weight.0) / weights as f64;
@@ -298,16 +329,36 @@ fn farm_report(inputs: &Inputs<'_>, farm: &Farm, facts: &[ServerFacts], mut coun
     counted.servers.sort();
     FarmReport {
         name: farm.name.clone(),
-        domain: farm.domains.first().map(ToString::to_string).unwrap_or_default(),
+        domain: farm
+            .domains
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         domains: farm.domains.iter().map(ToString::to_string).collect(),
         balance: farm.balance,
         rate: counted.rate,
         redirects: counted.redirects,
-        fallbacks: inputs.counts.of(&CountKey::Fallback(farm.name.clone())).total,
+        fallbacks: inputs
+            .counts
+            .of(&CountKey::Fallback(farm.name.clone()))
+            .total,
         in_service: servers.iter().filter(in_service).count(),
-        probed: servers.iter().filter(|server| server.checked != Checked::Off).count(),
-        ever_checked: servers.iter().filter(|server| !matches!(server.checked, Checked::Off | Checked::Never)).count(),
-        removed: counted.servers.into_iter().map(|(name, redirects)| Removed { name: name.clone(), redirects }).collect(),
+        probed: servers
+            .iter()
+            .filter(|server| server.checked != Checked::Off)
+            .count(),
+        ever_checked: servers
+            .iter()
+            .filter(|server| !matches!(server.checked, Checked::Off | Checked::Never))
+            .count(),
+        removed: counted
+            .servers
+            .into_iter()
+            .map(|(name, redirects)| Removed {
+                name: name.clone(),
+                redirects,
+            })
+            .collect(),
         servers,
     }
 }

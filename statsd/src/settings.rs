@@ -23,11 +23,18 @@ impl Settings {
     /// Takes what concerns statsd; what is unusable is noted there and replaced by the default.
     pub fn take(global: &mut Global) -> Self {
         Self {
-            cluster: global.get("cluster", str::parse::<Name>).unwrap_or_else(default_cluster),
-            stats_uri: global.get("stats_uri", stats_uri).unwrap_or_else(|| "/stats".into()),
+            cluster: global
+                .get("cluster", str::parse::<Name>)
+                .unwrap_or_else(default_cluster),
+            stats_uri: global
+                .get("stats_uri", stats_uri)
+                .unwrap_or_else(|| "/stats".into()),
             bind: global
                 .get("stats_bind", str::parse::<ListenAddress>)
-                .unwrap_or(ListenAddress { ip: Some(Ipv4Addr::LOCALHOST.into()), port: PORT }),
+                .unwrap_or(ListenAddress {
+                    ip: Some(Ipv4Addr::LOCALHOST.into()),
+                    port: PORT,
+                }),
         }
     }
 }
@@ -41,13 +48,19 @@ fn default_cluster() -> Name {
 fn stats_uri(text: &str) -> Result<String, String> {
     match text {
         "off" => Ok("/stats".into()),
-        _ if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)) => {
+        _ if text.starts_with('/')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)) =>
+        {
             match text.trim_end_matches('/') {
                 "" => Err("`/` is every farm's first page: choose a path such as /stats".into()),
                 path => Ok(path.to_owned()),
             }
         }
-        _ => Err(format!("`{text}` is no path: start it with `/`, such as /stats, or write off")),
+        _ => Err(format!(
+            "`{text}` is no path: start it with `/`, such as /stats, or write off"
+        )),
     }
 }
 
@@ -59,20 +72,34 @@ mod tests {
         let (document, problems) = common::config::ini::Document::parse("f", text);
         let mut global = Global::new(&document, problems, |_| None);
         let settings = Settings::take(&mut global);
-        global.finish(settings).map_err(|problems| problems.to_string())
+        global
+            .finish(settings)
+            .map_err(|problems| problems.to_string())
     }
 
     #[test]
     fn everything_has_a_default() {
         let settings = take("").expect("defaults");
-        assert_eq!((settings.cluster.as_str(), settings.stats_uri.as_str()), ("rbalancer", "/stats"));
+        assert_eq!(
+            (settings.cluster.as_str(), settings.stats_uri.as_str()),
+            ("rbalancer", "/stats")
+        );
         assert_eq!(settings.bind.to_string(), "127.0.0.1:9999");
     }
 
     #[test]
     fn bad_values_are_named_with_their_line() {
-        let error = take("[global]\nstats_uri = stats\nstats_bind = 99999\n").expect_err("two problems");
-        assert!(error.contains("f:2: stats_uri") && error.contains("f:3: stats_bind"), "{error}");
-        assert_eq!(take("[global]\nstats_uri = off\n").expect("valid").stats_uri, "/stats");
+        let error =
+            take("[global]\nstats_uri = stats\nstats_bind = 99999\n").expect_err("two problems");
+        assert!(
+            error.contains("f:2: stats_uri") && error.contains("f:3: stats_bind"),
+            "{error}"
+        );
+        assert_eq!(
+            take("[global]\nstats_uri = off\n")
+                .expect("valid")
+                .stats_uri,
+            "/stats"
+        );
     }
 }

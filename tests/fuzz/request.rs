@@ -6,7 +6,9 @@ use libfuzzer_sys::fuzz_target;
 use tests::scripted;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((&cut, request)) = bytes.split_first() else { return };
+    let Some((&cut, request)) = bytes.split_first() else {
+        return;
+    };
     let mut desk = scripted::desk();
     let whole = scripted::say(&[request], &mut desk);
     let (first, second) = request.split_at(request.len() * usize::from(cut) / 256);
@@ -15,7 +17,11 @@ fuzz_target!(|bytes: &[u8]| {
     }
     for line in whole.0.split(|&byte| byte == b'\n') {
         if line.len() >= 9 && line[..9].eq_ignore_ascii_case(b"location:") {
-            assert!(line.starts_with(b"Location: http://a.test/"), "{}", line.escape_ascii());
+            assert!(
+                line.starts_with(b"Location: http://a.test/"),
+                "{}",
+                line.escape_ascii()
+            );
         }
     }
 });

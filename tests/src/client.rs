@@ -21,12 +21,16 @@ pub struct Answer {
 impl Answer {
     /// The value of a header, if it is there; bytes that are no UTF-8 are replaced.
     pub fn header(&self, name: &str) -> Option<String> {
-        self.bytes(name).map(|value| String::from_utf8_lossy(value).into_owned())
+        self.bytes(name)
+            .map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
     /// The value of a header, byte for byte.
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(held, _)| held.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_slice())
+        self.headers
+            .iter()
+            .find(|(held, _)| held.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_slice())
     }
 
     /// The `Location` of a redirect; fails on any other answer.
@@ -57,7 +61,9 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { reader: BufReader::new(stream) })
+        Ok(Self {
+            reader: BufReader::new(stream),
+        })
     }
 
     /// `GET target` of `host`.
@@ -72,11 +78,19 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection breaks, or what comes is no HTTP.
-    pub fn request(&mut self, method: &str, host: &str, target: &[u8], headers: &[(&str, &str)]) -> io::Result<Answer> {
+    pub fn request(
+        &mut self,
+        method: &str,
+        host: &str,
+        target: &[u8],
+        headers: &[(&str, &str)],
+    ) -> io::Result<Answer> {
         let mut head = format!("{method} ").into_bytes();
         head.extend_from_slice(target);
         head.extend_from_slice(format!(" HTTP/1.1\r\nHost: {host}\r\n").as_bytes());
-        headers.iter().for_each(|(name, value)| head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes()));
+        headers.iter().for_each(|(name, value)| {
+            head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes())
+        });
         head.extend_from_slice(b"\r\n");
         self.send(&head)?;
         self.answer(method == "HEAD")
@@ -96,18 +110,33 @@ impl Connection {
     /// When the connection breaks, or what comes is no HTTP.
     pub fn answer(&mut self, head_only: bool) -> io::Result<Answer> {
         let status_line = self.line()?;
-        let status = status_line.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| digits.parse().ok());
-        let status: u16 = status.filter(|_| status_line.starts_with(b"HTTP/1.")).ok_or_else(|| malformed(&status_line))?;
+        let status = status_line
+            .get(9..12)
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| digits.parse().ok());
+        let status: u16 = status
+            .filter(|_| status_line.starts_with(b"HTTP/1."))
+            .ok_or_else(|| malformed(&status_line))?;
         let mut headers = Vec::new();
         loop {
             let line = self.line()?;
             if line.is_empty() {
                 break;
             }
-            let colon = line.iter().position(|&byte| byte == b':').ok_or_else(|| malformed(&line))?;
-            headers.push((String::from_utf8_lossy(&line[..colon]).into_owned(), line[colon + 1..].trim_ascii().to_vec()));
+            let colon = line
+                .iter()
+                .position(|&byte| byte == b':')
+                .ok_or_else(|| malformed(&line))?;
+            headers.push((
+                String::from_utf8_lossy(&line[..colon]).into_owned(),
+                line[colon + 1..].trim_ascii().to_vec(),
+            ));
         }
-        let mut answer = Answer { status, headers, body: Vec::new() };
+        let mut answer = Answer {
+            status,
+            headers,
+            body: Vec::new(),
+        };
         if !head_only && !matches!(status, 100..=199 | 204 | 304) {
             answer.body = self.body(&answer)?;
         }
@@ -127,7 +156,8 @@ impl Connection {
         } else if answer.header("transfer-encoding").is_some() {
             loop {
                 let size = String::from_utf8_lossy(&self.line()?).into_owned();
-                let size = usize::from_str_radix(&size, 16).map_err(|_| malformed(size.as_bytes()))?;
+                let size =
+                    usize::from_str_radix(&size, 16).map_err(|_| malformed(size.as_bytes()))?;
                 let from = body.len();
                 body.resize(from + size, 0);
                 self.reader.read_exact(&mut body[from..])?;
@@ -145,13 +175,18 @@ impl Connection {
     fn line(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         self.reader.read_until(b'\n', &mut line)?;
-        let Some(line) = line.strip_suffix(b"\n") else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        let Some(line) = line.strip_suffix(b"\n") else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
         Ok(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
     }
 }
 
 fn malformed(what: &[u8]) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP: {}", String::from_utf8_lossy(what)))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("no HTTP: {}", String::from_utf8_lossy(what)),
+    )
 }
 
 /// `GET target` of `host` over a new connection; fails the test when no answer comes.
@@ -160,17 +195,28 @@ pub fn get(address: SocketAddr, host: &str, target: &str) -> Answer {
 }
 
 /// Any method over a new connection, with more headers.
-pub fn request(address: SocketAddr, method: &str, host: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
-    let asked = Connection::open(address).and_then(|mut connection| connection.request(method, host, target.as_bytes(), headers));
+pub fn request(
+    address: SocketAddr,
+    method: &str,
+    host: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let asked = Connection::open(address)
+        .and_then(|mut connection| connection.request(method, host, target.as_bytes(), headers));
     asked.unwrap_or_else(|error| panic!("{method} {target} of {host} at {address}: {error}"))
 }
 
 /// Sends `bytes` over a new connection and reads one answer.
 pub fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
-    let mut connection = Connection::open(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+    let mut connection =
+        Connection::open(address).unwrap_or_else(|error| panic!("{address}: {error}"));
     // A server may refuse before it has read everything.
     let _ = connection.send(bytes);
-    connection
-        .answer(false)
-        .unwrap_or_else(|error| panic!("no answer to {:?}: {error}", String::from_utf8_lossy(&bytes[..bytes.len().min(80)])))
+    connection.answer(false).unwrap_or_else(|error| {
+        panic!(
+            "no answer to {:?}: {error}",
+            String::from_utf8_lossy(&bytes[..bytes.len().min(80)])
+        )
+    })
 }

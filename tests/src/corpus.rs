@@ -32,13 +32,18 @@ pub struct Case {
 /// Every case.
 pub fn cases() -> Vec<Case> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/requests.txt");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(case).collect()
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(case)
+        .collect()
 }
 
 fn case(line: &str) -> Case {
     let mut parts = line.splitn(3, " | ");
-    let (Some(name), Some(outcome), Some(bytes)) = (parts.next(), parts.next(), parts.next()) else {
+    let (Some(name), Some(outcome), Some(bytes)) = (parts.next(), parts.next(), parts.next())
+    else {
         panic!("no case: {line}");
     };
     let (mut answers, mut end): (Vec<Expected>, _) = (Vec::new(), None);
@@ -47,11 +52,23 @@ fn case(line: &str) -> Case {
             "open" => end = Some(End::Open),
             "close" => end = Some(End::Close),
             "wait" => end = Some(End::Wait),
-            path if path.starts_with('/') => answers.last_mut().expect("a status comes first").1 = Some(unescape(path)),
-            status => answers.push((status.parse().unwrap_or_else(|_| panic!("{name}: {status} is no status")), None)),
+            path if path.starts_with('/') => {
+                answers.last_mut().expect("a status comes first").1 = Some(unescape(path))
+            }
+            status => answers.push((
+                status
+                    .parse()
+                    .unwrap_or_else(|_| panic!("{name}: {status} is no status")),
+                None,
+            )),
         }
     }
-    Case { name: name.to_owned(), bytes: unescape(bytes), answers, end: end.unwrap_or_else(|| panic!("{name}: no end")) }
+    Case {
+        name: name.to_owned(),
+        bytes: unescape(bytes),
+        answers,
+        end: end.unwrap_or_else(|| panic!("{name}: no end")),
+    }
 }
 
 /// Bytes from `\r \n \t \0 \\ \xNN` and `<x*9>`.
@@ -71,7 +88,11 @@ fn unescape(text: &str) -> Vec<u8> {
                 b'n' => (b'\n', 1),
                 b't' => (b'\t', 1),
                 b'0' => (0, 1),
-                b'x' => (u8::from_str_radix(&escape[1..3], 16).unwrap_or_else(|_| panic!("no byte: {rest}")), 3),
+                b'x' => (
+                    u8::from_str_radix(&escape[1..3], 16)
+                        .unwrap_or_else(|_| panic!("no byte: {rest}")),
+                    3,
+                ),
                 _ => (b'\\', 1),
             };
             bytes.push(byte);

@@ -27,11 +27,16 @@ impl Crowd {
     /// Opens `count` connections, each with `opening` as its first bytes.
     pub fn open(address: SocketAddr, count: usize, opening: &[u8]) -> Self {
         let slow = |_| {
-            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10)).expect("a connection");
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))
+                .expect("a connection");
             let began = Instant::now();
             stream.write_all(opening).expect("sent");
             stream.set_nonblocking(true).expect("a socket");
-            Slow { stream, began, lasted: None }
+            Slow {
+                stream,
+                began,
+                lasted: None,
+            }
         };
         Self((0..count).map(slow).collect())
     }
@@ -41,7 +46,10 @@ impl Crowd {
     pub fn round(&mut self, bytes: &[u8], time: Duration) {
         let slices = self.0.len().div_ceil(SLICE).max(1);
         for slice in self.0.chunks_mut(SLICE) {
-            slice.iter_mut().filter(|slow| slow.lasted.is_none()).for_each(|slow| slow.round(bytes));
+            slice
+                .iter_mut()
+                .filter(|slow| slow.lasted.is_none())
+                .for_each(|slow| slow.round(bytes));
             thread::sleep(time / u32::try_from(slices).expect("not that many"));
         }
     }
@@ -53,7 +61,11 @@ impl Crowd {
 
     /// The longest time between a connection's first byte and its end; what has not ended counts up to now.
     pub fn longest(&self) -> Duration {
-        self.0.iter().map(|slow| slow.lasted.unwrap_or_else(|| slow.began.elapsed())).max().unwrap_or_default()
+        self.0
+            .iter()
+            .map(|slow| slow.lasted.unwrap_or_else(|| slow.began.elapsed()))
+            .max()
+            .unwrap_or_default()
     }
 }
 

@@ -61,12 +61,27 @@ impl Proxy {
     pub fn to(target: SocketAddr) -> Self {
         let listener = port::listener();
         let address = port::address(&listener);
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let (wire, seen) = watch::channel(Wire { mode: Mode::Pass, target, epoch: 0 });
+        listener
+            .set_nonblocking(true)
+            .expect("a socket can be made non-blocking");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (wire, seen) = watch::channel(Wire {
+            mode: Mode::Pass,
+            target,
+            epoch: 0,
+        });
         let accepted = Arc::new(AtomicU64::new(0));
         runtime.spawn(accept(listener, address, seen, accepted.clone()));
-        Self { address, wire, accepted, _runtime: runtime }
+        Self {
+            address,
+            wire,
+            accepted,
+            _runtime: runtime,
+        }
     }
 
     /// Where it listens.
@@ -96,11 +111,17 @@ impl Proxy {
 
     /// Leads to another target; connections to the earlier one are reset.
     pub fn lead_to(&self, target: SocketAddr) {
-        self.wire.send_modify(|wire| (wire.target, wire.epoch) = (target, wire.epoch + 1));
+        self.wire
+            .send_modify(|wire| (wire.target, wire.epoch) = (target, wire.epoch + 1));
     }
 }
 
-async fn accept(listener: std::net::TcpListener, address: SocketAddr, mut wire: watch::Receiver<Wire>, accepted: Arc<AtomicU64>) {
+async fn accept(
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    mut wire: watch::Receiver<Wire>,
+    accepted: Arc<AtomicU64>,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut listener = TcpListener::from_std(listener).expect("a listener of this runtime");
     loop {

@@ -37,7 +37,9 @@ pub const ACK: u8 = 1;
 
 /// One frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+    let length = u32::try_from(payload.len())
+        .expect("a short payload")
+        .to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
@@ -48,7 +50,12 @@ pub fn headers(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
 
 /// SETTINGS of one.
 pub fn setting(id: u16, value: u32) -> Vec<u8> {
-    frame(kind::SETTINGS, 0, 0, &[&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
+    frame(
+        kind::SETTINGS,
+        0,
+        0,
+        &[&id.to_be_bytes()[..], &value.to_be_bytes()].concat(),
+    )
 }
 
 /// WINDOW_UPDATE.
@@ -58,13 +65,27 @@ pub fn update(stream: u32, by: u32) -> Vec<u8> {
 
 /// Literals without indexing, without Huffman (RFC 7541 section 6.2.2).
 pub fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).expect("below 127")][..], text.as_bytes()].concat();
-    fields.iter().flat_map(|(name, value)| [&[0][..], &text(name), &text(value)].concat()).collect()
+    let text = |text: &str| {
+        [
+            &[u8::try_from(text.len()).expect("below 127")][..],
+            text.as_bytes(),
+        ]
+        .concat()
+    };
+    fields
+        .iter()
+        .flat_map(|(name, value)| [&[0][..], &text(name), &text(value)].concat())
+        .collect()
 }
 
 /// The field block of a good `GET`.
 pub fn get(path: &str) -> Vec<u8> {
-    fields(&[(":method", "GET"), (":scheme", "https"), (":authority", "img.test"), (":path", path)])
+    fields(&[
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "img.test"),
+        (":path", path),
+    ])
 }
 
 /// A frame that came: type, flags, stream, payload.
@@ -85,7 +106,10 @@ impl Raw {
 
     /// Connects and says nothing.
     pub fn silent(address: SocketAddr) -> Self {
-        Self(Secured::open(address, "img.test", client(rustls::ALL_VERSIONS, &["h2"])).expect("a handshake"))
+        Self(
+            Secured::open(address, "img.test", client(rustls::ALL_VERSIONS, &["h2"]))
+                .expect("a handshake"),
+        )
     }
 
     /// Sends; false once the server takes no more.
@@ -99,13 +123,23 @@ impl Raw {
         self.fill(&mut head)?;
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
         self.fill(&mut payload)?;
-        Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff, payload))
+        Some((
+            head[3],
+            head[4],
+            u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff,
+            payload,
+        ))
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Option<()> {
         let read = self.0.0.read_exact(buffer);
-        let silent = read.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
-        assert!(!silent, "the server neither says anything nor ends the connection");
+        let silent = read.as_ref().is_err_and(|error| {
+            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+        });
+        assert!(
+            !silent,
+            "the server neither says anything nor ends the connection"
+        );
         read.ok()
     }
 
@@ -127,10 +161,15 @@ pub fn status(block: &[u8]) -> u16 {
     const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
     match block {
         // An update of the table's size may come first, in several bytes where five bits are too few.
-        [0x3f, rest @ ..] => status(&rest[rest.iter().take_while(|byte| **byte >= 0x80).count() + 1..]),
+        [0x3f, rest @ ..] => {
+            status(&rest[rest.iter().take_while(|byte| **byte >= 0x80).count() + 1..])
+        }
         [first, rest @ ..] if first & 0xe0 == 0x20 => status(rest),
         [first @ 0x88..=0x8e, ..] => INDEXED[usize::from(first - 0x88)],
-        [0x48 | 0x08 | 0x18, 3, digits @ ..] => digits.iter().take(3).fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0')),
+        [0x48 | 0x08 | 0x18, 3, digits @ ..] => digits
+            .iter()
+            .take(3)
+            .fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0')),
         [0x48 | 0x08 | 0x18, length, digits @ ..] if length & 0x80 != 0 => huffman_number(digits),
         _ => panic!("an answer that does not begin with its status: {block:?}"),
     }
@@ -138,12 +177,20 @@ pub fn status(block: &[u8]) -> u16 {
 
 /// Three digits by the code of RFC 7541 appendix B: five bits for 0 to 2, six for the others.
 fn huffman_number(bytes: &[u8]) -> u16 {
-    let bits: Vec<u16> = bytes.iter().take(3).flat_map(|byte| (0..8).rev().map(move |at| u16::from(byte >> at & 1))).collect();
+    let bits: Vec<u16> = bytes
+        .iter()
+        .take(3)
+        .flat_map(|byte| (0..8).rev().map(move |at| u16::from(byte >> at & 1)))
+        .collect();
     let number = |bits: &[u16]| bits.iter().fold(0, |sum, bit| sum * 2 + bit);
     let (mut at, mut sum) = (0, 0);
     for _ in 0..3 {
         let short = number(&bits[at..at + 5]);
-        let (digit, length) = if short <= 2 { (short, 5) } else { (number(&bits[at..at + 6]) - 0x16, 6) };
+        let (digit, length) = if short <= 2 {
+            (short, 5)
+        } else {
+            (number(&bits[at..at + 6]) - 0x16, 6)
+        };
         (sum, at) = (sum * 10 + digit, at + length);
     }
     sum

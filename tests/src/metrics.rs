@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 
 /// What is asked for, and what that form is called.
 const FORMS: [(&str, &str); 2] = [
-    ("text/html, */*;q=0.5", "text/plain; version=0.0.4; charset=utf-8"),
+    (
+        "text/html, */*;q=0.5",
+        "text/plain; version=0.0.4; charset=utf-8",
+    ),
     (
         "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
         "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -16,14 +19,31 @@ const FORMS: [(&str, &str); 2] = [
 /// Fails unless `/metrics` at `address` comes as text and as OpenMetrics, each to who asks for it, both well formed and
 /// with the same samples.
 pub fn come_in_both_forms(address: SocketAddr) {
-    let ask = |accept: &str| request(address, "GET", "localhost", "/metrics", &[("Accept", accept)]);
+    let ask = |accept: &str| {
+        request(
+            address,
+            "GET",
+            "localhost",
+            "/metrics",
+            &[("Accept", accept)],
+        )
+    };
     let [text, openmetrics] = FORMS.map(|(accept, kind)| {
         let answer = ask(accept);
-        assert_eq!(answer.header("content-type").as_deref(), Some(kind), "for {accept}");
+        assert_eq!(
+            answer.header("content-type").as_deref(),
+            Some(kind),
+            "for {accept}"
+        );
         answer
     });
     assert_eq!(text.header("vary").as_deref(), Some("Accept"));
-    assert_eq!(ask("application/openmetrics-text;q=0.1, text/plain").header("content-type").as_deref(), Some(FORMS[0].1));
+    assert_eq!(
+        ask("application/openmetrics-text;q=0.1, text/plain")
+            .header("content-type")
+            .as_deref(),
+        Some(FORMS[0].1)
+    );
     let without = request(address, "GET", "localhost", "/metrics", &[]);
     assert_eq!(without.header("content-type").as_deref(), Some(FORMS[0].1));
     let names = [names(&text, false), names(&openmetrics, true)];
@@ -40,18 +60,35 @@ fn names(answer: &Answer, openmetrics: bool) -> BTreeSet<String> {
         let words: Vec<&str> = line.splitn(4, ' ').collect();
         match words[..] {
             ["#", "TYPE", name, kind] => {
-                assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} has two types in {text}");
-                assert_eq!(name.ends_with("_total"), kind == "counter" && !openmetrics, "{line}");
+                assert!(
+                    types.insert(name.to_owned(), kind.to_owned()).is_none(),
+                    "{name} has two types in {text}"
+                );
+                assert_eq!(
+                    name.ends_with("_total"),
+                    kind == "counter" && !openmetrics,
+                    "{line}"
+                );
                 family = (name, kind);
             }
             ["#", "HELP", name, _] => assert_eq!(name, family.0, "{line}"),
-            ["#", "UNIT", name, unit] => assert!(openmetrics && name == family.0 && name.ends_with(&format!("_{unit}")), "{line}"),
+            ["#", "UNIT", name, unit] => assert!(
+                openmetrics && name == family.0 && name.ends_with(&format!("_{unit}")),
+                "{line}"
+            ),
             ["#", "EOF"] => assert!(openmetrics, "{line}"),
             _ => {
                 let name = line.split(['{', ' ']).next().unwrap_or_default();
-                let suffix = if family.1 == "counter" && openmetrics { "_total" } else { "" };
+                let suffix = if family.1 == "counter" && openmetrics {
+                    "_total"
+                } else {
+                    ""
+                };
                 assert_eq!(name, format!("{}{suffix}", family.0), "{line}");
-                let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+                let value = line
+                    .rsplit(' ')
+                    .next()
+                    .and_then(|value| value.parse::<f64>().ok());
                 assert!(value.is_some(), "{line}");
                 names.insert(name.to_owned());
             }

@@ -25,9 +25,17 @@ impl Namespace {
         let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         // RFC 2544 keeps 198.18.0.0/15 for tests of networks.
         let [.., high, low] = process.to_be_bytes();
-        let network = [198, 18 + (high & 1), low.wrapping_mul(16).wrapping_add(number)];
+        let network = [
+            198,
+            18 + (high & 1),
+            low.wrapping_mul(16).wrapping_add(number),
+        ];
         let name = format!("rbt{process}n{number}");
-        let namespace = Self { cable: [format!("{name}a"), format!("{name}b")], name, network };
+        let namespace = Self {
+            cable: [format!("{name}a"), format!("{name}b")],
+            name,
+            network,
+        };
         namespace.make();
         namespace
     }
@@ -39,11 +47,27 @@ impl Namespace {
                 "a network namespace cannot be made ({why}): run the tests as root, in a container with CAP_SYS_ADMIN and CAP_NET_ADMIN"
             );
         }
-        ip(&["link", "add", here, "type", "veth", "peer", "name", inside, "netns", name]);
-        (1..=9).for_each(|number| ip(&["addr", "add", &format!("{}/24", self.address(number)), "dev", here]));
+        ip(&[
+            "link", "add", here, "type", "veth", "peer", "name", inside, "netns", name,
+        ]);
+        (1..=9).for_each(|number| {
+            ip(&[
+                "addr",
+                "add",
+                &format!("{}/24", self.address(number)),
+                "dev",
+                here,
+            ])
+        });
         ip(&["link", "set", here, "up"]);
         self.ip(&["link", "set", "lo", "up"]);
-        self.ip(&["addr", "add", &format!("{}/24", self.address(100)), "dev", inside]);
+        self.ip(&[
+            "addr",
+            "add",
+            &format!("{}/24", self.address(100)),
+            "dev",
+            inside,
+        ]);
         self.ip(&["link", "set", inside, "up"]);
     }
 
@@ -55,13 +79,28 @@ impl Namespace {
 
     /// Pulls the cable, or plugs it in again.
     pub fn connect(&self, connected: bool) {
-        ip(&["link", "set", &self.cable[0], if connected { "up" } else { "down" }]);
+        ip(&[
+            "link",
+            "set",
+            &self.cable[0],
+            if connected { "up" } else { "down" },
+        ]);
     }
 
     /// Loses everything sent from inside to an address, without a word.
     pub fn blackhole(&self, address: IpAddr) {
         let nobody = "02:00:00:00:00:99";
-        self.ip(&["neigh", "replace", &address.to_string(), "lladdr", nobody, "dev", &self.cable[1], "nud", "permanent"]);
+        self.ip(&[
+            "neigh",
+            "replace",
+            &address.to_string(),
+            "lladdr",
+            nobody,
+            "dev",
+            &self.cable[1],
+            "nud",
+            "permanent",
+        ]);
     }
 
     /// Ends [`Namespace::blackhole`].
@@ -82,20 +121,35 @@ impl Namespace {
     }
 
     /// Starts a program of this workspace inside.
-    pub fn start(&self, program: &str, directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
+    pub fn start(
+        &self,
+        program: &str,
+        directory: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Process {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]).arg(binary(program)).args(arguments);
-        command.current_dir(directory).envs(environment.iter().copied());
+        command
+            .args(["netns", "exec", &self.name])
+            .arg(binary(program))
+            .args(arguments);
+        command
+            .current_dir(directory)
+            .envs(environment.iter().copied());
         Process::spawn(program, command)
     }
 
     /// Makes what listens on a port of 127.0.0.1 reachable from inside, for as long as this program runs.
     pub fn forward(&self, port: u16) -> SocketAddr {
         let listener = TcpListener::bind((self.address(9), 0)).expect("a free port on the cable");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
         thread::spawn(move || {
             for from in listener.incoming().map_while(Result::ok) {
-                let Ok(to) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
+                let Ok(to) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {
+                    continue;
+                };
                 pipe(&from, &to);
                 pipe(&to, &from);
             }
@@ -123,7 +177,9 @@ impl Drop for Namespace {
 }
 
 fn pipe(from: &TcpStream, to: &TcpStream) {
-    let copies = from.try_clone().and_then(|from| Ok((from, to.try_clone()?)));
+    let copies = from
+        .try_clone()
+        .and_then(|from| Ok((from, to.try_clone()?)));
     let (mut from, mut to) = copies.expect("descriptors are left");
     thread::spawn(move || {
         // Ends when either side does.
@@ -138,6 +194,12 @@ fn ip(arguments: &[&str]) {
 
 fn run(arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("ip").args(arguments).output();
-    let output = output.map_err(|error| format!("ip cannot be run, {error}: apt-get install iproute2 (tests/run does it)"))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
+    let output = output.map_err(|error| {
+        format!("ip cannot be run, {error}: apt-get install iproute2 (tests/run does it)")
+    })?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
 }

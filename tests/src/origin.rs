@@ -33,14 +33,25 @@ impl Origin {
 
     /// Starts one on another address of this host.
     pub fn start_at(name: &str, address: std::net::IpAddr) -> Self {
-        let listener = TcpListener::bind((address, 0)).unwrap_or_else(|error| panic!("{address} cannot be listened on: {error}"));
+        let listener = TcpListener::bind((address, 0))
+            .unwrap_or_else(|error| panic!("{address} cannot be listened on: {error}"));
         Self::start_on(name, listener)
     }
 
     fn start_on(name: &str, listener: TcpListener) -> Self {
         let stopping = AtomicBool::new(false);
-        let shared = Shared { stopping, hung: AtomicBool::new(false), status: AtomicU16::new(200), requests: AtomicU64::new(0) };
-        let mut origin = Self { name: name.to_owned(), address: port::address(&listener), shared: Arc::new(shared), accepting: None };
+        let shared = Shared {
+            stopping,
+            hung: AtomicBool::new(false),
+            status: AtomicU16::new(200),
+            requests: AtomicU64::new(0),
+        };
+        let mut origin = Self {
+            name: name.to_owned(),
+            address: port::address(&listener),
+            shared: Arc::new(shared),
+            accepting: None,
+        };
         origin.accept(listener);
         origin
     }
@@ -72,7 +83,9 @@ impl Origin {
 
     /// Closes the socket: connections are refused from here on.
     pub fn stop(&mut self) {
-        let Some(accepting) = self.accepting.take() else { return };
+        let Some(accepting) = self.accepting.take() else {
+            return;
+        };
         self.shared.stopping.store(true, Ordering::SeqCst);
         // Wakes the thread that accepts; it then drops the listener.
         drop(TcpStream::connect(self.address));
@@ -94,7 +107,9 @@ impl Origin {
                 if shared.stopping.load(Ordering::SeqCst) {
                     return;
                 }
-                let (Ok(stream), shared, name) = (stream, shared.clone(), name.clone()) else { continue };
+                let (Ok(stream), shared, name) = (stream, shared.clone(), name.clone()) else {
+                    continue;
+                };
                 thread::spawn(move || {
                     // A client that goes away in the middle is its own affair.
                     let _ = answer(stream, &shared, &name);
@@ -112,7 +127,11 @@ impl Drop for Origin {
 
 fn answer(mut stream: TcpStream, shared: &Shared, name: &str) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let (mut reader, mut request, mut line) = (BufReader::new(stream.try_clone()?), String::new(), String::new());
+    let (mut reader, mut request, mut line) = (
+        BufReader::new(stream.try_clone()?),
+        String::new(),
+        String::new(),
+    );
     reader.read_line(&mut request)?;
     while reader.read_line(&mut line)? > 2 {
         line.clear();
@@ -124,9 +143,18 @@ fn answer(mut stream: TcpStream, shared: &Shared, name: &str) -> std::io::Result
         thread::sleep(crate::LOOK);
     }
     shared.requests.fetch_add(1, Ordering::Relaxed);
-    let (status, body) = (shared.status.load(Ordering::Relaxed), format!("origin {name}\n"));
-    let shown = if request.starts_with("HEAD ") { "" } else { &body };
-    let head =
-        format!("HTTP/1.1 {status} Status\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let (status, body) = (
+        shared.status.load(Ordering::Relaxed),
+        format!("origin {name}\n"),
+    );
+    let shown = if request.starts_with("HEAD ") {
+        ""
+    } else {
+        &body
+    };
+    let head = format!(
+        "HTTP/1.1 {status} Status\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
     stream.write_all((head + shown).as_bytes())
 }

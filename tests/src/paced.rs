@@ -52,17 +52,32 @@ enum Kind {
 impl Paced {
     /// Asks `addresses` for `host`, `rate` times a second in all.
     pub fn start(addresses: &[SocketAddr], host: &str, rate: u32) -> Self {
-        let shared = Shared { host: host.to_owned(), stop: AtomicBool::new(false), asked: AtomicU64::new(0), sightings: Mutex::default() };
+        let shared = Shared {
+            host: host.to_owned(),
+            stop: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            sightings: Mutex::default(),
+        };
         let shared = Arc::new(shared);
         let number = u32::try_from(addresses.len()).expect("a few") * CLIENTS * 2;
         let interval = Duration::from_secs(1) * number / rate;
-        let kinds = || [Kind::Keeps, Kind::Closes].into_iter().flat_map(|kind| (0..CLIENTS).map(move |_| kind));
-        let all = addresses.iter().flat_map(|address| kinds().map(move |kind| (*address, kind)));
+        let kinds = || {
+            [Kind::Keeps, Kind::Closes]
+                .into_iter()
+                .flat_map(|kind| (0..CLIENTS).map(move |_| kind))
+        };
+        let all = addresses
+            .iter()
+            .flat_map(|address| kinds().map(move |kind| (*address, kind)));
         let clients = all.zip(0..).map(|((address, kind), index)| {
             let (shared, first) = (shared.clone(), Instant::now() + interval * index / number);
             thread::spawn(move || shared.go_on(address, kind, first, interval))
         });
-        Self { clients: clients.collect(), started: Instant::now(), shared }
+        Self {
+            clients: clients.collect(),
+            started: Instant::now(),
+            shared,
+        }
     }
 
     /// Requests made so far.
@@ -77,7 +92,11 @@ impl Paced {
 
     /// When the redirector at `address` named `server`, if it ever did.
     pub fn sighting(&self, address: SocketAddr, server: &str) -> Option<Sighting> {
-        let sightings = self.shared.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        let sightings = self
+            .shared
+            .sightings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         sightings.get(&(address, server.to_owned())).copied()
     }
 
@@ -89,18 +108,31 @@ impl Paced {
 }
 
 impl Shared {
-    fn go_on(&self, address: SocketAddr, kind: Kind, first: Instant, interval: Duration) -> Received {
+    fn go_on(
+        &self,
+        address: SocketAddr,
+        kind: Kind,
+        first: Instant,
+        interval: Duration,
+    ) -> Received {
         let (mut received, mut kept, mut due) = (Received::default(), None, first);
         while !self.stop.load(Ordering::Relaxed) {
             let now = Instant::now();
             thread::sleep(due.saturating_duration_since(now));
-            due = if now.saturating_duration_since(due) > LATE { now } else { due + interval };
+            due = if now.saturating_duration_since(due) > LATE {
+                now
+            } else {
+                due + interval
+            };
             match self.ask(address, kind, &mut kept) {
                 Ok(answer) => {
                     if let Some(server) = received.take(&answer, &self.host) {
                         self.saw(address, server);
                     }
-                    if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+                    if answer
+                        .header("connection")
+                        .is_some_and(|value| value.eq_ignore_ascii_case("close"))
+                    {
                         kept = None;
                     }
                 }
@@ -114,21 +146,43 @@ impl Shared {
         received
     }
 
-    fn ask(&self, address: SocketAddr, kind: Kind, kept: &mut Option<Connection>) -> io::Result<Answer> {
+    fn ask(
+        &self,
+        address: SocketAddr,
+        kind: Kind,
+        kept: &mut Option<Connection>,
+    ) -> io::Result<Answer> {
         match kind {
-            Kind::Closes => Connection::open(address)?.request("GET", &self.host, TARGET.as_bytes(), &[("Connection", "close")]),
+            Kind::Closes => Connection::open(address)?.request(
+                "GET",
+                &self.host,
+                TARGET.as_bytes(),
+                &[("Connection", "close")],
+            ),
             Kind::Keeps => {
                 if kept.is_none() {
                     *kept = Some(Connection::open(address)?);
                 }
-                kept.as_mut().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |open| open.get(&self.host, TARGET.as_bytes()))
+                kept.as_mut().map_or_else(
+                    || Err(io::ErrorKind::NotConnected.into()),
+                    |open| open.get(&self.host, TARGET.as_bytes()),
+                )
             }
         }
     }
 
     fn saw(&self, address: SocketAddr, server: String) {
         let now = Instant::now();
-        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
-        sightings.entry((address, server)).or_insert(Sighting { first: now, last: now }).last = now;
+        let mut sightings = self
+            .sightings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        sightings
+            .entry((address, server))
+            .or_insert(Sighting {
+                first: now,
+                last: now,
+            })
+            .last = now;
     }
 }

@@ -24,5 +24,7 @@ pub fn free() -> u16 {
 
 /// Where `listener` listens.
 pub fn address(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().expect("a bound socket has an address")
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
 }

@@ -47,8 +47,18 @@ impl RedisServer {
     }
 
     fn new(keeps: bool, password: Option<&str>, more: &[&str]) -> Self {
-        let (directory, more) = (tempfile::tempdir().expect("a temporary directory"), more.iter().map(ToString::to_string).collect());
-        let mut server = Self { directory, port: port::free(), keeps, password: password.map(str::to_owned), more, process: None };
+        let (directory, more) = (
+            tempfile::tempdir().expect("a temporary directory"),
+            more.iter().map(ToString::to_string).collect(),
+        );
+        let mut server = Self {
+            directory,
+            port: port::free(),
+            keeps,
+            password: password.map(str::to_owned),
+            more,
+            process: None,
+        };
         server.start();
         server
     }
@@ -57,15 +67,31 @@ impl RedisServer {
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "redis-server runs already");
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendfsync", "always", "--daemonize", "no"]);
-        command.args(["--port", &self.port.to_string(), "--appendonly", if self.keeps { "yes" } else { "no" }]);
+        command.args([
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendfsync",
+            "always",
+            "--daemonize",
+            "no",
+        ]);
+        command.args([
+            "--port",
+            &self.port.to_string(),
+            "--appendonly",
+            if self.keeps { "yes" } else { "no" },
+        ]);
         command.arg("--dir").arg(self.directory.path());
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
         }
         command.args(&self.more);
         if let Err(error) = Command::new("redis-server").arg("--version").output() {
-            panic!("redis-server cannot be run ({error}): apt-get install redis-server (tests/run does it)");
+            panic!(
+                "redis-server cannot be run ({error}): apt-get install redis-server (tests/run does it)"
+            );
         }
         let process = Process::spawn("redis-server", command);
         process.wait_for_line("eady to accept connections", START);
@@ -142,7 +168,10 @@ impl RedisServer {
             match self.connect().and_then(|mut open| open.call(&words)) {
                 Ok(Reply::Number(number)) => return number.unsigned_abs(),
                 Ok(other) => panic!("redis-server answered `{command}` with {other:?}"),
-                Err(error) => assert!(started.elapsed() < START, "redis-server does not answer: {error}"),
+                Err(error) => assert!(
+                    started.elapsed() < START,
+                    "redis-server does not answer: {error}"
+                ),
             }
         }
     }

@@ -41,35 +41,73 @@ impl BrokenCluster {
     pub fn by(fault: ClusterFault) -> Self {
         let primaries: Vec<RedisServer> = RANGES.iter().map(|_| node()).collect();
         for (primary, (first, last)) in primaries.iter().zip(RANGES) {
-            primary.call(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+            primary.call(&[
+                "CLUSTER",
+                "ADDSLOTSRANGE",
+                &first.to_string(),
+                &last.to_string(),
+            ]);
         }
         let slot = primaries[0].number("CLUSTER KEYSLOT {rbalancer}");
-        let owner = RANGES.iter().position(|(_, last)| slot <= u64::from(*last)).expect("a slot of the cluster");
+        let owner = RANGES
+            .iter()
+            .position(|(_, last)| slot <= u64::from(*last))
+            .expect("a slot of the cluster");
         let replica = node();
         let proxy = Proxy::to(primaries[owner].address());
         if fault == ClusterFault::ReplyLost {
             primaries[owner].set("cluster-announce-port", &proxy.address().port().to_string());
         }
         for other in primaries.iter().chain([&replica]) {
-            let (port, bus) = (other.address().port().to_string(), other.setting("cluster-port"));
-            primaries.iter().for_each(|node| drop(node.call(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])));
+            let (port, bus) = (
+                other.address().port().to_string(),
+                other.setting("cluster-port"),
+            );
+            primaries
+                .iter()
+                .for_each(|node| drop(node.call(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])));
         }
         let knows_all = |node: &RedisServer| {
             let info = node.call(&["CLUSTER", "INFO"]);
-            info.text().contains("cluster_state:ok") && info.text().contains("cluster_known_nodes:4")
+            info.text().contains("cluster_state:ok")
+                && info.text().contains("cluster_known_nodes:4")
         };
-        primaries.iter().chain([&replica]).for_each(|node| eventually!(START, knows_all(node)));
-        replica.call(&["CLUSTER", "REPLICATE", primaries[owner].call(&["CLUSTER", "MYID"]).text()]);
+        primaries
+            .iter()
+            .chain([&replica])
+            .for_each(|node| eventually!(START, knows_all(node)));
+        replica.call(&[
+            "CLUSTER",
+            "REPLICATE",
+            primaries[owner].call(&["CLUSTER", "MYID"]).text(),
+        ]);
         replica.wait_for_info("replication", "master_link_status:up", START);
         for node in &primaries {
-            eventually!(START, node.call(&["CLUSTER", "NODES"]).text().contains(" slave "));
+            eventually!(
+                START,
+                node.call(&["CLUSTER", "NODES"]).text().contains(" slave ")
+            );
         }
-        Self { fault, primaries, replica, owner, slot: slot.to_string(), proxy }
+        Self {
+            fault,
+            primaries,
+            replica,
+            owner,
+            slot: slot.to_string(),
+            proxy,
+        }
     }
 
     fn way(&self) -> Way {
-        let all: Vec<String> = self.primaries.iter().map(|node| node.address().to_string()).collect();
-        Way { url: format!("redis+cluster://{}", all.join(",")), password_file: None }
+        let all: Vec<String> = self
+            .primaries
+            .iter()
+            .map(|node| node.address().to_string())
+            .collect();
+        Way {
+            url: format!("redis+cluster://{}", all.join(",")),
+            password_file: None,
+        }
     }
 
     fn owner(&self) -> &RedisServer {
@@ -82,15 +120,23 @@ impl BrokenCluster {
     }
 
     fn begin_to_move(&self) {
-        let (from, to) = (self.owner().call(&["CLUSTER", "MYID"]), self.heir().call(&["CLUSTER", "MYID"]));
-        self.heir().call(&["CLUSTER", "SETSLOT", &self.slot, "IMPORTING", from.text()]);
-        self.owner().call(&["CLUSTER", "SETSLOT", &self.slot, "MIGRATING", to.text()]);
+        let (from, to) = (
+            self.owner().call(&["CLUSTER", "MYID"]),
+            self.heir().call(&["CLUSTER", "MYID"]),
+        );
+        self.heir()
+            .call(&["CLUSTER", "SETSLOT", &self.slot, "IMPORTING", from.text()]);
+        self.owner()
+            .call(&["CLUSTER", "SETSLOT", &self.slot, "MIGRATING", to.text()]);
         self.move_keys(4);
     }
 
     /// Moves up to `count` keys; how many there were.
     fn move_keys(&self, count: u8) -> usize {
-        let keys = self.owner().call(&["CLUSTER", "GETKEYSINSLOT", &self.slot, &count.to_string()]).texts();
+        let keys = self
+            .owner()
+            .call(&["CLUSTER", "GETKEYSINSLOT", &self.slot, &count.to_string()])
+            .texts();
         if !keys.is_empty() {
             let port = self.heir().address().port().to_string();
             let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
@@ -103,7 +149,10 @@ impl BrokenCluster {
     fn move_the_rest(&self) {
         while self.move_keys(10) > 0 {}
         let to = self.heir().call(&["CLUSTER", "MYID"]);
-        for node in [self.heir(), self.owner()].into_iter().chain(&self.primaries) {
+        for node in [self.heir(), self.owner()]
+            .into_iter()
+            .chain(&self.primaries)
+        {
             node.call(&["CLUSTER", "SETSLOT", &self.slot, "NODE", to.text()]);
         }
     }
@@ -129,7 +178,10 @@ impl RedisServer {
     /// A setting's value.
     fn setting(&self, name: &str) -> String {
         match self.call(&["CONFIG", "GET", name]) {
-            Reply::List(pair) => pair.get(1).map(|value| value.text().to_owned()).expect("a setting it knows"),
+            Reply::List(pair) => pair
+                .get(1)
+                .map(|value| value.text().to_owned())
+                .expect("a setting it knows"),
             other => panic!("CONFIG GET {name}: {other:?}"),
         }
     }
@@ -159,7 +211,9 @@ impl Trouble for BrokenCluster {
     fn lasts(&self, scale: Scale) -> Duration {
         match self.fault {
             ClusterFault::OwnerKilled => Duration::ZERO,
-            ClusterFault::SlotMoved | ClusterFault::ReplyLost => scale.pick(Duration::from_secs(2), Duration::from_secs(5)),
+            ClusterFault::SlotMoved | ClusterFault::ReplyLost => {
+                scale.pick(Duration::from_secs(2), Duration::from_secs(5))
+            }
         }
     }
 
@@ -179,10 +233,20 @@ impl Trouble for BrokenCluster {
     fn heal(&mut self) {
         match self.fault {
             ClusterFault::OwnerKilled => {
-                self.replica.wait_for_info("replication", "role:master", START);
-                let others = self.primaries.iter().enumerate().filter(|(place, _)| *place != self.owner);
+                self.replica
+                    .wait_for_info("replication", "role:master", START);
+                let others = self
+                    .primaries
+                    .iter()
+                    .enumerate()
+                    .filter(|(place, _)| *place != self.owner);
                 for (_, node) in others {
-                    eventually!(START, node.call(&["CLUSTER", "INFO"]).text().contains("cluster_state:ok"));
+                    eventually!(
+                        START,
+                        node.call(&["CLUSTER", "INFO"])
+                            .text()
+                            .contains("cluster_state:ok")
+                    );
                 }
             }
             ClusterFault::SlotMoved => self.move_the_rest(),

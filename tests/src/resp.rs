@@ -57,7 +57,9 @@ impl Resp {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        let mut open = Self { reader: BufReader::new(stream) };
+        let mut open = Self {
+            reader: BufReader::new(stream),
+        };
         if let Some(password) = password
             && let Reply::Error(why) = open.call(&["AUTH", password])?
         {
@@ -81,7 +83,9 @@ impl Resp {
     /// When the connection breaks.
     pub fn send(&mut self, command: &[&str]) -> io::Result<()> {
         let mut bytes = format!("*{}\r\n", command.len());
-        command.iter().for_each(|word| bytes += &format!("${}\r\n{word}\r\n", word.len()));
+        command
+            .iter()
+            .for_each(|word| bytes += &format!("${}\r\n{word}\r\n", word.len()));
         self.reader.get_mut().write_all(bytes.as_bytes())
     }
 
@@ -100,7 +104,11 @@ impl Resp {
                 Ok(length) => self.text(length)?,
                 Err(_) => Reply::Nil,
             },
-            Some('*') => Reply::List((0..number(rest)?).map(|_| self.reply()).collect::<io::Result<_>>()?),
+            Some('*') => Reply::List(
+                (0..number(rest)?)
+                    .map(|_| self.reply())
+                    .collect::<io::Result<_>>()?,
+            ),
             Some(_) => return Err(io::Error::other(format!("no reply: {line}"))),
             None => return Err(io::ErrorKind::UnexpectedEof.into()),
         })

@@ -33,7 +33,11 @@ pub enum Scale {
 impl Scale {
     /// What the environment asks for.
     pub fn asked() -> Self {
-        if std::env::var_os("RBALANCER_TESTS").is_some_and(|value| value == "full") { Self::Full } else { Self::Short }
+        if std::env::var_os("RBALANCER_TESTS").is_some_and(|value| value == "full") {
+            Self::Full
+        } else {
+            Self::Short
+        }
     }
 
     /// One of two values.
@@ -99,7 +103,11 @@ struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |time: &Option<Duration>| time.map_or("never".to_owned(), |time| format!("{} ms", time.as_millis()));
+        let ms = |time: &Option<Duration>| {
+            time.map_or("never".to_owned(), |time| {
+                format!("{} ms", time.as_millis())
+            })
+        };
         let fresh: Vec<String> = self.fresh.iter().map(ms).collect();
         write!(
             f,
@@ -125,12 +133,23 @@ pub fn run<T: Trouble>(make: impl Fn() -> T) {
     (0..scale.pick(1, 5)).for_each(|_| once(make(), scale));
 }
 
-#[expect(clippy::print_stdout, reason = "the figures are what a full run is for")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures are what a full run is for"
+)]
 fn once(mut trouble: impl Trouble, scale: Scale) {
-    let mut scene = Scene::start(&trouble.daemons(), trouble.direct(), || trouble.holds("{rbalancer}:folded:*"), scale);
+    let mut scene = Scene::start(
+        &trouble.daemons(),
+        trouble.direct(),
+        || trouble.holds("{rbalancer}:folded:*"),
+        scale,
+    );
     let figures = observe(&mut trouble, &mut scene, scale);
     println!("{figures}");
-    let late = figures.fresh.iter().any(|fresh| fresh.is_none_or(|fresh| fresh > trouble.limit()));
+    let late = figures
+        .fresh
+        .iter()
+        .any(|fresh| fresh.is_none_or(|fresh| fresh > trouble.limit()));
     let exact = (figures.others, figures.lost, figures.error) == (0, 0, 0);
     let fast = scale == Scale::Short || figures.rate >= FULL_RATE;
     let noticed = figures.complaints > 0 || !trouble.is_noticed();
@@ -142,7 +161,12 @@ fn observe(trouble: &mut impl Trouble, scene: &mut Scene, scale: Scale) -> Figur
     let addresses = scene.addresses();
     let traffic = Paced::start(&addresses, HOST, scale.pick(400, 2200));
     let flipping = scene.flipping.url();
-    eventually!(START, addresses.iter().all(|address| traffic.sighting(*address, &flipping).is_some()));
+    eventually!(
+        START,
+        addresses
+            .iter()
+            .all(|address| traffic.sighting(*address, &flipping).is_some())
+    );
     let phase = Duration::from_millis(RandomState::new().hash_one(()) % 1000);
     thread::sleep(phase);
 
@@ -161,8 +185,12 @@ fn observe(trouble: &mut impl Trouble, scene: &mut Scene, scale: Scale) -> Figur
         scene.change();
     }
 
-    let sightings =
-        |server: &str| -> Vec<Option<Sighting>> { addresses.iter().map(|at: &SocketAddr| traffic.sighting(*at, server)).collect() };
+    let sightings = |server: &str| -> Vec<Option<Sighting>> {
+        addresses
+            .iter()
+            .map(|at: &SocketAddr| traffic.sighting(*at, server))
+            .collect()
+    };
     let waited = |done: &dyn Fn() -> bool| {
         let started = Instant::now();
         while !done() && started.elapsed() < START {
@@ -170,10 +198,22 @@ fn observe(trouble: &mut impl Trouble, scene: &mut Scene, scale: Scale) -> Figur
         }
     };
     waited(&|| sightings(NEW_SERVER).iter().all(Option::is_some));
-    waited(&|| sightings(&flipping).iter().flatten().all(|seen| seen.last.elapsed() > QUIET));
+    waited(&|| {
+        sightings(&flipping)
+            .iter()
+            .flatten()
+            .all(|seen| seen.last.elapsed() > QUIET)
+    });
     let since = |at: Instant| at.saturating_duration_since(healed);
-    let fresh = sightings(NEW_SERVER).into_iter().map(|seen| seen.map(|seen| since(seen.first))).collect();
-    let last = sightings(&flipping).into_iter().flatten().map(|seen| seen.last).max();
+    let fresh = sightings(NEW_SERVER)
+        .into_iter()
+        .map(|seen| seen.map(|seen| since(seen.first)))
+        .collect();
+    let last = sightings(&flipping)
+        .into_iter()
+        .flatten()
+        .map(|seen| seen.last)
+        .max();
     let flipped = last.filter(|last| last.elapsed() > QUIET).map(since);
 
     let (requests, rate) = (traffic.asked(), traffic.rate());

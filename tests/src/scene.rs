@@ -64,10 +64,22 @@ impl Scene {
             let ended = direct.apply(place, configuration(&[&a, &b, &flipping], n).as_bytes());
             assert_eq!(ended.code, Some(0), "apply said: {:?}", ended.lines);
         }
-        let redirectors = (1..=4).map(|number| daemons.redirector(place, &format!("redirector-{number}"))).collect();
+        let redirectors = (1..=4)
+            .map(|number| daemons.redirector(place, &format!("redirector-{number}")))
+            .collect();
         let healthd = daemons.start("rbalancer-healthd", place, &["--id", "watcher"], "healthd");
         let statsd = direct.listening("rbalancer-statsd", place, "statsd");
-        let mut scene = Self { redirectors, flipping, note: String::new(), counted: 0, steady: [a, b], statsd, healthd, direct, directory };
+        let mut scene = Self {
+            redirectors,
+            flipping,
+            note: String::new(),
+            counted: 0,
+            steady: [a, b],
+            statsd,
+            healthd,
+            direct,
+            directory,
+        };
         scene.make_history(early, folded);
         scene
     }
@@ -78,13 +90,23 @@ impl Scene {
             self.counted += 1 + load(address, HOST, FIRST, 2).total();
         }
         self.settles();
-        let (leaving, dying) = (self.redirectors.pop().expect("four"), self.redirectors.pop().expect("three"));
+        let (leaving, dying) = (
+            self.redirectors.pop().expect("four"),
+            self.redirectors.pop().expect("three"),
+        );
         leaving.process.signal(rustix::process::Signal::TERM);
         drop(dying);
         let died = Instant::now();
         (early + 1..=5).for_each(|n| self.apply(&self.configuration(n)));
         leaving.process.wait(START);
-        let (started, limit) = (Instant::now(), if NEVER_FOLDED.load(Ordering::Relaxed) { Duration::ZERO } else { FOLD });
+        let (started, limit) = (
+            Instant::now(),
+            if NEVER_FOLDED.load(Ordering::Relaxed) {
+                Duration::ZERO
+            } else {
+                FOLD
+            },
+        );
         while !folded() {
             if started.elapsed() > limit {
                 NEVER_FOLDED.store(true, Ordering::Relaxed);
@@ -99,7 +121,10 @@ impl Scene {
 
     /// Where the redirectors answer.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.redirectors.iter().map(|redirector| redirector.address).collect()
+        self.redirectors
+            .iter()
+            .map(|redirector| redirector.address)
+            .collect()
     }
 
     /// Redirects in the report.
@@ -108,7 +133,13 @@ impl Scene {
     }
 
     fn settles(&self) {
-        eventually!(FLUSH * 4, self.reported() == self.counted, "{} of {}", self.reported(), self.counted);
+        eventually!(
+            FLUSH * 4,
+            self.reported() == self.counted,
+            "{} of {}",
+            self.reported(),
+            self.counted
+        );
     }
 
     /// Applies a table like the last one with other weights.
@@ -119,17 +150,30 @@ impl Scene {
     /// Applies a table with [`NEW_SERVER`] in it.
     pub fn change(&self) {
         let more = format!("[new]\ndomain = {NEW_SERVER}\nweight = 10\ncheck = off\n");
-        self.apply(&(self.configuration(7).replace("list = a, b, flipping", "list = a, b, flipping, new") + &more));
+        self.apply(
+            &(self
+                .configuration(7)
+                .replace("list = a, b, flipping", "list = a, b, flipping, new")
+                + &more),
+        );
     }
 
     /// Applies another table with other weights where that may fail.
     pub fn try_to_apply(&self) -> Ended {
-        self.direct.apply(self.directory.path(), self.configuration(8).as_bytes())
+        self.direct
+            .apply(self.directory.path(), self.configuration(8).as_bytes())
     }
 
     fn apply(&self, configuration: &str) {
-        let ended = self.direct.apply(self.directory.path(), configuration.as_bytes());
-        assert_eq!(ended.code, Some(0), "apply said:\n{}", ended.lines.join("\n"));
+        let ended = self
+            .direct
+            .apply(self.directory.path(), configuration.as_bytes());
+        assert_eq!(
+            ended.code,
+            Some(0),
+            "apply said:\n{}",
+            ended.lines.join("\n")
+        );
     }
 
     fn configuration(&self, n: u16) -> String {
@@ -139,20 +183,36 @@ impl Scene {
 
     /// How many warnings and errors the redirectors and healthd have logged.
     pub fn complaints(&self) -> usize {
-        let watched = self.redirectors.iter().map(|daemon| &daemon.process).chain([&self.healthd]);
+        let watched = self
+            .redirectors
+            .iter()
+            .map(|daemon| &daemon.process)
+            .chain([&self.healthd]);
         let complains = |line: &&String| line.contains(" WARN ") || line.contains(" ERROR ");
-        watched.map(|process| process.lines().iter().filter(complains).count()).sum()
+        watched
+            .map(|process| process.lines().iter().filter(complains).count())
+            .sum()
     }
 
     /// Everything the daemons said, for a case that failed.
     pub fn log(&self) -> String {
-        let all = self.redirectors.iter().map(|daemon| &daemon.process).chain([&self.healthd, &self.statsd.process]);
-        all.map(|process| process.lines().join("\n")).collect::<Vec<_>>().join("\n--\n")
+        let all = self
+            .redirectors
+            .iter()
+            .map(|daemon| &daemon.process)
+            .chain([&self.healthd, &self.statsd.process]);
+        all.map(|process| process.lines().join("\n"))
+            .collect::<Vec<_>>()
+            .join("\n--\n")
     }
 }
 
 /// The `n`th table: the same servers with other weights.
 fn configuration(origins: &[&Origin; 3], n: u16) -> String {
     let [a, b, flipping] = origins;
-    one_farm("", "", &[("a", a, 2 + n), ("b", b, 1), ("flipping", flipping, 2)])
+    one_farm(
+        "",
+        "",
+        &[("a", a, 2 + n), ("b", b, 1), ("flipping", flipping, 2)],
+    )
 }

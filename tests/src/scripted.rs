@@ -26,7 +26,9 @@ struct Script {
 
 impl Wire for Script {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(mut bytes) = self.reads.borrow_mut().pop_front() else { return Err(ErrorKind::WouldBlock.into()) };
+        let Some(mut bytes) = self.reads.borrow_mut().pop_front() else {
+            return Err(ErrorKind::WouldBlock.into());
+        };
         let count = bytes.len().min(buffer.len());
         buffer[..count].copy_from_slice(&bytes[..count]);
         if count < bytes.len() {
@@ -52,14 +54,30 @@ pub fn desk() -> Desk {
         [{"name": "a", "target": "http://a.test", "weight": 1, "enable": "on"}]}]);
     let farms = serde_json::from_value(farms).expect("valid farms");
     let (counters, mut rng) = (Counters::new(1), SmallRng::seed_from_u64(1));
-    let routes = Routes::build(&farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng);
-    let (routes, refused) = (Arc::new(ArcSwap::from_pointee(routes)), RefusalSlots::new(&counters));
-    Desk::new(Sources::new(routes, Arc::default(), counters.shard(0), refused, rng), None)
+    let routes = Routes::build(
+        &farms,
+        &HashMap::new(),
+        &Health::default(),
+        &counters,
+        &Routes::default(),
+        &mut rng,
+    );
+    let (routes, refused) = (
+        Arc::new(ArcSwap::from_pointee(routes)),
+        RefusalSlots::new(&counters),
+    );
+    Desk::new(
+        Sources::new(routes, Arc::default(), counters.shard(0), refused, rng),
+        None,
+    )
 }
 
 /// What a connection that reads `pieces` one by one sends, and how it ends.
 pub fn say(pieces: &[&[u8]], desk: &mut Desk) -> (Vec<u8>, End) {
-    let script = Script { reads: RefCell::new(pieces.iter().map(|piece| piece.to_vec()).collect()), sent: RefCell::default() };
+    let script = Script {
+        reads: RefCell::new(pieces.iter().map(|piece| piece.to_vec()).collect()),
+        sent: RefCell::default(),
+    };
     let mut connection = Connection::default();
     loop {
         let end = match connection.advance(&script, desk) {

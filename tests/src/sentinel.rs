@@ -46,18 +46,43 @@ impl Failover {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let primary = RedisServer::with(&["--repl-diskless-sync-delay", "0"]);
         let port = primary.address().port().to_string();
-        let replica = RedisServer::with(&["--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1", &port]);
+        let replica = RedisServer::with(&[
+            "--repl-diskless-sync-delay",
+            "0",
+            "--replicaof",
+            "127.0.0.1",
+            &port,
+        ]);
         replica.wait_for_info("replication", "master_link_status:up", START);
-        let sentinels: Vec<_> = (1..=3).map(|number| Sentinel::start(&directory, number, &primary, "")).collect();
+        let sentinels: Vec<_> = (1..=3)
+            .map(|number| Sentinel::start(&directory, number, &primary, ""))
+            .collect();
         for sentinel in &sentinels {
-            eventually!(START, sentinel.say(&["INFO", "sentinel"]).is_some_and(|text| text.contains("slaves=1,sentinels=3")));
+            eventually!(
+                START,
+                sentinel
+                    .say(&["INFO", "sentinel"])
+                    .is_some_and(|text| text.contains("slaves=1,sentinels=3"))
+            );
         }
-        Self { sentinels, primary, replica, _directory: directory }
+        Self {
+            sentinels,
+            primary,
+            replica,
+            _directory: directory,
+        }
     }
 
     fn way(&self) -> Way {
-        let all: Vec<String> = self.sentinels.iter().map(|sentinel| sentinel.address.to_string()).collect();
-        Way { url: format!("redis+sentinel://{}/{NAME}", all.join(",")), password_file: None }
+        let all: Vec<String> = self
+            .sentinels
+            .iter()
+            .map(|sentinel| sentinel.address.to_string())
+            .collect();
+        Way {
+            url: format!("redis+sentinel://{}/{NAME}", all.join(",")),
+            password_file: None,
+        }
     }
 }
 
@@ -82,7 +107,10 @@ impl Sentinel {
         command.args([&file, "--sentinel"]);
         let process = Process::spawn("sentinel", command);
         process.wait_for_line("Sentinel ID is", START);
-        Self { _process: process, address: (Ipv4Addr::LOCALHOST, port).into() }
+        Self {
+            _process: process,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+        }
     }
 
     /// The primary it watches, for `--redis`.
@@ -92,7 +120,9 @@ impl Sentinel {
 
     /// Its answer; none while it does not listen yet.
     pub fn say(&self, command: &[&str]) -> Option<String> {
-        let reply = Resp::open(self.address, None).and_then(|mut open| open.call(command)).ok()?;
+        let reply = Resp::open(self.address, None)
+            .and_then(|mut open| open.call(command))
+            .ok()?;
         Some(reply.texts().join(" ") + reply.text())
     }
 }
@@ -131,8 +161,14 @@ impl Trouble for Failover {
         let port = self.replica.address().port().to_string();
         for sentinel in &self.sentinels {
             let named = || sentinel.say(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
-            eventually!(START, named().is_some_and(|named| named.contains(&port)), "{:?}", named());
+            eventually!(
+                START,
+                named().is_some_and(|named| named.contains(&port)),
+                "{:?}",
+                named()
+            );
         }
-        self.replica.wait_for_info("replication", "role:master", START);
+        self.replica
+            .wait_for_info("replication", "role:master", START);
     }
 }

@@ -22,13 +22,21 @@ impl Freezable {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let made = Self { directory };
         let image = made.directory.path().join("image");
-        std::fs::File::create(&image).and_then(|file| file.set_len(16 << 20)).expect("a file in a temporary directory");
+        std::fs::File::create(&image)
+            .and_then(|file| file.set_len(16 << 20))
+            .expect("a file in a temporary directory");
         std::fs::create_dir(made.path()).expect("a folder");
-        run("mkfs.ext4", &["-q".as_ref(), &image]).expect("mkfs.ext4 makes a file system: apt-get install e2fsprogs");
-        match run("mount", &["-o".as_ref(), "loop".as_ref(), &image, &made.path()]) {
+        run("mkfs.ext4", &["-q".as_ref(), &image])
+            .expect("mkfs.ext4 makes a file system: apt-get install e2fsprogs");
+        match run(
+            "mount",
+            &["-o".as_ref(), "loop".as_ref(), &image, &made.path()],
+        ) {
             Ok(()) => Some(made),
             Err(why) => {
-                say(&format!("no loop mount on this machine, so no frozen disk: {why}"));
+                say(&format!(
+                    "no loop mount on this machine, so no frozen disk: {why}"
+                ));
                 None
             }
         }
@@ -43,7 +51,8 @@ impl Freezable {
     /// even be killed, and a test that fails waits for its processes.
     pub fn freeze(&self) {
         let path = self.path();
-        run("fsfreeze", &["-f".as_ref(), &path]).expect("a file system that was mounted can be frozen");
+        run("fsfreeze", &["-f".as_ref(), &path])
+            .expect("a file system that was mounted can be frozen");
         thread::spawn(move || {
             thread::sleep(Duration::from_secs(60));
             let _ = run("fsfreeze", &["-u".as_ref(), &path]);
@@ -52,7 +61,8 @@ impl Freezable {
 
     /// Ends it.
     pub fn thaw(&self) {
-        run("fsfreeze", &["-u".as_ref(), &self.path()]).expect("a frozen file system can be thawed");
+        run("fsfreeze", &["-u".as_ref(), &self.path()])
+            .expect("a frozen file system can be thawed");
     }
 }
 
@@ -81,9 +91,15 @@ impl Unanswering {
         command.args(["-c", mount]).arg(directory.path());
         let holder = Process::spawn("mount", command);
         match holder.find(START, |line| line.contains("mounted").then_some(())) {
-            Some(()) => Some(Self { directory, holder: Some(holder) }),
+            Some(()) => Some(Self {
+                directory,
+                holder: Some(holder),
+            }),
             None => {
-                say(&format!("no file system in user space on this machine: {}", holder.lines().join(" ")));
+                say(&format!(
+                    "no file system in user space on this machine: {}",
+                    holder.lines().join(" ")
+                ));
                 None
             }
         }
@@ -122,12 +138,22 @@ pub fn pipe(directory: &Path, name: &str) -> PathBuf {
     path
 }
 
-#[allow(clippy::print_stderr, reason = "a case that cannot be tried here says so")]
+#[allow(
+    clippy::print_stderr,
+    reason = "a case that cannot be tried here says so"
+)]
 fn say(words: &str) {
     eprintln!("{words}");
 }
 
 fn run(program: &str, arguments: &[&Path]) -> Result<(), String> {
-    let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
 }

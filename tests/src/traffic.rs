@@ -30,18 +30,32 @@ impl Received {
 
     /// The redirects of one host's clients.
     pub fn of_host(&self, host: &str) -> u64 {
-        self.redirects.iter().filter(|((asked, _), _)| asked == host).map(|(_, count)| count).sum()
+        self.redirects
+            .iter()
+            .filter(|((asked, _), _)| asked == host)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// The redirects to one server.
     pub fn to(&self, server: &str) -> u64 {
-        self.redirects.iter().filter(|((_, to), _)| to == server).map(|(_, count)| count).sum()
+        self.redirects
+            .iter()
+            .filter(|((_, to), _)| to == server)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Adds what others received.
     pub fn add(&mut self, other: &Self) {
-        other.redirects.iter().for_each(|(key, count)| *self.redirects.entry(key.clone()).or_default() += count);
-        other.others.iter().for_each(|(status, count)| *self.others.entry(*status).or_default() += count);
+        other
+            .redirects
+            .iter()
+            .for_each(|(key, count)| *self.redirects.entry(key.clone()).or_default() += count);
+        other
+            .others
+            .iter()
+            .for_each(|(status, count)| *self.others.entry(*status).or_default() += count);
         self.lost += other.lost;
     }
 
@@ -52,7 +66,9 @@ impl Received {
             return false;
         };
         self.take(&answer, host);
-        answer.header("connection").is_none_or(|value| !value.eq_ignore_ascii_case("close"))
+        answer
+            .header("connection")
+            .is_none_or(|value| !value.eq_ignore_ascii_case("close"))
     }
 
     /// Counts an answer to a request for [`TARGET`]; the server it leads to, if it is a redirect.
@@ -61,8 +77,13 @@ impl Received {
             *self.others.entry(answer.status).or_default() += 1;
             return None;
         };
-        let server = location.strip_suffix(TARGET).unwrap_or_else(|| panic!("Location {location} does not end with {TARGET}"));
-        *self.redirects.entry((host.to_owned(), server.to_owned())).or_default() += 1;
+        let server = location
+            .strip_suffix(TARGET)
+            .unwrap_or_else(|| panic!("Location {location} does not end with {TARGET}"));
+        *self
+            .redirects
+            .entry((host.to_owned(), server.to_owned()))
+            .or_default() += 1;
         Some(server.to_owned())
     }
 }
@@ -96,8 +117,13 @@ pub struct Traffic {
 impl Traffic {
     /// Starts one client for each of `addresses` and each of `hosts`.
     pub fn start(addresses: &[SocketAddr], hosts: &[&str]) -> Self {
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let pairs = addresses.iter().flat_map(|address| hosts.iter().map(move |host| (*address, (*host).to_owned())));
+        let (stop, asked) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let pairs = addresses
+            .iter()
+            .flat_map(|address| hosts.iter().map(move |host| (*address, (*host).to_owned())));
         let clients = pairs
             .map(|(address, host)| {
                 let (stop, asked) = (stop.clone(), asked.clone());
@@ -113,7 +139,11 @@ impl Traffic {
                 })
             })
             .collect();
-        Self { stop, asked, clients }
+        Self {
+            stop,
+            asked,
+            clients,
+        }
     }
 
     /// How many requests were made so far.
@@ -124,7 +154,12 @@ impl Traffic {
     /// Waits until `count` more requests were made.
     pub fn go_on_for(&self, count: u64) {
         let from = self.asked();
-        crate::eventually!(Duration::from_secs(60), self.asked() >= from + count, "{} of {count} requests", self.asked() - from);
+        crate::eventually!(
+            Duration::from_secs(60),
+            self.asked() >= from + count,
+            "{} of {count} requests",
+            self.asked() - from
+        );
     }
 
     /// Ends after the request each client is at; what all of them received.
@@ -134,20 +169,30 @@ impl Traffic {
     }
 }
 
-fn ask_over(connection: &mut Option<Connection>, address: SocketAddr, host: &str, received: &mut Received) {
+fn ask_over(
+    connection: &mut Option<Connection>,
+    address: SocketAddr,
+    host: &str,
+    received: &mut Received,
+) {
     if connection.is_none() {
         match Connection::open(address) {
             Ok(opened) => *connection = Some(opened),
             Err(_) => received.lost += 1,
         }
     }
-    if connection.as_mut().is_some_and(|open| !received.ask(open, host)) {
+    if connection
+        .as_mut()
+        .is_some_and(|open| !received.ask(open, host))
+    {
         *connection = None;
     }
 }
 
 pub(crate) fn gather(clients: Vec<JoinHandle<Received>>) -> Received {
     let mut sum = Received::default();
-    clients.into_iter().for_each(|client| sum.add(&client.join().expect("a client ends")));
+    clients
+        .into_iter()
+        .for_each(|client| sum.add(&client.join().expect("a client ends")));
     sum
 }

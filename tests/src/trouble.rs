@@ -21,7 +21,12 @@ const FEW_BYTES: RangeInclusive<u64> = 100..=1500;
 const HINTLESS: Duration = Duration::from_secs(1);
 
 /// The keys that get values of another type.
-const RETYPED: [&str; 4] = ["{rbalancer}:count:*", "{rbalancer}:health:*", "{rbalancer}:table:*", "{rbalancer}:generation"];
+const RETYPED: [&str; 4] = [
+    "{rbalancer}:count:*",
+    "{rbalancer}:health:*",
+    "{rbalancer}:table:*",
+    "{rbalancer}:generation",
+];
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +89,12 @@ impl Broken {
     /// Starts the server, still sound.
     pub fn by(fault: Fault) -> Self {
         let redis = RedisServer::breakable("first");
-        let broken = Self { fault, proxy: Proxy::to(redis.address()), redis, kept: None };
+        let broken = Self {
+            fault,
+            proxy: Proxy::to(redis.address()),
+            redis,
+            kept: None,
+        };
         broken.write_password("first");
         broken
     }
@@ -94,11 +104,15 @@ impl Broken {
     }
 
     fn write_password(&self, password: &str) {
-        std::fs::write(self.password_file(), format!("{password}\n")).expect("a file in a temporary directory");
+        std::fs::write(self.password_file(), format!("{password}\n"))
+            .expect("a file in a temporary directory");
     }
 
     fn way(&self, url: String) -> Way {
-        Way { url, password_file: Some(self.password_file()) }
+        Way {
+            url,
+            password_file: Some(self.password_file()),
+        }
     }
 }
 
@@ -132,11 +146,17 @@ impl Trouble for Broken {
     }
 
     fn is_noticed(&self) -> bool {
-        !matches!(self.fault, Fault::HintLost | Fault::SlowSlices | Fault::StoppedBriefly)
+        !matches!(
+            self.fault,
+            Fault::HintLost | Fault::SlowSlices | Fault::StoppedBriefly
+        )
     }
 
     fn takes_tables(&self) -> bool {
-        matches!(self.fault, Fault::Blackhole | Fault::RepliesLost | Fault::ResetMidRequest | Fault::SlowSlices)
+        matches!(
+            self.fault,
+            Fault::Blackhole | Fault::RepliesLost | Fault::ResetMidRequest | Fault::SlowSlices
+        )
     }
 
     fn begin(&mut self, scene: &Scene, scale: Scale) {
@@ -156,8 +176,10 @@ impl Trouble for Broken {
             Fault::Blackhole => self.proxy.set(Mode::Blackhole),
             Fault::RepliesLost => self.proxy.set(Mode::DropReplies),
             Fault::ResetMidRequest => {
-                let bytes = FEW_BYTES.start() + RandomState::new().hash_one(()) % (FEW_BYTES.end() - FEW_BYTES.start());
-                self.proxy.set(Mode::ResetAfter(usize::try_from(bytes).expect("a few")));
+                let bytes = FEW_BYTES.start()
+                    + RandomState::new().hash_one(()) % (FEW_BYTES.end() - FEW_BYTES.start());
+                self.proxy
+                    .set(Mode::ResetAfter(usize::try_from(bytes).expect("a few")));
                 self.proxy.reset();
             }
             Fault::SlowSlices => self.proxy.set(Mode::Slice(SLOW)),
@@ -178,14 +200,24 @@ impl Trouble for Broken {
         match self.fault {
             Fault::Killed | Fault::KilledAndErased => self.redis.start(),
             Fault::Stopped | Fault::StoppedBriefly => self.redis.resume(),
-            Fault::Asleep | Fault::WritesPaused | Fault::AllPaused | Fault::Loading => self.redis.wait_until_awake(),
-            Fault::Blackhole | Fault::RepliesLost | Fault::ResetMidRequest | Fault::SlowSlices => self.proxy.set(Mode::Pass),
+            Fault::Asleep | Fault::WritesPaused | Fault::AllPaused | Fault::Loading => {
+                self.redis.wait_until_awake()
+            }
+            Fault::Blackhole | Fault::RepliesLost | Fault::ResetMidRequest | Fault::SlowSlices => {
+                self.proxy.set(Mode::Pass)
+            }
             Fault::WrongTypes => self.redis.delete(&RETYPED),
             Fault::CannotSave => self.redis.save_again(),
             Fault::OutOfMemory => self.redis.set("maxmemory", "0"),
             Fault::ClientsShutOut => {
-                let let_in = self.kept.take().map(|mut kept| kept.call(&["CONFIG", "SET", "maxclients", "1000"]));
-                assert!(let_in.is_some_and(|reply| reply.is_ok()), "redis-server lets clients in again");
+                let let_in = self
+                    .kept
+                    .take()
+                    .map(|mut kept| kept.call(&["CONFIG", "SET", "maxclients", "1000"]));
+                assert!(
+                    let_in.is_some_and(|reply| reply.is_ok()),
+                    "redis-server lets clients in again"
+                );
             }
             Fault::PasswordChanged => self.write_password("second"),
             Fault::ReadOnly => self.redis.lead_again(),
@@ -200,7 +232,9 @@ impl Broken {
     fn truncate(&self, scene: &Scene) {
         self.proxy.set(Mode::Blackhole);
         scene.apply_weights();
-        let generation = self.redis.call(&["HGET", "{rbalancer}:generation", "table"]);
+        let generation = self
+            .redis
+            .call(&["HGET", "{rbalancer}:generation", "table"]);
         let key = format!("{{rbalancer}}:table:{}", generation.text());
         let text = self.redis.call(&["GET", &key]);
         let half = &text.text()[..text.text().len() / 2];

@@ -22,15 +22,27 @@ pub struct Up {
 impl Up {
     /// Starts it with a configuration.
     pub fn start(configuration: &str) -> Self {
-        Self::start_in(tempfile::tempdir().expect("a temporary directory"), configuration)
+        Self::start_in(
+            tempfile::tempdir().expect("a temporary directory"),
+            configuration,
+        )
     }
 
     /// Starts it in a directory that was prepared.
     pub fn start_in(directory: TempDir, configuration: &str) -> Self {
         let file = write(directory.path(), "rbalancer.conf", configuration);
-        let process = Process::start("rbalancer", directory.path(), &["up", "-c", &file, "--listen", "127.0.0.1:0"], &[]);
+        let process = Process::start(
+            "rbalancer",
+            directory.path(),
+            &["up", "-c", &file, "--listen", "127.0.0.1:0"],
+            &[],
+        );
         let address = process.wait_for_address(START);
-        Self { process, address, directory }
+        Self {
+            process,
+            address,
+            directory,
+        }
     }
 
     /// `GET target` of `host` over a new connection.
@@ -66,7 +78,12 @@ pub fn write(directory: &Path, name: &str, text: impl AsRef<[u8]>) -> String {
 /// `global` and `farm` are more lines for those sections.
 pub fn one_farm(global: &str, farm: &str, origins: &[(&str, &Origin, u16)]) -> String {
     let names: Vec<&str> = origins.iter().map(|(name, ..)| *name).collect();
-    let server = |(name, origin, weight): &(&str, &Origin, u16)| format!("[{name}]\ndomain = {}\nweight = {weight}\n", origin.url());
+    let server = |(name, origin, weight): &(&str, &Origin, u16)| {
+        format!("[{name}]\ndomain = {}\nweight = {weight}\n", origin.url())
+    };
     let servers: String = origins.iter().map(server).collect();
-    format!("[global]\n{global}\n[farms]\nlist = img\n[img]\nlist = {}\ndomain = img.test\n{farm}\n{servers}", names.join(", "))
+    format!(
+        "[global]\n{global}\n[farms]\nlist = img\n[img]\nlist = {}\ndomain = img.test\n{farm}\n{servers}",
+        names.join(", ")
+    )
 }

@@ -47,10 +47,24 @@ impl World {
     pub fn start(redis: RedisServer, configuration: &str, host: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         publish(&redis, &directory, configuration);
-        let redirectors = (1..=2).map(|number| redirector(&redis, &directory, number)).collect();
-        let healthd = start("rbalancer-healthd", &redis, &directory, &["--id", "watcher"], "healthd");
+        let redirectors = (1..=2)
+            .map(|number| redirector(&redis, &directory, number))
+            .collect();
+        let healthd = start(
+            "rbalancer-healthd",
+            &redis,
+            &directory,
+            &["--id", "watcher"],
+            "healthd",
+        );
         let statsd = listening("rbalancer-statsd", &redis, &directory, "statsd");
-        let world = Self { redirectors, statsd, healthd, redis, directory };
+        let world = Self {
+            redirectors,
+            statsd,
+            healthd,
+            redis,
+            directory,
+        };
         for address in world.addresses() {
             eventually!(START, client::get(address, host, "/").status == 302);
         }
@@ -70,7 +84,10 @@ impl World {
 
     /// Where the redirectors answer.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.redirectors.iter().map(|redirector| redirector.address).collect()
+        self.redirectors
+            .iter()
+            .map(|redirector| redirector.address)
+            .collect()
     }
 
     /// What statsd reports.
@@ -83,14 +100,25 @@ impl World {
         let addresses = self.addresses();
         let mut received = Received::default();
         let share = count / addresses.len() as u64;
-        addresses.iter().for_each(|address| received.add(&crate::traffic::load(*address, host, share, 4)));
+        addresses
+            .iter()
+            .for_each(|address| received.add(&crate::traffic::load(*address, host, share, 4)));
         received
     }
 
     /// Waits until the report holds exactly `expected` redirects, and sees that it stays there.
     pub fn settles_at(&self, expected: u64) {
-        eventually!(FLUSH * 4, self.stats().redirects() >= expected, "{} of {expected}", self.stats().redirects());
-        assert_eq!(self.stats().redirects(), expected, "more was counted than clients received");
+        eventually!(
+            FLUSH * 4,
+            self.stats().redirects() >= expected,
+            "{} of {expected}",
+            self.stats().redirects()
+        );
+        assert_eq!(
+            self.stats().redirects(),
+            expected,
+            "more was counted than clients received"
+        );
     }
 
     /// Whether any of 200 requests to each redirector leads to `server`.
@@ -116,7 +144,12 @@ impl World {
 
 fn publish(redis: &RedisServer, directory: &TempDir, configuration: &str) {
     let ended = apply(redis, directory, configuration.as_bytes());
-    assert_eq!(ended.code, Some(0), "apply of\n{configuration}\nsaid:\n{}", ended.lines.join("\n"));
+    assert_eq!(
+        ended.code,
+        Some(0),
+        "apply of\n{configuration}\nsaid:\n{}",
+        ended.lines.join("\n")
+    );
 }
 
 /// Runs `rbalancer apply` on a configuration to its end; whatever it takes away is meant.
@@ -126,7 +159,13 @@ pub fn apply(redis: &RedisServer, directory: &TempDir, configuration: &[u8]) -> 
 
 /// Runs a command of `rbalancer` to its end.
 pub fn command(redis: &RedisServer, directory: &TempDir, arguments: &[&str]) -> Ended {
-    Process::start("rbalancer", directory.path(), &[arguments, &["--redis", &redis.url()]].concat(), &[]).wait(START)
+    Process::start(
+        "rbalancer",
+        directory.path(),
+        &[arguments, &["--redis", &redis.url()]].concat(),
+        &[],
+    )
+    .wait(START)
 }
 
 fn redirector(redis: &RedisServer, directory: &TempDir, number: usize) -> Daemon {
@@ -137,14 +176,23 @@ fn listening(program: &str, redis: &RedisServer, directory: &TempDir, name: &str
     Way::to(redis).listening(program, directory.path(), name)
 }
 
-fn start(program: &str, redis: &RedisServer, directory: &TempDir, more: &[&str], name: &str) -> Process {
+fn start(
+    program: &str,
+    redis: &RedisServer,
+    directory: &TempDir,
+    more: &[&str],
+    name: &str,
+) -> Process {
     Way::to(redis).start(program, directory.path(), more, name)
 }
 
 impl Way {
     /// Straight to a server without a password.
     pub fn to(redis: &RedisServer) -> Self {
-        Self { url: redis.url(), password_file: None }
+        Self {
+            url: redis.url(),
+            password_file: None,
+        }
     }
 
     /// Runs `rbalancer apply` on a configuration to its end.
@@ -170,13 +218,27 @@ impl Way {
     pub fn start(&self, program: &str, directory: &Path, more: &[&str], name: &str) -> Process {
         let state = directory.join(format!("{name}.state"));
         let mut environment = self.environment();
-        environment.extend(["RBALANCER_ADMIN_BIND", "RBALANCER_HEALTHD_BIND"].map(|key| (key, "127.0.0.1:0")));
-        environment.push(("RBALANCER_STATE_FILE", state.to_str().expect("a path in UTF-8")));
-        Process::start(program, directory, &[&["--redis", &self.url], more].concat(), &environment)
+        environment.extend(
+            ["RBALANCER_ADMIN_BIND", "RBALANCER_HEALTHD_BIND"].map(|key| (key, "127.0.0.1:0")),
+        );
+        environment.push((
+            "RBALANCER_STATE_FILE",
+            state.to_str().expect("a path in UTF-8"),
+        ));
+        Process::start(
+            program,
+            directory,
+            &[&["--redis", &self.url], more].concat(),
+            &environment,
+        )
     }
 
     fn environment(&self) -> Vec<(&str, &str)> {
-        let file = self.password_file.iter().map(|file| file.to_str().expect("a path in UTF-8"));
-        file.map(|file| ("RBALANCER_REDIS_PASSWORD_FILE", file)).collect()
+        let file = self
+            .password_file
+            .iter()
+            .map(|file| file.to_str().expect("a path in UTF-8"));
+        file.map(|file| ("RBALANCER_REDIS_PASSWORD_FILE", file))
+            .collect()
     }
 }

@@ -32,9 +32,16 @@ fn the_report_counts_exactly_what_clients_received() {
     // And of which host they were is told by all of them together.
     let most = || {
         let page = client::get(world.statsd.address, "localhost", "/stats.json");
-        serde_json::from_slice::<serde_json::Value>(&page.body).expect("JSON")["refused_hosts"][0].clone()
+        serde_json::from_slice::<serde_json::Value>(&page.body).expect("JSON")["refused_hosts"][0]
+            .clone()
     };
-    eventually!(FLUSH, most() == serde_json::json!({"host": "unknown.test", "reason": "unknown-host", "count": 100}), "{}", most());
+    eventually!(
+        FLUSH,
+        most()
+            == serde_json::json!({"host": "unknown.test", "reason": "unknown-host", "count": 100}),
+        "{}",
+        most()
+    );
     // What a redirector counted last is written when it leaves, and stays.
     let last = tests::traffic::load(world.redirectors[0].address, "img.test", 500, 2);
     ends_well(world.redirectors.remove(0).process);
@@ -47,13 +54,24 @@ fn the_report_counts_exactly_what_clients_received() {
 #[test]
 fn every_program_tells_its_metrics_in_the_form_that_is_asked_for() {
     let [a, b, c] = origins();
-    let world = World::start(RedisServer::forgetful(), &one_farm("", "", &[("a", &a, 1), ("b", &b, 1), ("c", &c, 1)]), "img.test");
+    let world = World::start(
+        RedisServer::forgetful(),
+        &one_farm("", "", &[("a", &a, 1), ("b", &b, 1), ("c", &c, 1)]),
+        "img.test",
+    );
     world.ask("img.test", 10);
     let admin = |process: &Process| -> std::net::SocketAddr {
         let line = process.wait_for_line("admin pages on ", START);
-        line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address at the end of the line")
+        line.rsplit(' ')
+            .next()
+            .and_then(|text| text.parse().ok())
+            .expect("an address at the end of the line")
     };
-    for address in [admin(&world.redirectors[0].process), admin(&world.healthd), world.statsd.address] {
+    for address in [
+        admin(&world.redirectors[0].process),
+        admin(&world.healthd),
+        world.statsd.address,
+    ] {
         metrics::come_in_both_forms(address);
     }
 }
@@ -64,11 +82,21 @@ fn a_killed_origin_is_out_on_both_and_back_on_both() {
     let conf = one_farm("", "", &[("a", &a, 1), ("b", &b, 1), ("c", &c, 1)]);
     let world = World::start(RedisServer::forgetful(), &conf, "img.test");
     let url = a.url();
-    let all_use_it = || world.addresses().iter().all(|address| tests::traffic::load(*address, "img.test", 100, 2).to(&url) > 0);
+    let all_use_it = || {
+        world
+            .addresses()
+            .iter()
+            .all(|address| tests::traffic::load(*address, "img.test", 100, 2).to(&url) > 0)
+    };
     eventually!(TURN, all_use_it());
     a.stop();
     eventually!(TURN, !world.uses("img.test", &url));
-    eventually!(TURN, world.stats().server("img", "a")["reason"] == "connection refused", "{:?}", world.stats());
+    eventually!(
+        TURN,
+        world.stats().server("img", "a")["reason"] == "connection refused",
+        "{:?}",
+        world.stats()
+    );
     a.restart();
     eventually!(TURN, all_use_it());
 }
@@ -91,7 +119,15 @@ fn variant(n: u16, [a, b, c]: &[Origin; 3]) -> String {
     if n % 2 == 1 {
         servers.push(("c", c, 5));
     }
-    let conf = one_farm("", if n.is_multiple_of(3) { "balance = roundrobin" } else { "" }, &servers);
+    let conf = one_farm(
+        "",
+        if n.is_multiple_of(3) {
+            "balance = roundrobin"
+        } else {
+            ""
+        },
+        &servers,
+    );
     if n.is_multiple_of(3) {
         return conf.replace("list = img", "list = img, stc")
             + &format!(
@@ -119,14 +155,31 @@ fn ten_changes_under_load_lose_no_count() {
     traffic.go_on_for(300);
     // The tenth is the first again: both farms are there when the report is read.
     world.apply(&variant(0, &origins));
-    eventually!(CHANGE, world.addresses().iter().all(|address| client::get(*address, "nobody.test", "/").status == 403));
+    eventually!(
+        CHANGE,
+        world
+            .addresses()
+            .iter()
+            .all(|address| client::get(*address, "nobody.test", "/").status == 403)
+    );
     traffic.go_on_for(300);
     let received = traffic.stop();
     assert_eq!(received.lost, 0, "{received:?}");
     // A farm that was taken away is unknown for as long; nothing else goes wrong.
-    assert!(received.others.keys().all(|status| *status == 403), "{received:?}");
+    assert!(
+        received.others.keys().all(|status| *status == 403),
+        "{received:?}"
+    );
     world.settles_at(before + received.total());
     let stats = world.stats();
-    assert_eq!(stats.of_farm("img"), before_img + received.of_host("img.test"), "{stats:?}");
-    assert_eq!(stats.of_farm("stc"), before_stc + received.of_host("stc.test"), "{stats:?}");
+    assert_eq!(
+        stats.of_farm("img"),
+        before_img + received.of_host("img.test"),
+        "{stats:?}"
+    );
+    assert_eq!(
+        stats.of_farm("stc"),
+        before_stc + received.of_host("stc.test"),
+        "{stats:?}"
+    );
 }

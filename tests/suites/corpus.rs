@@ -1,5 +1,9 @@
 //! Every raw request of the corpus: the exact answers and what becomes of the connection, over real sockets and, cut
-#![allow(clippy::panic, clippy::print_stdout, reason = "a test that cannot go on says why and fails")]
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says why and fails"
+)]
 //! at every place, through the connection itself.
 
 use rand::rngs::SmallRng;
@@ -18,13 +22,26 @@ const NEXT: &[u8] = b"GET /next HTTP/1.1\r\nHost: img.test\r\n\r\n";
 fn answers(mut bytes: &[u8], name: &str) -> Vec<Expected> {
     let mut all = Vec::new();
     while !bytes.is_empty() {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| panic!("{name}: half an answer: {bytes:?}"));
+        let end = bytes
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("{name}: half an answer: {bytes:?}"));
         let (head, rest) = bytes.split_at(end + 4);
-        let field = |wanted: &[u8]| head.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(wanted)).map(<[u8]>::trim_ascii);
-        let number = |text: &[u8]| String::from_utf8_lossy(text).parse::<usize>().unwrap_or_else(|_| panic!("{name}: {head:?}"));
+        let field = |wanted: &[u8]| {
+            head.split(|&byte| byte == b'\n')
+                .find_map(|line| line.strip_prefix(wanted))
+                .map(<[u8]>::trim_ascii)
+        };
+        let number = |text: &[u8]| {
+            String::from_utf8_lossy(text)
+                .parse::<usize>()
+                .unwrap_or_else(|_| panic!("{name}: {head:?}"))
+        };
         let location = field(b"Location: ").map(|all| {
             all.strip_prefix(b"http://a.test")
-                .unwrap_or_else(|| panic!("{name}: Location leads to {}", String::from_utf8_lossy(all)))
+                .unwrap_or_else(|| {
+                    panic!("{name}: Location leads to {}", String::from_utf8_lossy(all))
+                })
                 .to_vec()
         });
         all.push((number(&head[9..12]) as u16, location));
@@ -41,7 +58,9 @@ fn every_request_gets_exactly_its_answers_over_real_sockets() {
     let mut lost = 0;
     for case in cases.iter().filter(|case| case.end != End::Wait) {
         let mut stream = TcpStream::connect(up.address).expect("a connection");
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("a socket");
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(10)))
+            .expect("a socket");
         let more = if case.end == End::Open { NEXT } else { b"" };
         // A refusal may close the connection before everything is sent.
         let _ = io::Write::write_all(&mut stream, &[&case.bytes, more].concat());
@@ -60,7 +79,10 @@ fn every_request_gets_exactly_its_answers_over_real_sockets() {
     assert_eq!(lost, 0, "answers were lost to a reset");
     // Nothing of all that harmed anybody else.
     assert_eq!(traffic::load(up.address, "img.test", 200, 4).total(), 200);
-    assert_eq!(client::get(up.address, "img.test", "/x").location(), "http://a.test/x");
+    assert_eq!(
+        client::get(up.address, "img.test", "/x").location(),
+        "http://a.test/x"
+    );
 }
 
 fn answered(pieces: &[&[u8]], desk: &mut Desk, name: &str) -> (Vec<Expected>, End) {
@@ -71,7 +93,14 @@ fn answered(pieces: &[&[u8]], desk: &mut Desk, name: &str) -> (Vec<Expected>, En
 /// Places to cut at: all of a short request, some of a long one.
 fn cuts(case: &Case) -> Vec<usize> {
     let all = 1..case.bytes.len();
-    if all.len() <= 600 { all.collect() } else { all.clone().step_by(all.len() / 40).chain([case.bytes.len() - 1]).collect() }
+    if all.len() <= 600 {
+        all.collect()
+    } else {
+        all.clone()
+            .step_by(all.len() / 40)
+            .chain([case.bytes.len() - 1])
+            .collect()
+    }
 }
 
 #[test]
@@ -87,12 +116,22 @@ fn no_cut_changes_an_answer() {
         }
         for cut in cuts(&case) {
             let (first, second) = case.bytes.split_at(cut);
-            assert_eq!(answered(&[first, second], &mut desk, &case.name), expected, "{} cut at {cut}", case.name);
+            assert_eq!(
+                answered(&[first, second], &mut desk, &case.name),
+                expected,
+                "{} cut at {cut}",
+                case.name
+            );
             made += 1;
         }
         if case.bytes.len() <= 600 {
             let pieces: Vec<&[u8]> = case.bytes.chunks(1).collect();
-            assert_eq!(answered(&pieces, &mut desk, &case.name), expected, "{} byte by byte", case.name);
+            assert_eq!(
+                answered(&pieces, &mut desk, &case.name),
+                expected,
+                "{} byte by byte",
+                case.name
+            );
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -157,7 +196,11 @@ const BREAKS: &[&[u8]] = &[
 
 /// A request made of such pieces.
 fn hostile(rng: &mut SmallRng) -> Vec<u8> {
-    let mut bytes = if rng.random_ratio(4, 5) { b"GET /".to_vec() } else { b"GET ".to_vec() };
+    let mut bytes = if rng.random_ratio(4, 5) {
+        b"GET /".to_vec()
+    } else {
+        b"GET ".to_vec()
+    };
     let mut some = |kind: &[&[u8]], most: usize, bytes: &mut Vec<u8>| {
         for _ in 0..rng.random_range(0..=most) {
             match rng.random_range(0..24) {
@@ -179,9 +222,17 @@ fn hostile(rng: &mut SmallRng) -> Vec<u8> {
 /// Every Location in `sent` leads to the configured server, and nothing else of it looks like one.
 fn stays_home(sent: &[u8], request: &[u8]) -> usize {
     let mut found = 0;
-    for line in sent.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end) {
+    for line in sent
+        .split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii_end)
+    {
         if line.len() >= 9 && line[..9].eq_ignore_ascii_case(b"location:") {
-            assert!(line.starts_with(b"Location: http://a.test/"), "{} by {}", line.escape_ascii(), request.escape_ascii());
+            assert!(
+                line.starts_with(b"Location: http://a.test/"),
+                "{} by {}",
+                line.escape_ascii(),
+                request.escape_ascii()
+            );
             found += 1;
         }
     }
@@ -189,7 +240,11 @@ fn stays_home(sent: &[u8], request: &[u8]) -> usize {
 }
 
 fn many(short: usize, full: usize) -> usize {
-    if std::env::var_os("RBALANCER_TESTS").is_some_and(|which| which == "full") { full } else { short }
+    if std::env::var_os("RBALANCER_TESTS").is_some_and(|which| which == "full") {
+        full
+    } else {
+        short
+    }
 }
 
 #[test]
@@ -200,8 +255,13 @@ fn no_bytes_lead_a_client_away_from_the_configured_server() {
         let request = hostile(&mut rng);
         redirects += stays_home(&scripted::say(&[&request], &mut desk).0, &request);
     }
-    println!("{requests} requests through head, answer and connection: {redirects} redirects, all to the configured server");
-    assert!(redirects > requests / 5, "only {redirects} of {requests} were redirected: the property was hardly tried");
+    println!(
+        "{requests} requests through head, answer and connection: {redirects} redirects, all to the configured server"
+    );
+    assert!(
+        redirects > requests / 5,
+        "only {redirects} of {requests} were redirected: the property was hardly tried"
+    );
 }
 
 #[test]
@@ -215,19 +275,30 @@ fn no_bytes_over_real_sockets_lead_a_client_away_or_harm_the_server() {
             for _ in 0..connections / threads {
                 let request = hostile(&mut rng);
                 let mut stream = TcpStream::connect(address).expect("a connection");
-                stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a socket");
-                io::Write::write_all(&mut stream, &request).expect("a short request is taken whole");
+                stream
+                    .set_read_timeout(Some(std::time::Duration::from_secs(20)))
+                    .expect("a socket");
+                io::Write::write_all(&mut stream, &request)
+                    .expect("a short request is taken whole");
                 let _ = stream.shutdown(std::net::Shutdown::Write);
                 let mut sent = Vec::new();
-                stream.read_to_end(&mut sent).unwrap_or_else(|error| panic!("{error} by {}", request.escape_ascii()));
+                stream
+                    .read_to_end(&mut sent)
+                    .unwrap_or_else(|error| panic!("{error} by {}", request.escape_ascii()));
                 redirects += stays_home(&sent, &request);
             }
             redirects
         })
     };
     let asking: Vec<_> = (0..threads).map(ask).collect();
-    let redirects: usize = asking.into_iter().map(|thread| thread.join().expect("no request broke the property")).sum();
+    let redirects: usize = asking
+        .into_iter()
+        .map(|thread| thread.join().expect("no request broke the property"))
+        .sum();
     println!("{connections} connections: {redirects} redirects, all to the configured server");
-    assert!(redirects > connections / 5, "only {redirects} of {connections} were redirected");
+    assert!(
+        redirects > connections / 5,
+        "only {redirects} of {connections} were redirected"
+    );
     up.end();
 }

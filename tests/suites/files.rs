@@ -35,13 +35,34 @@ fn the_favicon_is_served_with_type_length_and_caching() {
     let up = start();
     for host in ["img.test", "unknown.test", "localhost"] {
         let answer = up.get(host, "/favicon.ico");
-        assert_eq!((answer.status, answer.body.as_slice()), (200, ICON), "{host}: {answer:?}");
-        assert!(answer.header("content-type").is_some_and(|kind| kind.starts_with("image/")), "{answer:?}");
-        assert_eq!(answer.header("content-length"), Some(ICON.len().to_string()));
-        assert!(answer.header("cache-control").is_some_and(|value| value.contains("max-age")), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.body.as_slice()),
+            (200, ICON),
+            "{host}: {answer:?}"
+        );
+        assert!(
+            answer
+                .header("content-type")
+                .is_some_and(|kind| kind.starts_with("image/")),
+            "{answer:?}"
+        );
+        assert_eq!(
+            answer.header("content-length"),
+            Some(ICON.len().to_string())
+        );
+        assert!(
+            answer
+                .header("cache-control")
+                .is_some_and(|value| value.contains("max-age")),
+            "{answer:?}"
+        );
     }
     let head = ask(&up, "HEAD", &[]);
-    assert_eq!((head.status, head.header("content-length")), (200, Some(ICON.len().to_string())), "{head:?}");
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some(ICON.len().to_string())),
+        "{head:?}"
+    );
     assert_eq!(up.get("img.test", "/favicon.ico?x").status, 200);
 }
 
@@ -51,26 +72,66 @@ fn a_client_that_has_it_is_told_so() {
     let answer = ask(&up, "GET", &[]);
     let etag = answer.header("etag").expect("an ETag");
     let modified = answer.header("last-modified").expect("a Last-Modified");
-    for (name, value) in [("If-None-Match", etag.as_str()), ("If-None-Match", "*"), ("If-Modified-Since", modified.as_str())] {
+    for (name, value) in [
+        ("If-None-Match", etag.as_str()),
+        ("If-None-Match", "*"),
+        ("If-Modified-Since", modified.as_str()),
+    ] {
         let again = ask(&up, "GET", &[(name, value)]);
-        assert_eq!((again.status, again.header("etag")), (304, Some(etag.clone())), "{name}: {value}");
+        assert_eq!(
+            (again.status, again.header("etag")),
+            (304, Some(etag.clone())),
+            "{name}: {value}"
+        );
     }
-    for (name, value) in
-        [("If-None-Match", "\"other\""), ("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"), ("If-Modified-Since", "x")]
-    {
-        assert_eq!(ask(&up, "GET", &[(name, value)]).status, 200, "{name}: {value}");
+    for (name, value) in [
+        ("If-None-Match", "\"other\""),
+        ("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ("If-Modified-Since", "x"),
+    ] {
+        assert_eq!(
+            ask(&up, "GET", &[(name, value)]).status,
+            200,
+            "{name}: {value}"
+        );
     }
-    assert_eq!(ask(&up, "GET", &[("If-None-Match", etag.as_str()), ("If-None-Match", "\"other\"")]).status, 200);
-    assert_eq!(up.get("u@x", "/favicon.ico").status, 400, "for every host, and that is none");
+    assert_eq!(
+        ask(
+            &up,
+            "GET",
+            &[
+                ("If-None-Match", etag.as_str()),
+                ("If-None-Match", "\"other\"")
+            ]
+        )
+        .status,
+        200
+    );
+    assert_eq!(
+        up.get("u@x", "/favicon.ico").status,
+        400,
+        "for every host, and that is none"
+    );
 }
 
 #[test]
 fn nothing_else_in_the_folder_and_nothing_outside_is_served() {
     let up = start();
-    let targets =
-        ["/other.txt", "/", "/../secret", "/%2e%2e/secret", "/favicon.ico/", "//favicon.ico", "/x/../favicon.ico", "/FAVICON.ICO"];
+    let targets = [
+        "/other.txt",
+        "/",
+        "/../secret",
+        "/%2e%2e/secret",
+        "/favicon.ico/",
+        "//favicon.ico",
+        "/x/../favicon.ico",
+        "/FAVICON.ICO",
+    ];
     for target in targets {
-        assert_eq!(up.get("img.test", target).location(), format!("http://a.test{target}"));
+        assert_eq!(
+            up.get("img.test", target).location(),
+            format!("http://a.test{target}")
+        );
         assert_eq!(up.get("unknown.test", target).status, 403, "{target}");
     }
 }
@@ -82,7 +143,10 @@ fn a_directory_in_the_files_place_is_not_served() {
     std::fs::create_dir_all(folder.join("favicon.ico")).expect("a folder where the file should be");
     let text = configuration(&folder);
     let up = Up::start_in(directory, &text);
-    assert_eq!(up.get("img.test", "/favicon.ico").location(), "http://a.test/favicon.ico");
+    assert_eq!(
+        up.get("img.test", "/favicon.ico").location(),
+        "http://a.test/favicon.ico"
+    );
 }
 
 #[test]
@@ -90,8 +154,19 @@ fn a_missing_folder_is_only_a_warning() {
     let directory = TempDir::new().expect("a temporary directory");
     let text = configuration(&directory.path().join("missing"));
     let up = Up::start_in(directory, &text);
-    assert_eq!(up.get("img.test", "/favicon.ico").location(), "http://a.test/favicon.ico");
-    let warned = up.process.lines().iter().any(|line| line.contains("static_dir") || line.contains("missing"));
-    assert!(warned, "no word of the missing folder: {:?}", up.process.lines());
+    assert_eq!(
+        up.get("img.test", "/favicon.ico").location(),
+        "http://a.test/favicon.ico"
+    );
+    let warned = up
+        .process
+        .lines()
+        .iter()
+        .any(|line| line.contains("static_dir") || line.contains("missing"));
+    assert!(
+        warned,
+        "no word of the missing folder: {:?}",
+        up.process.lines()
+    );
     up.end();
 }

@@ -1,12 +1,18 @@
 //! HTTP/2 in masses: floods of frames, streams beyond the limit or over, lists of fields without an end. Each ends its
 //! stream or connection, or costs next to nothing; a load of good requests is redirected to the last one.
-#![allow(clippy::panic, clippy::print_stdout, reason = "a test that cannot go on says why and fails; figures are shown")]
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says why and fails; figures are shown"
+)]
 
 use std::process::Command;
 use std::time::Duration;
 use tests::h2::kind::{CONTINUATION, DATA, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM};
 use tests::h2::outcome::Outcome::{self, Answer, Connection, End, Stream};
-use tests::h2::outcome::code::{COMPRESSION_ERROR, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED};
+use tests::h2::outcome::code::{
+    COMPRESSION_ERROR, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED,
+};
 use tests::h2::outcome::{error, still_serves};
 use tests::h2::{END_STREAM, Raw, fields, frame, get, headers, setting, update};
 use tests::process::Process;
@@ -33,8 +39,12 @@ fn after_the_answer(up: &SecureUp, first: &[u8], then: &[u8]) -> Outcome {
         match raw.next_frame() {
             // Answered as if nothing had been sent in between.
             Some((HEADERS, _, 7, _)) => return Answer(302),
-            Some((RST_STREAM, _, 1, payload)) if error(&payload) != 0 => return Stream(error(&payload)),
-            Some((GOAWAY, _, _, payload)) if error(&payload[4..]) != 0 => return Connection(error(&payload[4..])),
+            Some((RST_STREAM, _, 1, payload)) if error(&payload) != 0 => {
+                return Stream(error(&payload));
+            }
+            Some((GOAWAY, _, _, payload)) if error(&payload[4..]) != 0 => {
+                return Connection(error(&payload[4..]));
+            }
             Some(_) => {}
             None => return End,
         }
@@ -47,7 +57,16 @@ fn frames_on_streams_that_are_over() {
     const CLOSED: &[Outcome] = &[Stream(STREAM_CLOSED), Connection(STREAM_CLOSED)];
     let cases: [Case; 6] = [
         ("DATA", good(), frame(DATA, END_STREAM, 1, b"x"), CLOSED),
-        ("HEADERS", good(), good(), &[Stream(STREAM_CLOSED), Connection(STREAM_CLOSED), Connection(PROTOCOL_ERROR)]),
+        (
+            "HEADERS",
+            good(),
+            good(),
+            &[
+                Stream(STREAM_CLOSED),
+                Connection(STREAM_CLOSED),
+                Connection(PROTOCOL_ERROR),
+            ],
+        ),
         // A stream that was never opened is closed by a later one (RFC 9113 section 5.1.1).
         (
             "HEADERS on a lower stream",
@@ -56,12 +75,25 @@ fn frames_on_streams_that_are_over() {
             &[Connection(PROTOCOL_ERROR), Connection(STREAM_CLOSED)],
         ),
         ("WINDOW_UPDATE", good(), update(1, 1), &[Answer(302)]),
-        ("RST_STREAM", good(), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), &[Answer(302)]),
-        ("PRIORITY", good(), frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 1]), &[Answer(302)]),
+        (
+            "RST_STREAM",
+            good(),
+            frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]),
+            &[Answer(302)],
+        ),
+        (
+            "PRIORITY",
+            good(),
+            frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 1]),
+            &[Answer(302)],
+        ),
     ];
     for (what, first, then, expected) in &cases {
         let found = after_the_answer(&up, first, then);
-        assert!(expected.contains(&found), "{what} on a stream that is over: {found:?} instead of {expected:?}");
+        assert!(
+            expected.contains(&found),
+            "{what} on a stream that is over: {found:?} instead of {expected:?}"
+        );
         still_serves(&up, what);
     }
     ends_well(up.process);
@@ -85,7 +117,13 @@ fn the_lists_of_fields_have_an_end() {
         Connection(COMPRESSION_ERROR),
         Connection(ENHANCE_YOUR_CALM),
     ];
-    for (what, block) in [("a bomb", bomb), ("more fields than max_fields", [get("/"), fields(&[("x", "y")]).repeat(101)].concat())] {
+    for (what, block) in [
+        ("a bomb", bomb),
+        (
+            "more fields than max_fields",
+            [get("/"), fields(&[("x", "y")]).repeat(101)].concat(),
+        ),
+    ] {
         for _ in 0..20 {
             let mut raw = Raw::open(up.secure);
             raw.send(&headers(END_STREAM, 1, &block));
@@ -121,24 +159,68 @@ fn floods_end_the_connection_or_cost_next_to_nothing() {
     // Cancelled before it can be answered: HEADERS and RST_STREAM in one segment.
     let reset = |round: u32| {
         let streams = (round * 100..(round + 1) * 100).map(|n| 2 * n + 1);
-        streams.flat_map(|stream| [headers(END_STREAM, stream, &get("/")), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()).collect()
+        streams
+            .flat_map(|stream| {
+                [
+                    headers(END_STREAM, stream, &get("/")),
+                    frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]),
+                ]
+                .concat()
+            })
+            .collect()
     };
-    assert!(matches!(flood(&up, &[], reset, 100), Connection(ENHANCE_YOUR_CALM) | End | Answer(302)), "rapid reset");
+    assert!(
+        matches!(
+            flood(&up, &[], reset, 100),
+            Connection(ENHANCE_YOUR_CALM) | End | Answer(302)
+        ),
+        "rapid reset"
+    );
     still_serves(&up, "rapid reset");
     // The server is made to reset (CVE-2025-8671): each stream begins well and breaks the protocol then.
     let made = |round: u32| {
         let streams = (round * 50..(round + 1) * 50).map(|n| 2 * n + 1);
-        streams.flat_map(|stream| [headers(0, stream, &get("/")), update(stream, 0)].concat()).collect()
+        streams
+            .flat_map(|stream| [headers(0, stream, &get("/")), update(stream, 0)].concat())
+            .collect()
     };
     let found = flood(&up, &[], made, 100);
-    assert!(calm_or_served.contains(&found) || found == Stream(PROTOCOL_ERROR) || found == Connection(PROTOCOL_ERROR), "{found:?}");
+    assert!(
+        calm_or_served.contains(&found)
+            || found == Stream(PROTOCOL_ERROR)
+            || found == Connection(PROTOCOL_ERROR),
+        "{found:?}"
+    );
     still_serves(&up, "resets of the server's own");
     let begun = frame(HEADERS, END_STREAM, 1, &get("/"));
-    let found = flood(&up, &begun, |_| frame(CONTINUATION, 0, 1, &fields(&[("x", &"y".repeat(100))]).repeat(100)), 1000);
-    assert!(calm.contains(&found) || found == Connection(PROTOCOL_ERROR), "CONTINUATION flood: {found:?}");
+    let found = flood(
+        &up,
+        &begun,
+        |_| {
+            frame(
+                CONTINUATION,
+                0,
+                1,
+                &fields(&[("x", &"y".repeat(100))]).repeat(100),
+            )
+        },
+        1000,
+    );
+    assert!(
+        calm.contains(&found) || found == Connection(PROTOCOL_ERROR),
+        "CONTINUATION flood: {found:?}"
+    );
     still_serves(&up, "CONTINUATION flood");
-    let found = flood(&up, &begun, |_| frame(CONTINUATION, 0, 1, &[]).repeat(100), 100);
-    assert!(calm.contains(&found) || found == Connection(PROTOCOL_ERROR), "empty CONTINUATION flood: {found:?}");
+    let found = flood(
+        &up,
+        &begun,
+        |_| frame(CONTINUATION, 0, 1, &[]).repeat(100),
+        100,
+    );
+    assert!(
+        calm.contains(&found) || found == Connection(PROTOCOL_ERROR),
+        "empty CONTINUATION flood: {found:?}"
+    );
     still_serves(&up, "empty CONTINUATION flood");
     let floods: &[(&str, Vec<u8>)] = &[
         ("PING", frame(PING, 0, 0, &[7; 8])),
@@ -171,7 +253,12 @@ fn more_streams_than_allowed_are_refused_one_by_one() {
                 headers(
                     END_STREAM,
                     2 * n + 1,
-                    &fields(&[(":method", "GET"), (":scheme", "https"), (":authority", "img.test"), (":path", "/stats")]),
+                    &fields(&[
+                        (":method", "GET"),
+                        (":scheme", "https"),
+                        (":authority", "img.test"),
+                        (":path", "/stats"),
+                    ]),
                 )
             })
             .collect::<Vec<u8>>(),
@@ -180,7 +267,9 @@ fn more_streams_than_allowed_are_refused_one_by_one() {
     while refused < 50 {
         match raw.next_frame() {
             Some((RST_STREAM, _, _, payload)) if payload == [0, 0, 0, 7] => refused += 1,
-            Some((GOAWAY, _, _, payload)) => panic!("the connection ended: {payload:?} after {refused}"),
+            Some((GOAWAY, _, _, payload)) => {
+                panic!("the connection ended: {payload:?} after {refused}")
+            }
             Some(_) => {}
             None => panic!("the connection ended after {refused} refusals"),
         }
@@ -194,15 +283,35 @@ fn h2load_gets_a_redirect_for_each_request() {
     let up = SecureUp::start("", "", &[("a", "a.test")]);
     let count = Scale::asked().pick(20_000, 1_000_000u64);
     let mut load = Command::new("h2load");
-    load.args(["-n", &count.to_string(), "-c", "20", "-m", "50", "-H", ":authority: img.test"]);
-    load.arg(format!("https://127.0.0.1:{}/img/a.jpg?x=1", up.secure.port()));
+    load.args([
+        "-n",
+        &count.to_string(),
+        "-c",
+        "20",
+        "-m",
+        "50",
+        "-H",
+        ":authority: img.test",
+    ]);
+    load.arg(format!(
+        "https://127.0.0.1:{}/img/a.jpg?x=1",
+        up.secure.port()
+    ));
     let ended = Process::spawn("h2load", load).wait(Duration::from_secs(300));
     let text = ended.text();
-    let line = |what: &str| text.lines().find(|line| line.starts_with(what)).unwrap_or_default().to_owned();
+    let line = |what: &str| {
+        text.lines()
+            .find(|line| line.starts_with(what))
+            .unwrap_or_default()
+            .to_owned()
+    };
     println!("h2load: {}; {}", line("finished in"), line("requests:"));
     ended.expect(
         0,
-        &[&format!("{count} succeeded, 0 failed, 0 errored, 0 timeout"), &format!("status codes: 0 2xx, {count} 3xx, 0 4xx, 0 5xx")],
+        &[
+            &format!("{count} succeeded, 0 failed, 0 errored, 0 timeout"),
+            &format!("status codes: 0 2xx, {count} 3xx, 0 4xx, 0 5xx"),
+        ],
     );
     ends_well(up.process);
 }

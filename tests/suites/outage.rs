@@ -20,11 +20,23 @@ fn counts_survive(redis: RedisServer, trouble: impl FnOnce(&mut World, &Traffic,
     trouble(&mut world, &traffic, &conf);
     traffic.go_on_for(500);
     let received: Received = traffic.stop();
-    assert_eq!((received.lost, received.others.len()), (0, 0), "not every request was redirected: {received:?}");
+    assert_eq!(
+        (received.lost, received.others.len()),
+        (0, 0),
+        "not every request was redirected: {received:?}"
+    );
     world.settles_at(before + received.total());
-    let by_server: u64 = ["a", "b"].iter().filter_map(|name| world.stats().server("img", name)["redirects"].as_u64()).sum();
+    let by_server: u64 = ["a", "b"]
+        .iter()
+        .filter_map(|name| world.stats().server("img", name)["redirects"].as_u64())
+        .sum();
     assert_eq!(by_server, before + received.total());
-    assert!(world.redirectors.iter_mut().all(|redirector| redirector.process.is_running()));
+    assert!(
+        world
+            .redirectors
+            .iter_mut()
+            .all(|redirector| redirector.process.is_running())
+    );
 }
 
 #[test]
@@ -69,18 +81,34 @@ fn a_redis_emptied_while_it_runs_gets_every_count_again() {
 #[test]
 fn a_server_is_taken_out_by_a_file_while_redis_is_away() {
     let [a, b] = ["a", "b"].map(Origin::start);
-    let world = World::start(RedisServer::forgetful(), &one_farm("", "", &[("a", &a, 1), ("b", &b, 1)]), "img.test");
+    let world = World::start(
+        RedisServer::forgetful(),
+        &one_farm("", "", &[("a", &a, 1), ("b", &b, 1)]),
+        "img.test",
+    );
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = write(directory.path(), "by-hand", "img/b on\nimg/bb off\n");
-    let environment = [("RBALANCER_ADMIN_BIND", "127.0.0.1:0"), ("RBALANCER_OVERRIDE_FILE", file.as_str())];
+    let environment = [
+        ("RBALANCER_ADMIN_BIND", "127.0.0.1:0"),
+        ("RBALANCER_OVERRIDE_FILE", file.as_str()),
+    ];
     let arguments = ["--redis", &world.redis.url(), "--listen", "127.0.0.1:0"];
-    let here = Process::start("rbalancer-redirector", directory.path(), &arguments, &environment);
+    let here = Process::start(
+        "rbalancer-redirector",
+        directory.path(),
+        &arguments,
+        &environment,
+    );
     let address = here.wait_for_address(START);
     let uses = |origin: &Origin| load(address, "img.test", 100, 2).to(&origin.url()) > 0;
     eventually!(START, uses(&a) && uses(&b));
     here.wait_for_line("not in the table, and so without effect: img/bb", START);
     world.redis.pause();
-    write(directory.path(), "by-hand", "img/a off  # its disk is broken\n");
+    write(
+        directory.path(),
+        "by-hand",
+        "img/a off  # its disk is broken\n",
+    );
     here.signal(Signal::HUP);
     eventually!(TURN, !uses(&a));
     // A bad file changes nothing, and says what is wrong with it.
@@ -100,6 +128,12 @@ fn a_server_is_taken_out_by_a_file_while_redis_is_away() {
     eventually!(TURN, uses(&a));
     // At a start a bad file is a bad configuration.
     write(directory.path(), "by-hand", "img/a of\n");
-    let refused = Process::start("rbalancer-redirector", directory.path(), &arguments, &environment).wait(START);
+    let refused = Process::start(
+        "rbalancer-redirector",
+        directory.path(),
+        &arguments,
+        &environment,
+    )
+    .wait(START);
     refused.expect(78, &["by-hand:1", "off, drain, on"]);
 }

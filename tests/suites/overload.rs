@@ -17,7 +17,8 @@ use tests::scenario::Scale;
 use tests::up::Up;
 use tests::visitor::{Visitor, Visits};
 
-const FARM: &str = "[farms]\nlist = img\n[img]\nlist = a\ndomain = img.test\n[a]\ndomain = a.test\ncheck = off\n";
+const FARM: &str =
+    "[farms]\nlist = img\n[img]\nlist = a\ndomain = img.test\n[a]\ndomain = a.test\ncheck = off\n";
 
 /// How long it runs, and how long it is held after that.
 const RUN: Duration = Duration::from_millis(2);
@@ -50,7 +51,10 @@ impl Held {
                 }
             }
         });
-        Self { stop, holding: Some(holding) }
+        Self {
+            stop,
+            holding: Some(holding),
+        }
     }
 }
 
@@ -72,11 +76,22 @@ struct Overloaded {
 impl Overloaded {
     fn start() -> Self {
         common::net::socket::raise_file_limit();
-        let up = Up::start(&format!("[global]\nthreads = 1\nadmin_bind = 127.0.0.1:0\n{FARM}"));
+        let up = Up::start(&format!(
+            "[global]\nthreads = 1\nadmin_bind = 127.0.0.1:0\n{FARM}"
+        ));
         let line = up.process.wait_for_line("admin pages on ", START);
-        let admin = line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address at the end of the line");
-        let pid = Pid::from_raw(i32::try_from(up.process.id()).expect("a process id")).expect("not 0");
-        Self { held: Held::start(pid), up, admin }
+        let admin = line
+            .rsplit(' ')
+            .next()
+            .and_then(|text| text.parse().ok())
+            .expect("an address at the end of the line");
+        let pid =
+            Pid::from_raw(i32::try_from(up.process.id()).expect("a process id")).expect("not 0");
+        Self {
+            held: Held::start(pid),
+            up,
+            admin,
+        }
     }
 
     /// Holds it no longer; it must end well.
@@ -87,13 +102,24 @@ impl Overloaded {
 
     fn load(&self, manner: Manner, pace: Pace, time: Duration) -> Done {
         let requests = [manner.request("img.test")];
-        let load =
-            Load { port: self.up.address.port(), requests: &requests, manner, pace, sending: Sending::Together, clients: CROWD, time };
+        let load = Load {
+            port: self.up.address.port(),
+            requests: &requests,
+            manner,
+            pace,
+            sending: Sending::Together,
+            clients: CROWD,
+            time,
+        };
         let before = self.up.process.cpu();
         let outcome = load.run().expect("it answers");
         let used = self.up.process.cpu() - before;
         let (redirects, elapsed) = (outcome.redirects as f64, outcome.elapsed.as_secs_f64());
-        Done { rate: redirects / elapsed, work: redirects / used.as_secs_f64(), unanswered: outcome.failures }
+        Done {
+            rate: redirects / elapsed,
+            work: redirects / used.as_secs_f64(),
+            unanswered: outcome.failures,
+        }
     }
 }
 
@@ -109,12 +135,18 @@ struct Done {
 /// Loads it up to its peak and then three times over it: what it does then, what it holds, and what `/healthz` takes.
 fn overload(manner: Manner) {
     let overloaded = Overloaded::start();
-    let (short, long) = (Duration::from_secs(Scale::asked().pick(1, 5)), Duration::from_secs(Scale::asked().pick(1, 10)));
+    let (short, long) = (
+        Duration::from_secs(Scale::asked().pick(1, 5)),
+        Duration::from_secs(Scale::asked().pick(1, 10)),
+    );
     // The first crowd makes what is made once.
     overloaded.load(manner, Pace::Closed, Duration::from_millis(500));
     let before = overloaded.up.process.anonymous_kib();
     let peak = overloaded.load(manner, Pace::Closed, short);
-    let pages = [("the public port", overloaded.up.address), ("the admin port", overloaded.admin)];
+    let pages = [
+        ("the public port", overloaded.up.address),
+        ("the admin port", overloaded.admin),
+    ];
     let visitors = pages.map(|(_, address)| Visitor::start(address, "localhost", "/healthz", 200));
     let over = overloaded.load(manner, Pace::Open(peak.rate * OVER), long);
     let visits: [Visits; 2] = visitors.map(Visitor::stop);
@@ -127,14 +159,27 @@ fn overload(manner: Manner) {
         over.rate,
         over.unanswered
     );
-    pages.iter().zip(&visits).for_each(|((place, _), visits)| println!("  /healthz on {place}: {visits}"));
+    pages
+        .iter()
+        .zip(&visits)
+        .for_each(|((place, _), visits)| println!("  /healthz on {place}: {visits}"));
     println!("  memory grew by {grown} KiB");
     // Others on its core slow it down by the clock, a load that is late by its processor time.
-    assert!(goodput.max(work) >= Scale::asked().pick(0.6, 0.9), "{goodput:.2}, {work:.2} of what is done at the peak");
+    assert!(
+        goodput.max(work) >= Scale::asked().pick(0.6, 0.9),
+        "{goodput:.2}, {work:.2} of what is done at the peak"
+    );
     assert!(grown < 1024, "memory grew by {grown} KiB");
     for ((place, _), visits) in pages.iter().zip(&visits) {
-        assert!(visits.failures.is_empty() && visits.count() > 0, "/healthz on {place}: {:?}", visits.failures);
-        assert!(visits.quantile(0.99) <= HEALTHY * Scale::asked().pick(5, 1), "/healthz on {place}: {visits}");
+        assert!(
+            visits.failures.is_empty() && visits.count() > 0,
+            "/healthz on {place}: {:?}",
+            visits.failures
+        );
+        assert!(
+            visits.quantile(0.99) <= HEALTHY * Scale::asked().pick(5, 1),
+            "/healthz on {place}: {visits}"
+        );
     }
     overloaded.end();
 }

@@ -24,42 +24,70 @@ fn usable<'a>(name: &str, value: &'a str) -> Option<&'a str> {
 
 /// Whether the environment says which Redis is meant.
 pub fn names_a_redis() -> bool {
-    [REDIS_URL, "RBALANCER_REDIS"].into_iter().any(|name| setting(name).is_some())
+    [REDIS_URL, "RBALANCER_REDIS"]
+        .into_iter()
+        .any(|name| setting(name).is_some())
 }
 
 /// The variables that make settings here, by name.
 pub fn in_use() -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let mut set: Vec<String> = names.filter(|name| key_of(name).is_some() && setting(name).is_some()).collect();
+    let mut set: Vec<String> = names
+        .filter(|name| key_of(name).is_some() && setting(name).is_some())
+        .collect();
     set.sort();
     set
 }
 
 /// Says what of the environment is passed over: once, when a program starts.
 pub fn tell() {
-    let all = || std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    let all = || {
+        std::env::vars_os().map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        })
+    };
     if let Some(line) = platforms(all()) {
         tracing::info!("{line}");
     }
-    unused(all()).iter().for_each(|line| tracing::warn!("{line}"));
+    unused(all())
+        .iter()
+        .for_each(|line| tracing::warn!("{line}"));
 }
 
 /// Whether a variable cannot be a setting of ours: a URL where a port belongs, or a name as only a platform makes it.
 fn is_platforms(name: &str, value: &str) -> bool {
     let (is_ports, is_url) = (name.ends_with("_PORT"), value.contains("://"));
-    (is_ports && is_url) || (key_of(name).is_none() && ["_SERVICE_", "_PORT_", "_ENV_"].iter().any(|part| name.contains(part)))
+    (is_ports && is_url)
+        || (key_of(name).is_none()
+            && ["_SERVICE_", "_PORT_", "_ENV_"]
+                .iter()
+                .any(|part| name.contains(part)))
 }
 
 /// The key that the variable `name` sets, if there is one.
 fn key_of(name: &str) -> Option<&'static str> {
-    let name = if name == REDIS_URL { "RBALANCER_REDIS" } else { name };
+    let name = if name == REDIS_URL {
+        "RBALANCER_REDIS"
+    } else {
+        name
+    };
     let key = name.strip_prefix(PREFIX)?;
-    PROCESS_KEYS.iter().find(|known| key.bytes().eq(known.bytes().map(|byte| byte.to_ascii_uppercase()))).copied()
+    PROCESS_KEYS
+        .iter()
+        .find(|known| {
+            key.bytes()
+                .eq(known.bytes().map(|byte| byte.to_ascii_uppercase()))
+        })
+        .copied()
 }
 
 /// One line on what the platform has set, if it has; what hides a setting comes first.
 fn platforms(variables: impl Iterator<Item = (String, String)>) -> Option<String> {
-    let of_platform = |(name, value): &(String, String)| name.starts_with(PREFIX) && is_platforms(name, value);
+    let of_platform =
+        |(name, value): &(String, String)| name.starts_with(PREFIX) && is_platforms(name, value);
     let mut found: Vec<_> = variables.filter(of_platform).collect();
     found.sort_by_key(|(name, _)| (key_of(name).is_none(), name.clone()));
     let (name, value) = found.first()?;
@@ -77,10 +105,19 @@ fn platforms(variables: impl Iterator<Item = (String, String)>) -> Option<String
 
 /// A line for each variable that looks like a setting and is none.
 fn unused(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
-    let known: Vec<String> = PROCESS_KEYS.iter().map(|key| format!("{PREFIX}{}", key.to_ascii_uppercase())).collect();
-    let known: Vec<&str> = known.iter().map(String::as_str).chain([REDIS_URL]).collect();
+    let known: Vec<String> = PROCESS_KEYS
+        .iter()
+        .map(|key| format!("{PREFIX}{}", key.to_ascii_uppercase()))
+        .collect();
+    let known: Vec<&str> = known
+        .iter()
+        .map(String::as_str)
+        .chain([REDIS_URL])
+        .collect();
     let mut lines: Vec<String> = variables
-        .filter(|(name, value)| name.starts_with(PREFIX) && key_of(name).is_none() && usable(name, value).is_some())
+        .filter(|(name, value)| {
+            name.starts_with(PREFIX) && key_of(name).is_none() && usable(name, value).is_some()
+        })
         .map(|(name, _)| {
             let key = name[PREFIX.len()..].to_ascii_lowercase();
             let remedy = match nearest(&name, &known) {
@@ -102,7 +139,10 @@ mod tests {
     use super::*;
 
     fn variables(list: &[(&str, &str)]) -> std::vec::IntoIter<(String, String)> {
-        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>().into_iter()
+        list.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
     #[test]
@@ -115,13 +155,29 @@ mod tests {
             ("RBALANCER_REDIS_PORT", "tcp://10.96.12.4:6379"),
             ("RBALANCER_TLS_PORT", " udp://10.96.12.5:443\n"),
         ];
-        assert!(kubernetes.iter().all(|(name, value)| usable(name, value).is_none()));
+        assert!(
+            kubernetes
+                .iter()
+                .all(|(name, value)| usable(name, value).is_none())
+        );
         let line = platforms(variables(&kubernetes)).expect("a line");
-        assert!(line.starts_with("environment: RBALANCER_PORT=tcp://10.96.12.3:9998 and 5 other variables describe"), "{line}");
+        assert!(
+            line.starts_with(
+                "environment: RBALANCER_PORT=tcp://10.96.12.3:9998 and 5 other variables describe"
+            ),
+            "{line}"
+        );
         assert_eq!(unused(variables(&kubernetes)), Vec::<String>::new());
-        let ours =
-            [("RBALANCER_PORT", "9998"), ("RBALANCER_REDIS_URL", "redis://h"), ("RBALANCER_STATS_URL", "http://h"), ("PORT", "tcp://h:1")];
-        assert_eq!((platforms(variables(&ours)), unused(variables(&ours))), (None, vec![]));
+        let ours = [
+            ("RBALANCER_PORT", "9998"),
+            ("RBALANCER_REDIS_URL", "redis://h"),
+            ("RBALANCER_STATS_URL", "http://h"),
+            ("PORT", "tcp://h:1"),
+        ];
+        assert_eq!(
+            (platforms(variables(&ours)), unused(variables(&ours))),
+            (None, vec![])
+        );
         assert_eq!(usable("RBALANCER_PORT", " 81\r\n"), Some("81"));
         assert_eq!(usable("RBALANCER_STATS_URL", "http://h"), Some("http://h"));
         assert_eq!(usable("RBALANCER_GRACE", " \n"), None);

@@ -71,7 +71,13 @@ pub struct Document {
 impl Document {
     /// Parses `text`; what could not be understood is left out and listed.
     pub fn parse(file: &str, text: &str) -> (Self, Vec<Problem>) {
-        let mut reading = Reading { document: Self { file: file.to_owned(), ..Self::default() }, ..Reading::default() };
+        let mut reading = Reading {
+            document: Self {
+                file: file.to_owned(),
+                ..Self::default()
+            },
+            ..Reading::default()
+        };
         // Keys of a section that cannot be used are not reported one by one.
         let mut skipping = false;
         let mut orphans = false;
@@ -91,10 +97,16 @@ impl Document {
                 Ok(())
             } else if !reading.document.sections.is_empty() {
                 let added = reading.add_key(line, number);
-                reading.open_key = Some(OpenKey { indent, is_good: added.is_ok() });
+                reading.open_key = Some(OpenKey {
+                    indent,
+                    is_good: added.is_ok(),
+                });
                 added
             } else if !std::mem::replace(&mut orphans, true) {
-                Err(format!("`{}` stands before the first section: put it under one, such as [global]", shorten(line)))
+                Err(format!(
+                    "`{}` stands before the first section: put it under one, such as [global]",
+                    shorten(line)
+                ))
             } else {
                 Ok(())
             };
@@ -143,27 +155,46 @@ struct OpenKey {
 /// How deep a line stands: white space before it in columns, a tab to the next multiple of eight.
 fn depth(raw: &str) -> usize {
     let white = raw.chars().take_while(|c| c.is_whitespace());
-    white.fold(0, |column, c| if c == '\t' { (column / 8 + 1) * 8 } else { column + 1 })
+    white.fold(0, |column, c| {
+        if c == '\t' {
+            (column / 8 + 1) * 8
+        } else {
+            column + 1
+        }
+    })
 }
 
 /// Whether a line begins with a key: a word of letters, digits and underscores before `=`, or before `:` and white
 /// space or nothing. `http://a` and `a:80` do not.
 fn begins_with_key(line: &str) -> bool {
-    let word = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(line.len());
+    let word = line
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(line.len());
     let rest = line[word..].trim_start();
-    word > 0 && (rest.starts_with('=') || rest == ":" || (line[word..].starts_with(':') && rest[1..].starts_with(char::is_whitespace)))
+    word > 0
+        && (rest.starts_with('=')
+            || rest == ":"
+            || (line[word..].starts_with(':') && rest[1..].starts_with(char::is_whitespace)))
 }
 
 impl<'a> Reading<'a> {
     fn problem(&mut self, line: usize, message: String) {
-        self.problems.push(Problem { file: self.document.file.clone(), line: Some(line), message });
+        self.problems.push(Problem {
+            file: self.document.file.clone(),
+            line: Some(line),
+            message,
+        });
     }
 
     /// Whether a line goes on with the value before it: it stands deeper than its key, as Python's ConfigParser reads it
     /// and with it the first rbalancer. A key is a key however deep it stands.
     fn continues(&self, line: &str, indent: usize) -> bool {
         let is_section = line.starts_with('[') && line.ends_with(']') && !line.contains(':');
-        self.open_key.as_ref().is_some_and(|key| indent > key.indent) && !begins_with_key(line) && !is_section
+        self.open_key
+            .as_ref()
+            .is_some_and(|key| indent > key.indent)
+            && !begins_with_key(line)
+            && !is_section
     }
 
     /// Adds a line to the value before it; a comma that is missing between them is meant.
@@ -179,22 +210,36 @@ impl<'a> Reading<'a> {
         }
         self.plain.pop();
         let goes_on = self.plain.ends_with([',', '=']) || line.starts_with(',');
-        self.plain.extend([if goes_on { "" } else { "," }, " ", line, "\n"]);
+        self.plain
+            .extend([if goes_on { "" } else { "," }, " ", line, "\n"]);
         Ok(())
     }
 
     fn open_section(&mut self, line: &str, number: usize) -> Result<(), String> {
         // What a backslash or a carriage return would mean to the parser crate is not what it says.
-        let name = line[1..].strip_suffix(']').map(str::trim).filter(|name| !name.is_empty() && !name.contains(['[', ']', '\\', '\r']));
-        let name = name.ok_or_else(|| format!("`{}` is no section: write [name]", shorten(line)))?;
+        let name = line[1..]
+            .strip_suffix(']')
+            .map(str::trim)
+            .filter(|name| !name.is_empty() && !name.contains(['[', ']', '\\', '\r']));
+        let name =
+            name.ok_or_else(|| format!("`{}` is no section: write [name]", shorten(line)))?;
         if let Some(first) = self.document.section(name) {
-            return Err(format!("section [{name}] appears twice, first on line {}: merge the two", first.line));
+            return Err(format!(
+                "section [{name}] appears twice, first on line {}: merge the two",
+                first.line
+            ));
         }
         if self.plain.len() >= PIECE {
             self.end_piece();
         }
-        self.document.places.insert(name.to_owned(), self.document.sections.len());
-        self.document.sections.push(Section { name: name.to_owned(), line: number, entries: Vec::new() });
+        self.document
+            .places
+            .insert(name.to_owned(), self.document.sections.len());
+        self.document.sections.push(Section {
+            name: name.to_owned(),
+            line: number,
+            entries: Vec::new(),
+        });
         self.keys.clear();
         self.plain.extend(["[", name, "]\n"]);
         Ok(())
@@ -202,33 +247,58 @@ impl<'a> Reading<'a> {
 
     fn add_key(&mut self, line: &'a str, number: usize) -> Result<(), String> {
         if line.contains('\r') {
-            return Err(format!("`{}` has a carriage return in it: end lines with a line feed", shorten(&line.replace('\r', "\\r"))));
+            return Err(format!(
+                "`{}` has a carriage return in it: end lines with a line feed",
+                shorten(&line.replace('\r', "\\r"))
+            ));
         }
-        let (key, value) =
-            line.split_once(['=', ':']).ok_or_else(|| format!("`{}` is neither a section nor KEY = VALUE", shorten(line)))?;
+        let (key, value) = line
+            .split_once(['=', ':'])
+            .ok_or_else(|| format!("`{}` is neither a section nor KEY = VALUE", shorten(line)))?;
         let key = lower_case(key.trim());
-        let Some(section) = self.document.sections.last_mut().filter(|_| !key.is_empty()) else {
+        let Some(section) = self
+            .document
+            .sections
+            .last_mut()
+            .filter(|_| !key.is_empty())
+        else {
             return Err(format!("`{}` has no key before the `=`", shorten(line)));
         };
         if let Some(first) = self.keys.get(&key) {
-            return Err(format!("`{key}` is set twice in [{}], first on line {first}: remove one", section.name));
+            return Err(format!(
+                "`{key}` is set twice in [{}], first on line {first}: remove one",
+                section.name
+            ));
         }
         if key.contains('\\') || value.ends_with('\\') {
-            return Err(format!("`{}` has a backslash in its key or at its end: remove it", shorten(line)));
+            return Err(format!(
+                "`{}` has a backslash in its key or at its end: remove it",
+                shorten(line)
+            ));
         }
         self.plain.extend([&*key, "=", value.trim(), "\n"]);
-        section.entries.push(Entry { key: key.clone().into_owned(), value: String::new(), line: number });
+        section.entries.push(Entry {
+            key: key.clone().into_owned(),
+            value: String::new(),
+            line: number,
+        });
         self.keys.insert(key, number);
         Ok(())
     }
 
     /// Has the parser crate read the piece.
     fn end_piece(&mut self) {
-        let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
+        let options = ParseOption {
+            enabled_quote: false,
+            enabled_escape: false,
+            ..ParseOption::default()
+        };
         let read = Ini::load_from_str_opt(&self.plain, options).ok();
         let mut unread = Vec::new();
         for section in &mut self.document.sections[self.first..] {
-            let properties = read.as_ref().and_then(|ini| ini.section(Some(section.name.as_str())));
+            let properties = read
+                .as_ref()
+                .and_then(|ini| ini.section(Some(section.name.as_str())));
             section.entries.retain_mut(|entry| match properties.and_then(|properties| properties.get(&entry.key)) {
                 Some(value) => {
                     entry.value = unquote(value).to_owned();
@@ -241,14 +311,20 @@ impl<'a> Reading<'a> {
                 }
             });
         }
-        unread.into_iter().for_each(|(line, message)| self.problem(line, message));
+        unread
+            .into_iter()
+            .for_each(|(line, message)| self.problem(line, message));
         self.first = self.document.sections.len();
         self.plain.clear();
     }
 }
 
 fn lower_case(key: &str) -> Cow<'_, str> {
-    if key.bytes().any(|byte| byte.is_ascii_uppercase()) { key.to_ascii_lowercase().into() } else { key.into() }
+    if key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        key.to_ascii_lowercase().into()
+    } else {
+        key.into()
+    }
 }
 
 /// Cuts a comment: a whole line of one, or one after white space and outside quotes.
@@ -257,8 +333,15 @@ fn uncomment(line: &str) -> &str {
     for (at, c) in line.char_indices() {
         match quote {
             Some(open) if c == open => quote = None,
-            None if matches!(c, '"' | '\'') && (before.is_whitespace() || before == '=') && line[at + 1..].contains(c) => quote = Some(c),
-            None if matches!(c, '#' | ';') && before.is_whitespace() => return line[..at].trim_end(),
+            None if matches!(c, '"' | '\'')
+                && (before.is_whitespace() || before == '=')
+                && line[at + 1..].contains(c) =>
+            {
+                quote = Some(c)
+            }
+            None if matches!(c, '#' | ';') && before.is_whitespace() => {
+                return line[..at].trim_end();
+            }
             _ => {}
         }
         before = c;

@@ -45,7 +45,14 @@ pub const PROCESS_KEYS: &[&str] = &[
 ];
 
 /// Keys of a farm that `[global]` may set for all farms.
-pub const FARM_KEYS: &[&str] = &["balance", "redirect_code", "cache_control", "on_all_down", "fallback", "keepalive"];
+pub const FARM_KEYS: &[&str] = &[
+    "balance",
+    "redirect_code",
+    "cache_control",
+    "on_all_down",
+    "fallback",
+    "keepalive",
+];
 
 /// Keys of health checks: of a server, its farm or `[global]`.
 pub const CHECK_KEYS: &[&str] = &[

@@ -11,7 +11,9 @@ pub fn did_you_mean(word: &str, known: &[&str]) -> String {
 
 /// The nearest of `known`, where one is near enough to have been meant.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let nearest = known.iter().min_by_key(|candidate| distance(word, candidate))?;
+    let nearest = known
+        .iter()
+        .min_by_key(|candidate| distance(word, candidate))?;
     (distance(word, nearest) <= 1 + word.chars().count() / 3).then_some(nearest)
 }
 
@@ -23,7 +25,9 @@ fn distance(left: &str, right: &str) -> usize {
         let mut row = vec![i; right.len() + 1];
         for j in 1..=right.len() {
             let change = usize::from(left[i - 1] != right[j - 1]);
-            row[j] = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + change);
+            row[j] = (rows[i - 1][j] + 1)
+                .min(row[j - 1] + 1)
+                .min(rows[i - 1][j - 1] + change);
             if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
                 row[j] = row[j].min(rows[i - 2][j - 2] + 1);
             }
@@ -39,7 +43,13 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_offered() {
-        assert_eq!(did_you_mean("wieght", &["weight", "enable"]), "; did you mean `weight`?");
-        assert_eq!(did_you_mean("zzzzzz", &["weight", "enable"]), "; known are: weight, enable");
+        assert_eq!(
+            did_you_mean("wieght", &["weight", "enable"]),
+            "; did you mean `weight`?"
+        );
+        assert_eq!(
+            did_you_mean("zzzzzz", &["weight", "enable"]),
+            "; known are: weight, enable"
+        );
     }
 }

@@ -41,7 +41,9 @@ impl StatusSet {
 
     /// Whether `status` means alive.
     pub fn contains(&self, status: u16) -> bool {
-        self.0.iter().any(|&(low, high)| (low..=high).contains(&status))
+        self.0
+            .iter()
+            .any(|&(low, high)| (low..=high).contains(&status))
     }
 }
 
@@ -49,7 +51,13 @@ impl FromStr for StatusSet {
     type Err = BadStatusSet;
     fn from_str(text: &str) -> Result<Self, BadStatusSet> {
         let bad = || BadStatusSet(text.chars().take(80).collect());
-        let status = |text: &str| text.trim().parse().ok().filter(|status| (100..=599).contains(status)).ok_or_else(bad);
+        let status = |text: &str| {
+            text.trim()
+                .parse()
+                .ok()
+                .filter(|status| (100..=599).contains(status))
+                .ok_or_else(bad)
+        };
         text.split(',')
             .map(|range| {
                 let (low, high) = range.split_once('-').unwrap_or((range, range));
@@ -78,7 +86,11 @@ impl fmt::Display for StatusSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (low, high)) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            if low == high { write!(f, "{comma}{low}")? } else { write!(f, "{comma}{low}-{high}")? }
+            if low == high {
+                write!(f, "{comma}{low}")?
+            } else {
+                write!(f, "{comma}{low}-{high}")?
+            }
         }
         Ok(())
     }
@@ -91,14 +103,17 @@ pub struct CheckUri(Box<str>);
 
 /// Why a text is no [`CheckUri`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no path to ask for: start it with `/`, percent-encode spaces and other special characters")]
+#[error(
+    "`{0}` is no path to ask for: start it with `/`, percent-encode spaces and other special characters"
+)]
 pub struct BadCheckUri(String);
 
 impl FromStr for CheckUri {
     type Err = BadCheckUri;
     fn from_str(text: &str) -> Result<Self, BadCheckUri> {
         // RFC 3986 appendix A: what a path and a query may be made of.
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte);
+        let allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte);
         if text.starts_with('/') && text.bytes().all(allowed) {
             Ok(Self(text.into()))
         } else {
@@ -146,8 +161,13 @@ impl FromStr for CheckAddr {
     fn from_str(text: &str) -> Result<Self, BadCheckAddr> {
         let target: Option<Target> = text.parse().ok();
         target
-            .filter(|target| target.scheme().is_none() && target.base().is_empty() && !text.ends_with('/'))
-            .map(|target| Self { host: target.host().clone(), port: target.port() })
+            .filter(|target| {
+                target.scheme().is_none() && target.base().is_empty() && !text.ends_with('/')
+            })
+            .map(|target| Self {
+                host: target.host().clone(),
+                port: target.port(),
+            })
             .ok_or_else(|| BadCheckAddr(text.chars().take(80).collect()))
     }
 }
@@ -236,7 +256,11 @@ impl fmt::Display for Check {
             Method::Head => "HEAD",
             Method::Get => "GET",
         };
-        write!(f, "{method} {}://{}:{}{} expect {}", self.scheme, self.host, self.port, self.uri, self.expect)?;
+        write!(
+            f,
+            "{method} {}://{}:{}{} expect {}",
+            self.scheme, self.host, self.port, self.uri, self.expect
+        )?;
         if let Some(addr) = &self.addr {
             write!(f, " at {addr}")?;
         }
@@ -244,8 +268,20 @@ impl fmt::Display for Check {
             f.write_str(" unverified")?;
         }
         let ms = |duration: Duration| duration.as_millis();
-        write!(f, " every {}/{}/{}ms", ms(self.inter), ms(self.fastinter), ms(self.downinter))?;
-        write!(f, " within {}ms rise {} fall {}", ms(self.timeout), self.rise, self.fall)
+        write!(
+            f,
+            " every {}/{}/{}ms",
+            ms(self.inter),
+            ms(self.fastinter),
+            ms(self.downinter)
+        )?;
+        write!(
+            f,
+            " within {}ms rise {} fall {}",
+            ms(self.timeout),
+            self.rise,
+            self.fall
+        )
     }
 }
 
@@ -279,8 +315,14 @@ mod tests {
 
     #[test]
     fn probe_addresses_are_hosts_with_ports() {
-        assert_eq!("127.0.0.1:81".parse::<CheckAddr>().expect("valid").port, Some(81));
-        assert_eq!("[::1]".parse::<CheckAddr>().expect("valid").to_string(), "[::1]");
+        assert_eq!(
+            "127.0.0.1:81".parse::<CheckAddr>().expect("valid").port,
+            Some(81)
+        );
+        assert_eq!(
+            "[::1]".parse::<CheckAddr>().expect("valid").to_string(),
+            "[::1]"
+        );
         for bad in ["http://a", "a/b", "a/", ""] {
             assert!(bad.parse::<CheckAddr>().is_err(), "{bad:?} was accepted");
         }

@@ -98,7 +98,9 @@ impl RedirectCode {
 
 /// Why a number is no [`RedirectCode`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("redirect code {0} is not offered: use 302, 303 or 307 (a permanent one would outlive the server)")]
+#[error(
+    "redirect code {0} is not offered: use 302, 303 or 307 (a permanent one would outlive the server)"
+)]
 pub struct BadRedirectCode(u16);
 
 impl TryFrom<u16> for RedirectCode {
@@ -141,7 +143,9 @@ pub struct CacheControl(Box<str>);
 
 /// Why a text is no [`CacheControl`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` cannot stand in a Cache-Control header: use printable ASCII, such as no-store or max-age=5")]
+#[error(
+    "`{0}` cannot stand in a Cache-Control header: use printable ASCII, such as no-store or max-age=5"
+)]
 pub struct BadCacheControl(String);
 
 impl CacheControl {
@@ -234,7 +238,10 @@ fn yes() -> bool {
 impl Farm {
     /// The identity of `server` in this farm.
     pub fn id(&self, server: &Server) -> ServerId {
-        ServerId { farm: self.name.clone(), server: server.name.clone() }
+        ServerId {
+            farm: self.name.clone(),
+            server: server.name.clone(),
+        }
     }
 }
 
@@ -289,7 +296,11 @@ impl Farms {
 
     /// Every server with its identity.
     pub fn servers(&self) -> impl Iterator<Item = (ServerId, &Server)> {
-        self.0.iter().flat_map(|farm| farm.servers.iter().map(move |server| (farm.id(server), server)))
+        self.0.iter().flat_map(|farm| {
+            farm.servers
+                .iter()
+                .map(move |server| (farm.id(server), server))
+        })
     }
 }
 
@@ -308,7 +319,11 @@ impl TryFrom<Vec<Farm>> for Farms {
             if let Some(host) = farm.domains.iter().find(|host| !hosts.insert(*host)) {
                 return Err(BadFarms::Domain(host.clone(), farm.name.clone()));
             }
-            if let Some(server) = farm.servers.iter().find(|server| !servers.insert(&server.name)) {
+            if let Some(server) = farm
+                .servers
+                .iter()
+                .find(|server| !servers.insert(&server.name))
+            {
                 return Err(BadFarms::Server(farm.id(server)));
             }
         }
@@ -335,7 +350,10 @@ mod tests {
     fn a_host_belongs_to_one_farm() {
         let twice = Farms::try_from(vec![farm("a", "x.org"), farm("b", "X.org.")]);
         assert!(matches!(twice, Err(BadFarms::Domain(..))));
-        assert!(matches!(Farms::try_from(vec![farm("a", "x.org"), farm("a", "y.org")]), Err(BadFarms::Farm(_))));
+        assert!(matches!(
+            Farms::try_from(vec![farm("a", "x.org"), farm("a", "y.org")]),
+            Err(BadFarms::Farm(_))
+        ));
         assert!(Farms::try_from(vec![farm("a", "x.org"), farm("b", "y.org")]).is_ok());
     }
 

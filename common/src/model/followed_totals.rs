@@ -67,9 +67,13 @@ impl Counted {
         let mut sums = self.base.clone();
         sums.resize(self.keys.len(), 0);
         for Owner { live, folded, .. } in self.owners.values() {
-            sums.iter_mut().zip(live).for_each(|(sum, total)| *sum += total);
+            sums.iter_mut()
+                .zip(live)
+                .for_each(|(sum, total)| *sum += total);
             // One read longer ago than it was folded counts nothing beyond the base.
-            sums.iter_mut().zip(live.iter().zip(folded)).for_each(|(sum, (total, folded))| *sum -= total.min(folded));
+            sums.iter_mut()
+                .zip(live.iter().zip(folded))
+                .for_each(|(sum, (total, folded))| *sum -= total.min(folded));
         }
         sums
     }
@@ -79,7 +83,12 @@ impl Counted {
         let mut held = std::mem::take(&mut self.owners);
         self.owners = ids
             .into_iter()
-            .map(|id| held.remove(&id).map_or_else(|| (id.clone(), Owner::default()), |owner| (id.clone(), owner)))
+            .map(|id| {
+                held.remove(&id).map_or_else(
+                    || (id.clone(), Owner::default()),
+                    |owner| (id.clone(), owner),
+                )
+            })
             .collect();
     }
 
@@ -87,7 +96,9 @@ impl Counted {
     pub(crate) fn forget_folds(&mut self) {
         self.folds = None;
         self.base.clear();
-        self.owners.values_mut().for_each(|owner| owner.folded.clear());
+        self.owners
+            .values_mut()
+            .for_each(|owner| owner.folded.clear());
     }
 
     /// Takes in some totals in the store's words. One smaller than held is older.
@@ -103,7 +114,10 @@ impl Counted {
     pub(crate) fn take_all(&mut self, totals: &Totals) {
         self.forget_folds();
         self.list(totals.live.keys().cloned().collect());
-        let live = totals.live.iter().map(|(id, tally)| (Part::Live(id), tally));
+        let live = totals
+            .live
+            .iter()
+            .map(|(id, tally)| (Part::Live(id), tally));
         for (part, tally) in live.chain([(Part::Base, &totals.base)]) {
             for (key, total) in tally.iter() {
                 let place = self.place(key.clone());
@@ -155,11 +169,20 @@ mod tests {
     }
 
     fn take(counted: &mut Counted, part: Part<'_>, slice: &[(&str, f64)]) {
-        counted.take(part, slice.iter().map(|(word, total)| ((*word).to_owned(), *total)));
+        counted.take(
+            part,
+            slice
+                .iter()
+                .map(|(word, total)| ((*word).to_owned(), *total)),
+        );
     }
 
     fn sum(counted: &Counted, key: &str) -> u64 {
-        let place = counted.keys().iter().position(|held| held.to_string() == key).expect("it was counted");
+        let place = counted
+            .keys()
+            .iter()
+            .position(|held| held.to_string() == key)
+            .expect("it was counted");
         counted.sums()[place]
     }
 
@@ -167,10 +190,33 @@ mod tests {
     fn the_whole_is_the_base_and_what_was_not_folded() {
         let mut counted = counted(&["a", "b"]);
         take(&mut counted, Part::Base, &[("img/s", 100.0)]);
-        take(&mut counted, Part::Folded("a"), &[("img/s", 40.0), ("img/t", 7.0)]);
-        take(&mut counted, Part::Live("a"), &[("img/s", 45.0), ("img/t", 5.0)]);
-        take(&mut counted, Part::Live("b"), &[("img/s", 1.0), ("@refused/403", 2.0), ("a newer version's", 9.0)]);
-        assert_eq!((sum(&counted, "img/s"), sum(&counted, "img/t"), sum(&counted, "@refused/403")), (106, 0, 2));
+        take(
+            &mut counted,
+            Part::Folded("a"),
+            &[("img/s", 40.0), ("img/t", 7.0)],
+        );
+        take(
+            &mut counted,
+            Part::Live("a"),
+            &[("img/s", 45.0), ("img/t", 5.0)],
+        );
+        take(
+            &mut counted,
+            Part::Live("b"),
+            &[
+                ("img/s", 1.0),
+                ("@refused/403", 2.0),
+                ("a newer version's", 9.0),
+            ],
+        );
+        assert_eq!(
+            (
+                sum(&counted, "img/s"),
+                sum(&counted, "img/t"),
+                sum(&counted, "@refused/403")
+            ),
+            (106, 0, 2)
+        );
         assert_eq!(counted.keys().len(), 3);
     }
 

@@ -50,7 +50,9 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Alarm {
     /// The store holds no table though one is in memory.
-    #[error("the store holds no table (emptied, or another database?); keeping generation {0}: run `rbalancer apply`")]
+    #[error(
+        "the store holds no table (emptied, or another database?); keeping generation {0}: run `rbalancer apply`"
+    )]
     Missing(u64),
     /// The store went backwards.
     #[error(
@@ -73,7 +75,9 @@ pub enum Alarm {
         offered: u64,
     },
     /// One generation, two contents.
-    #[error("generation {0} in the store has another checksum than the one in memory; keeping the one in memory: run `rbalancer apply`")]
+    #[error(
+        "generation {0} in the store has another checksum than the one in memory; keeping the one in memory: run `rbalancer apply`"
+    )]
     Checksum(u64),
     /// A table without a farm, where one with farms is in use.
     #[error(
@@ -125,7 +129,10 @@ pub fn step(cluster: &Name, held: Option<&Stamp>, offered: Option<&Stamp>) -> St
         return held.map_or(Step::Keep, |held| Step::Alarm(Alarm::Missing(held.table)));
     };
     if offered.cluster != *cluster {
-        return Step::Alarm(Alarm::OtherCluster { held: cluster.clone(), offered: offered.cluster.clone() });
+        return Step::Alarm(Alarm::OtherCluster {
+            held: cluster.clone(),
+            offered: offered.cluster.clone(),
+        });
     }
     if offered.min_reader > SCHEMA {
         return Step::Alarm(Alarm::TooNew(offered.min_reader));
@@ -133,11 +140,22 @@ pub fn step(cluster: &Name, held: Option<&Stamp>, offered: Option<&Stamp>) -> St
     match held {
         None => Step::Fetch,
         // Where nobody noted how many farms are held, there is at least one: an empty table serves nobody.
-        Some(held) if offered.table > held.table && offered.farms == Some(0) && !offered.forced && held.farms != Some(0) => {
-            Step::Alarm(Alarm::Empty { held: held.table, offered: offered.table })
+        Some(held)
+            if offered.table > held.table
+                && offered.farms == Some(0)
+                && !offered.forced
+                && held.farms != Some(0) =>
+        {
+            Step::Alarm(Alarm::Empty {
+                held: held.table,
+                offered: offered.table,
+            })
         }
         Some(held) if offered.table > held.table => Step::Fetch,
-        Some(held) if offered.table < held.table => Step::Alarm(Alarm::Older { held: held.table, offered: offered.table }),
+        Some(held) if offered.table < held.table => Step::Alarm(Alarm::Older {
+            held: held.table,
+            offered: offered.table,
+        }),
         Some(held) if offered.checksum != held.checksum => Step::Alarm(Alarm::Checksum(held.table)),
         Some(_) => Step::Keep,
     }
@@ -154,13 +172,22 @@ pub fn checksum(json: &[u8]) -> String {
 
 /// Parses a table's JSON under its stamp, as untrusted input.
 pub fn read_table(stamp: Stamp, json: &[u8]) -> Result<Table, Alarm> {
-    let damaged = |why: String| Alarm::Damaged { generation: stamp.table, why };
+    let damaged = |why: String| Alarm::Damaged {
+        generation: stamp.table,
+        why,
+    };
     if checksum(json) != stamp.checksum {
-        return Err(damaged(format!("its checksum does not match ({} bytes)", json.len())));
+        return Err(damaged(format!(
+            "its checksum does not match ({} bytes)",
+            json.len()
+        )));
     }
     let farms: Farms = serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))?;
     if let Some(noted) = stamp.farms.filter(|noted| *noted != farms.len() as u64) {
-        return Err(damaged(format!("it holds {} farms where {noted} were noted", farms.len())));
+        return Err(damaged(format!(
+            "it holds {} farms where {noted} were noted",
+            farms.len()
+        )));
     }
     Ok(Table { stamp, farms })
 }
@@ -192,37 +219,75 @@ mod tests {
         let next = |held: Option<&Stamp>, offered: Option<&Stamp>| step(&ours, held, offered);
         assert_eq!(next(None, None), Step::Keep);
         assert_eq!(next(None, Some(&held)), Step::Fetch);
-        assert_eq!(next(Some(&held), Some(&stamp(11, "y", "prod"))), Step::Fetch);
+        assert_eq!(
+            next(Some(&held), Some(&stamp(11, "y", "prod"))),
+            Step::Fetch
+        );
         assert_eq!(next(Some(&held), Some(&held)), Step::Keep);
         assert_eq!(next(Some(&held), None), Step::Alarm(Alarm::Missing(10)));
-        assert!(matches!(next(Some(&held), Some(&stamp(9, "x", "prod"))), Step::Alarm(Alarm::Older { .. })));
-        assert!(matches!(next(Some(&held), Some(&stamp(10, "y", "prod"))), Step::Alarm(Alarm::Checksum(10))));
-        assert!(matches!(next(None, Some(&stamp(11, "y", "stage"))), Step::Alarm(Alarm::OtherCluster { .. })));
+        assert!(matches!(
+            next(Some(&held), Some(&stamp(9, "x", "prod"))),
+            Step::Alarm(Alarm::Older { .. })
+        ));
+        assert!(matches!(
+            next(Some(&held), Some(&stamp(10, "y", "prod"))),
+            Step::Alarm(Alarm::Checksum(10))
+        ));
+        assert!(matches!(
+            next(None, Some(&stamp(11, "y", "stage"))),
+            Step::Alarm(Alarm::OtherCluster { .. })
+        ));
         let mut newer = stamp(11, "y", "prod");
         newer.min_reader = SCHEMA + 1;
-        assert!(matches!(next(Some(&held), Some(&newer)), Step::Alarm(Alarm::TooNew(_))));
+        assert!(matches!(
+            next(Some(&held), Some(&newer)),
+            Step::Alarm(Alarm::TooNew(_))
+        ));
     }
 
     #[test]
     fn an_empty_table_replaces_one_with_farms_only_by_force() {
         let ours: Name = "prod".parse().expect("valid");
-        let holding = |table: u64, farms: Option<u64>| Stamp { farms, ..stamp(table, "x", "prod") };
+        let holding = |table: u64, farms: Option<u64>| Stamp {
+            farms,
+            ..stamp(table, "x", "prod")
+        };
         let empty = holding(11, Some(0));
         for held in [holding(10, Some(2)), holding(10, None)] {
             let step = step(&ours, Some(&held), Some(&empty));
-            assert_eq!(step, Step::Alarm(Alarm::Empty { held: 10, offered: 11 }));
+            assert_eq!(
+                step,
+                Step::Alarm(Alarm::Empty {
+                    held: 10,
+                    offered: 11
+                })
+            );
         }
-        let forced = Stamp { forced: true, ..empty.clone() };
-        assert_eq!(step(&ours, Some(&holding(10, Some(2))), Some(&forced)), Step::Fetch);
-        assert_eq!(step(&ours, Some(&holding(10, Some(0))), Some(&empty)), Step::Fetch);
+        let forced = Stamp {
+            forced: true,
+            ..empty.clone()
+        };
+        assert_eq!(
+            step(&ours, Some(&holding(10, Some(2))), Some(&forced)),
+            Step::Fetch
+        );
+        assert_eq!(
+            step(&ours, Some(&holding(10, Some(0))), Some(&empty)),
+            Step::Fetch
+        );
         // A reader that holds none has nothing to lose.
         assert_eq!(step(&ours, None, Some(&empty)), Step::Fetch);
     }
 
     #[test]
     fn a_table_with_other_farms_than_noted_is_damaged() {
-        let noted = Stamp { farms: Some(1), ..stamp(1, &checksum(b"[]"), "prod") };
-        assert!(matches!(read_table(noted, b"[]"), Err(Alarm::Damaged { why, .. }) if why.contains("1 were noted")));
+        let noted = Stamp {
+            farms: Some(1),
+            ..stamp(1, &checksum(b"[]"), "prod")
+        };
+        assert!(
+            matches!(read_table(noted, b"[]"), Err(Alarm::Damaged { why, .. }) if why.contains("1 were noted"))
+        );
     }
 
     #[test]
@@ -230,7 +295,10 @@ mod tests {
         let json = b"[]";
         let good = stamp(1, &checksum(json), "prod");
         assert!(read_table(good.clone(), json).is_ok());
-        assert!(matches!(read_table(good, b"[ ]"), Err(Alarm::Damaged { .. })));
+        assert!(matches!(
+            read_table(good, b"[ ]"),
+            Err(Alarm::Damaged { .. })
+        ));
         let nonsense = b"{\"farms\":";
         assert!(read_table(stamp(1, &checksum(nonsense), "prod"), nonsense).is_err());
     }

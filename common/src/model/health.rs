@@ -62,12 +62,17 @@ pub const FRESH: Duration = Duration::from_secs(5);
 /// but no more often than twice a second and no less than each five seconds.
 pub fn view_window<'a>(checks: impl Iterator<Item = &'a Check>) -> Duration {
     let of = |check: &Check| {
-        let told = check.inter.clamp(Duration::from_millis(500), Duration::from_secs(5));
+        let told = check
+            .inter
+            .clamp(Duration::from_millis(500), Duration::from_secs(5));
         // Intervals are up to a tenth longer than they are set.
         let silent = check.inter.max(check.downinter).mul_f64(1.1) + check.timeout + told;
         (3 * check.inter).max(silent)
     };
-    checks.map(of).min().map_or(FRESH, |window| window.max(FRESH))
+    checks
+        .map(of)
+        .min()
+        .map_or(FRESH, |window| window.max(FRESH))
 }
 
 /// The reason a prober gives for holding in service what fails while it suspects itself.
@@ -128,8 +133,12 @@ impl Finding {
     /// What is to be known of it besides its state.
     pub fn caution(&self) -> Option<Caution> {
         match (self.state, self.checked) {
-            (State::Up | State::Abstain, Checked::Failing) if self.is_doubted() => Some(Caution::Held),
-            (State::Abstain, Checked::Never) if self.why != NOT_PROBED_YET => Some(Caution::NeverChecked),
+            (State::Up | State::Abstain, Checked::Failing) if self.is_doubted() => {
+                Some(Caution::Held)
+            }
+            (State::Abstain, Checked::Never) if self.why != NOT_PROBED_YET => {
+                Some(Caution::NeverChecked)
+            }
             (State::Up, Checked::Lapsed) => Some(Caution::NoLongerChecked),
             _ => None,
         }
@@ -137,7 +146,8 @@ impl Finding {
 
     /// Whether `other` differs in what readers must hear of at once (not in `last_check`).
     pub fn differs(&self, other: &Self) -> bool {
-        (self.state, self.checked, self.since, &self.why) != (other.state, other.checked, other.since, &other.why)
+        (self.state, self.checked, self.since, &self.why)
+            != (other.state, other.checked, other.since, &other.why)
     }
 }
 
@@ -181,13 +191,24 @@ pub struct Views {
 impl Views {
     /// For each prober, the change index read so far: what to ask the store for next.
     pub fn read_to(&self) -> BTreeMap<String, u64> {
-        self.views.iter().map(|(id, view)| (id.clone(), view.read_to)).collect()
+        self.views
+            .iter()
+            .map(|(id, view)| (id.clone(), view.read_to))
+            .collect()
     }
 
     /// Takes in what the store answered at `now`; the checks whose findings are new.
     pub fn take(&mut self, changes: ViewChanges, now: Instant) -> Vec<CheckKey> {
         for (id, &sequence) in &changes.sequences {
-            let unknown = || Arc::new(View { sequence, moved: now, proven: false, read_to: 0, findings: HashMap::new() });
+            let unknown = || {
+                Arc::new(View {
+                    sequence,
+                    moved: now,
+                    proven: false,
+                    read_to: 0,
+                    findings: HashMap::new(),
+                })
+            };
             let view = self.views.entry(id.clone()).or_insert_with(unknown);
             // One that falls is read anew, whether the prober begins anew or the store has gone back to an older copy.
             // In such a copy the dead seem to move too: only what moves on is at work.
@@ -203,7 +224,9 @@ impl Views {
         }
         // A view gone from an emptied store is kept: it goes stale by itself, and the last good state stays.
         if !changes.sequences.is_empty() {
-            self.views.retain(|id, view| changes.sequences.contains_key(id) || view.is_fresh(now, FORGOTTEN));
+            self.views.retain(|id, view| {
+                changes.sequences.contains_key(id) || view.is_fresh(now, FORGOTTEN)
+            });
         }
         let mut new = Vec::new();
         for (id, (read_to, findings)) in changes.changed {
@@ -232,8 +255,17 @@ impl Views {
     /// fresh those count that were when the last of them moved, so that the last state stays and older ones do not come
     /// back. As long as none was seen to move at all, as after a start, every view that was seen counts.
     fn voters(&self, now: Instant, window: Duration) -> (Vec<(&String, &Arc<View>)>, bool) {
-        let last = self.views.values().filter(|view| view.proven).map(|view| view.moved).max();
-        let fresh = |at: Instant| self.views.iter().filter(move |(_, view)| view.proven == last.is_some() && view.is_fresh(at, window));
+        let last = self
+            .views
+            .values()
+            .filter(|view| view.proven)
+            .map(|view| view.moved)
+            .max();
+        let fresh = |at: Instant| {
+            self.views
+                .iter()
+                .filter(move |(_, view)| view.proven == last.is_some() && view.is_fresh(at, window))
+        };
         let voters: Vec<_> = fresh(now).collect();
         match (voters.is_empty(), last) {
             (false, _) => (voters, true),
@@ -245,32 +277,61 @@ impl Views {
     /// The probers whose view is fresh at `now`.
     pub fn fresh(&self, now: Instant, window: Duration) -> Vec<String> {
         let (voters, fresh) = self.voters(now, window);
-        voters.into_iter().filter(|_| fresh).map(|(id, _)| id.clone()).collect()
+        voters
+            .into_iter()
+            .filter(|_| fresh)
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// Merges the views that count at `now`: the fresh ones, or the last state where none is.
     pub fn merge(&self, now: Instant, window: Duration) -> Health {
         let (voters, fresh) = self.voters(now, window);
-        Health { voters: voters.into_iter().map(|(_, view)| view.clone()).collect(), fresh }
+        Health {
+            voters: voters.into_iter().map(|(_, view)| view.clone()).collect(),
+            fresh,
+        }
     }
 
     /// The probers of those that count at `now` who suspect themselves.
     pub fn doubtful(&self, now: Instant, window: Duration) -> Vec<String> {
         let (voters, _) = self.voters(now, window);
-        let doubtful = voters.into_iter().filter(|(_, view)| view.findings.values().any(Finding::is_doubted));
+        let doubtful = voters
+            .into_iter()
+            .filter(|(_, view)| view.findings.values().any(Finding::is_doubted));
         doubtful.map(|(id, _)| id.clone()).collect()
     }
 
     /// The checks about which the probers that are fresh at `now` disagree, one saying up and another down, with what
     /// each of them says.
-    pub fn disagreements(&self, now: Instant, window: Duration) -> Vec<(CheckKey, Vec<(String, State)>)> {
+    pub fn disagreements(
+        &self,
+        now: Instant,
+        window: Duration,
+    ) -> Vec<(CheckKey, Vec<(String, State)>)> {
         let (fresh, _) = self.voters(now, window);
-        let state = |view: &Arc<View>, key: &CheckKey| view.findings.get(key).map(|finding| finding.state);
-        let some_up = |key: &&CheckKey| fresh.iter().any(|(_, view)| state(view, key) == Some(State::Up));
-        let down = fresh.iter().flat_map(|(_, view)| &view.findings).filter(|(_, finding)| finding.state == State::Down);
+        let state =
+            |view: &Arc<View>, key: &CheckKey| view.findings.get(key).map(|finding| finding.state);
+        let some_up = |key: &&CheckKey| {
+            fresh
+                .iter()
+                .any(|(_, view)| state(view, key) == Some(State::Up))
+        };
+        let down = fresh
+            .iter()
+            .flat_map(|(_, view)| &view.findings)
+            .filter(|(_, finding)| finding.state == State::Down);
         let disputed: BTreeSet<&CheckKey> = down.map(|(key, _)| key).filter(some_up).collect();
-        let said = |key: &CheckKey| fresh.iter().filter_map(|(id, view)| Some(((*id).clone(), state(view, key)?))).collect();
-        disputed.into_iter().map(|key| (key.clone(), said(key))).collect()
+        let said = |key: &CheckKey| {
+            fresh
+                .iter()
+                .filter_map(|(id, view)| Some(((*id).clone(), state(view, key)?)))
+                .collect()
+        };
+        disputed
+            .into_iter()
+            .map(|key| (key.clone(), said(key)))
+            .collect()
     }
 }
 
@@ -285,8 +346,19 @@ fn stronger<'a>(left: &'a Finding, right: &'a Finding) -> &'a Finding {
         State::Suspect => 3,
         State::Abstain => 4,
     };
-    let order = |finding: &Finding| (rank(finding), finding.since, finding.checked as u8, finding.last_check);
-    if (order(right), &right.why) < (order(left), &left.why) { right } else { left }
+    let order = |finding: &Finding| {
+        (
+            rank(finding),
+            finding.since,
+            finding.checked as u8,
+            finding.last_check,
+        )
+    };
+    if (order(right), &right.why) < (order(left), &left.why) {
+        right
+    } else {
+        left
+    }
 }
 
 /// The merged health of all checks; merged where it is asked for, so that one change costs its own size.
@@ -299,7 +371,10 @@ pub struct Health {
 impl Health {
     /// What is known of one check.
     pub fn of(&self, check: &CheckKey) -> Option<&Finding> {
-        self.voters.iter().filter_map(|view| view.findings.get(check)).reduce(stronger)
+        self.voters
+            .iter()
+            .filter_map(|view| view.findings.get(check))
+            .reduce(stronger)
     }
 
     /// Whether at least one prober is at work.
@@ -309,7 +384,8 @@ impl Health {
 
     /// The check's state; one nobody has an opinion about abstains.
     pub fn state(&self, check: &CheckKey) -> State {
-        self.of(check).map_or(State::Abstain, |finding| finding.state)
+        self.of(check)
+            .map_or(State::Abstain, |finding| finding.state)
     }
 }
 

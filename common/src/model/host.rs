@@ -14,7 +14,9 @@ pub struct Host(Box<str>);
 
 /// Why a text is no [`Host`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no host name: use letters, digits, dots, dashes and underscores, or an [IPv6] address")]
+#[error(
+    "`{0}` is no host name: use letters, digits, dots, dashes and underscores, or an [IPv6] address"
+)]
 pub struct BadHost(String);
 
 /// The longest host name, a DNS name in text form (RFC 1035 section 2.3.4) with its trailing dot.
@@ -32,7 +34,10 @@ impl Host {
 
 /// Splits `host[:port]` (RFC 9110 section 7.2) and writes the host's normal form into `buffer`.
 /// None when the host or the port is malformed; an empty port (`host:`) is allowed there, and so here.
-pub fn normalize<'a>(authority: &[u8], buffer: &'a mut HostBuffer) -> Option<(&'a [u8], Option<u16>)> {
+pub fn normalize<'a>(
+    authority: &[u8],
+    buffer: &'a mut HostBuffer,
+) -> Option<(&'a [u8], Option<u16>)> {
     if authority.first() == Some(&b'[') {
         return normalize_v6(authority, buffer);
     }
@@ -45,14 +50,19 @@ pub fn normalize<'a>(authority: &[u8], buffer: &'a mut HostBuffer) -> Option<(&'
         length += 1;
     }
     let port = port(&authority[length..])?;
-    let normal = buffer[..length].strip_suffix(b".").unwrap_or(&buffer[..length]);
+    let normal = buffer[..length]
+        .strip_suffix(b".")
+        .unwrap_or(&buffer[..length]);
     let well_formed = !normal.is_empty() && normal[0] != b'.' && !normal.ends_with(b".");
     well_formed.then_some((normal, port))
 }
 
 /// Two spellings of one IPv6 address are one host: RFC 5952 names the form to write.
 #[cold]
-fn normalize_v6<'a>(authority: &[u8], buffer: &'a mut HostBuffer) -> Option<(&'a [u8], Option<u16>)> {
+fn normalize_v6<'a>(
+    authority: &[u8],
+    buffer: &'a mut HostBuffer,
+) -> Option<(&'a [u8], Option<u16>)> {
     let (literal, rest) = authority.split_at(memchr::memchr(b']', authority)? + 1);
     let port = port(rest)?;
     let inner = std::str::from_utf8(literal.strip_prefix(b"[")?.strip_suffix(b"]")?).ok()?;
@@ -140,24 +150,39 @@ mod tests {
 
     fn normal(text: &str) -> Option<(String, Option<u16>)> {
         let mut buffer = [0; MAX_HOST];
-        normalize(text.as_bytes(), &mut buffer).map(|(host, port)| (String::from_utf8_lossy(host).into_owned(), port))
+        normalize(text.as_bytes(), &mut buffer)
+            .map(|(host, port)| (String::from_utf8_lossy(host).into_owned(), port))
     }
 
     #[test]
     fn one_host_has_one_form() {
-        for same in ["img.org", "IMG.org", "img.org.", "Img.Org.:9998", "img.org:"] {
-            assert_eq!(normal(same).map(|(host, _)| host).as_deref(), Some("img.org"), "{same}");
+        for same in [
+            "img.org",
+            "IMG.org",
+            "img.org.",
+            "Img.Org.:9998",
+            "img.org:",
+        ] {
+            assert_eq!(
+                normal(same).map(|(host, _)| host).as_deref(),
+                Some("img.org"),
+                "{same}"
+            );
         }
         assert_eq!(normal("img.org:80"), Some(("img.org".into(), Some(80))));
-        assert_eq!(normal("[0:0:0:0:0:0:0:1]:8080"), Some(("[::1]".into(), Some(8080))));
+        assert_eq!(
+            normal("[0:0:0:0:0:0:0:1]:8080"),
+            Some(("[::1]".into(), Some(8080)))
+        );
         assert_eq!(normal("127.0.0.1"), Some(("127.0.0.1".into(), None)));
     }
 
     #[test]
     fn what_is_no_host_is_refused() {
-        for bad in
-            ["", ".", "..", "a..", ".a", "a b", "a/b", "u@h", "a:b", "a:1:2", "a:70000", "a:+1", "[::1", "[::1]x", "[1.2]", "h\0", "é"]
-        {
+        for bad in [
+            "", ".", "..", "a..", ".a", "a b", "a/b", "u@h", "a:b", "a:1:2", "a:70000", "a:+1",
+            "[::1", "[::1]x", "[1.2]", "h\0", "é",
+        ] {
             assert_eq!(normal(bad), None, "{bad:?}");
         }
         assert_eq!(normal(&"a".repeat(255)), None);

@@ -79,7 +79,10 @@ impl FromStr for ServerId {
     fn from_str(text: &str) -> Result<Self, BadServerId> {
         let bad = || BadServerId(text.chars().take(140).collect());
         let (farm, server) = text.split_once('/').ok_or_else(bad)?;
-        Ok(Self { farm: farm.parse().map_err(|_| bad())?, server: server.parse().map_err(|_| bad())? })
+        Ok(Self {
+            farm: farm.parse().map_err(|_| bad())?,
+            server: server.parse().map_err(|_| bad())?,
+        })
     }
 }
 
@@ -123,7 +126,14 @@ mod tests {
     #[test]
     fn a_server_is_a_farm_and_a_name() {
         let id: ServerId = "img/srv1".parse().expect("valid");
-        assert_eq!((id.farm.as_str(), id.server.as_str(), id.to_string().as_str()), ("img", "srv1", "img/srv1"));
+        assert_eq!(
+            (
+                id.farm.as_str(),
+                id.server.as_str(),
+                id.to_string().as_str()
+            ),
+            ("img", "srv1", "img/srv1")
+        );
         assert!("img".parse::<ServerId>().is_err());
         assert!("img/a/b".parse::<ServerId>().is_err());
     }

@@ -43,7 +43,11 @@ impl Override {
     /// What is in force at `now`, in the store's time: a `force` whose end is past is not.
     pub fn at(&self, now: UnixMs) -> Self {
         match self.until {
-            Some(until) if until <= now => Self { force: None, until: None, ..self.clone() },
+            Some(until) if until <= now => Self {
+                force: None,
+                until: None,
+                ..self.clone()
+            },
             _ => self.clone(),
         }
     }
@@ -53,7 +57,8 @@ impl Override {
         let set = [
             self.enable.map(|enable| enable.as_str().to_owned()),
             self.weight.map(|weight| format!("weight {weight}")),
-            self.force.map(|force| format!("force {}", if force == Force::Up { "up" } else { "down" })),
+            self.force
+                .map(|force| format!("force {}", if force == Force::Up { "up" } else { "down" })),
         ];
         let words: Vec<String> = set.into_iter().flatten().collect();
         (!words.is_empty()).then(|| words.join(", "))
@@ -61,8 +66,16 @@ impl Override {
 
     /// Who set it and why, for people: ` by ann (disk)`.
     fn author(&self) -> String {
-        let by = if self.by.is_empty() { String::new() } else { format!(" by {}", self.by) };
-        if self.why.is_empty() { by } else { format!("{by} ({})", self.why) }
+        let by = if self.by.is_empty() {
+            String::new()
+        } else {
+            format!(" by {}", self.by)
+        };
+        if self.why.is_empty() {
+            by
+        } else {
+            format!("{by} ({})", self.why)
+        }
     }
 
     /// This set over `held`: what it names replaces, the rest stays. A `force` comes with its own end.
@@ -73,13 +86,20 @@ impl Override {
             force: self.force.or(held.force),
             by: self.by.clone(),
             why: self.why.clone(),
-            until: if self.force.is_some() { self.until } else { self.until.or(held.until) },
+            until: if self.force.is_some() {
+                self.until
+            } else {
+                self.until.or(held.until)
+            },
         }
     }
 }
 
 /// What is set otherwise in `after` than in `before`, a sentence each, in the order of the servers' names.
-pub fn turned(before: &HashMap<ServerId, Override>, after: &HashMap<ServerId, Override>) -> Vec<String> {
+pub fn turned(
+    before: &HashMap<ServerId, Override>,
+    after: &HashMap<ServerId, Override>,
+) -> Vec<String> {
     let words = |set: Option<&Override>| set.and_then(Override::words);
     let mut turned: Vec<String> = after
         .iter()
@@ -89,18 +109,29 @@ pub fn turned(before: &HashMap<ServerId, Override>, after: &HashMap<ServerId, Ov
             None => format!("{id} is no longer set by hand"),
         })
         .collect();
-    let gone = before.iter().filter(|(id, set)| set.words().is_some() && !after.contains_key(id));
+    let gone = before
+        .iter()
+        .filter(|(id, set)| set.words().is_some() && !after.contains_key(id));
     turned.extend(gone.map(|(id, _)| format!("{id} is no longer set by hand")));
     turned.sort();
     turned
 }
 
 /// The checks that probers make: those of servers that are not off, by the table or by hand.
-pub fn probed<'a>(farms: &'a Farms, overrides: &'a HashMap<ServerId, Override>) -> impl Iterator<Item = &'a Check> {
+pub fn probed<'a>(
+    farms: &'a Farms,
+    overrides: &'a HashMap<ServerId, Override>,
+) -> impl Iterator<Item = &'a Check> {
     farms.iter().flat_map(move |farm| {
         farm.servers.iter().filter_map(move |server| {
-            let by_hand = if overrides.is_empty() { None } else { overrides.get(&farm.id(server)) };
-            let enable = by_hand.and_then(|by_hand| by_hand.enable).unwrap_or(server.enable);
+            let by_hand = if overrides.is_empty() {
+                None
+            } else {
+                overrides.get(&farm.id(server))
+            };
+            let enable = by_hand
+                .and_then(|by_hand| by_hand.enable)
+                .unwrap_or(server.enable);
             server.check.as_ref().filter(|_| enable != Intent::Off)
         })
     })
@@ -112,28 +143,70 @@ mod tests {
 
     #[test]
     fn what_is_set_later_keeps_what_was_set_before() {
-        let drained = Override { enable: Some(Intent::Drain), why: "disk".into(), ..Override::default() };
-        let forced = Override { force: Some(Force::Up), until: Some(100), by: "ann".into(), ..Override::default() };
+        let drained = Override {
+            enable: Some(Intent::Drain),
+            why: "disk".into(),
+            ..Override::default()
+        };
+        let forced = Override {
+            force: Some(Force::Up),
+            until: Some(100),
+            by: "ann".into(),
+            ..Override::default()
+        };
         let both = forced.over(&drained);
-        assert_eq!((both.enable, both.force, both.until, both.by.as_str()), (Some(Intent::Drain), Some(Force::Up), Some(100), "ann"));
+        assert_eq!(
+            (both.enable, both.force, both.until, both.by.as_str()),
+            (Some(Intent::Drain), Some(Force::Up), Some(100), "ann")
+        );
         // The end is that of the force alone, and goes with it.
-        assert_eq!((both.at(99).force, both.at(100).force, both.at(100).enable), (Some(Force::Up), None, Some(Intent::Drain)));
+        assert_eq!(
+            (both.at(99).force, both.at(100).force, both.at(100).enable),
+            (Some(Force::Up), None, Some(Intent::Drain))
+        );
         assert_eq!(drained.over(&both).until, Some(100));
-        assert_eq!(Override { until: None, ..forced }.over(&both).until, None);
+        assert_eq!(
+            Override {
+                until: None,
+                ..forced
+            }
+            .over(&both)
+            .until,
+            None
+        );
     }
 
     #[test]
     fn what_turns_by_hand_is_told_in_words() {
-        let (a, b): (ServerId, ServerId) = ("f/a".parse().expect("valid"), "f/b".parse().expect("valid"));
-        let drained = Override { enable: Some(Intent::Drain), by: "ann".into(), why: "disk".into(), ..Override::default() };
-        let forced = Override { force: Some(Force::Down), weight: Some(Weight(3)), ..Override::default() };
+        let (a, b): (ServerId, ServerId) =
+            ("f/a".parse().expect("valid"), "f/b".parse().expect("valid"));
+        let drained = Override {
+            enable: Some(Intent::Drain),
+            by: "ann".into(),
+            why: "disk".into(),
+            ..Override::default()
+        };
+        let forced = Override {
+            force: Some(Force::Down),
+            weight: Some(Weight(3)),
+            ..Override::default()
+        };
         let before = HashMap::from([(a.clone(), drained.clone())]);
         let after = HashMap::from([(a.clone(), drained.clone()), (b.clone(), forced)]);
-        assert_eq!(turned(&HashMap::new(), &before), ["f/a is set by hand: drain by ann (disk)"]);
-        assert_eq!(turned(&before, &after), ["f/b is set by hand: weight 3, force down"]);
+        assert_eq!(
+            turned(&HashMap::new(), &before),
+            ["f/a is set by hand: drain by ann (disk)"]
+        );
+        assert_eq!(
+            turned(&before, &after),
+            ["f/b is set by hand: weight 3, force down"]
+        );
         assert_eq!(
             turned(&after, &HashMap::from([(b, Override::default())])),
-            ["f/a is no longer set by hand", "f/b is no longer set by hand"]
+            [
+                "f/a is no longer set by hand",
+                "f/b is no longer set by hand"
+            ]
         );
         assert_eq!(turned(&before, &before), Vec::<String>::new());
     }
@@ -148,12 +221,26 @@ mod tests {
         let farms = serde_json::json!([{"name": "f", "domains": ["f.org"], "servers": [server("a", "on"), server("b", "off"), server("c", "drain")]}]);
         let farms: Farms = serde_json::from_value(farms).expect("valid");
         let hosts = |overrides: &[(&str, Intent)]| -> String {
-            let set = overrides
-                .iter()
-                .map(|(id, enable)| (id.parse().expect("valid"), Override { enable: Some(*enable), ..Override::default() }));
+            let set = overrides.iter().map(|(id, enable)| {
+                (
+                    id.parse().expect("valid"),
+                    Override {
+                        enable: Some(*enable),
+                        ..Override::default()
+                    },
+                )
+            });
             let overrides: HashMap<ServerId, Override> = set.collect();
-            probed(&farms, &overrides).map(|check| check.host.as_str()).collect()
+            probed(&farms, &overrides)
+                .map(|check| check.host.as_str())
+                .collect()
         };
-        assert_eq!((hosts(&[]), hosts(&[("f/a", Intent::Off), ("f/b", Intent::On)])), ("ac".into(), "bc".into()));
+        assert_eq!(
+            (
+                hosts(&[]),
+                hosts(&[("f/a", Intent::Off), ("f/b", Intent::On)])
+            ),
+            ("ac".into(), "bc".into())
+        );
     }
 }

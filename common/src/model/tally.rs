@@ -148,7 +148,10 @@ mod tests {
         tally.raise(&key, 5);
         tally.raise(&key, 3);
         assert_eq!(tally.get(&key), 5);
-        let totals = Totals { base: tally.clone(), live: [("a".into(), tally.clone()), ("b".into(), tally)].into() };
+        let totals = Totals {
+            base: tally.clone(),
+            live: [("a".into(), tally.clone()), ("b".into(), tally)].into(),
+        };
         assert_eq!(totals.sum().get(&key), 15);
     }
 }

@@ -108,7 +108,12 @@ impl Target {
 
     /// Everything of a `Location` that comes before the request's path, for a request that came by `scheme`.
     pub fn origin(&self, request: Scheme) -> String {
-        format!("{}://{}{}", self.scheme.unwrap_or(request), self.authority(), self.base)
+        format!(
+            "{}://{}{}",
+            self.scheme.unwrap_or(request),
+            self.authority(),
+            self.base
+        )
     }
 }
 
@@ -122,7 +127,11 @@ impl FromStr for Target {
     type Err = BadTarget;
     /// Parses what somebody has written.
     fn from_str(text: &str) -> Result<Self, BadTarget> {
-        let target = if text.is_ascii() { Self::well_formed(text)? } else { Self::well_formed(&with_a_labels(text)?)? };
+        let target = if text.is_ascii() {
+            Self::well_formed(text)?
+        } else {
+            Self::well_formed(&with_a_labels(text)?)?
+        };
         plausible(&target.host)?;
         match text.trim_end_matches('/').ends_with(':') {
             true => Err(BadTarget::Authority(text.chars().take(300).collect())),
@@ -135,8 +144,12 @@ impl Target {
     fn well_formed(text: &str) -> Result<Self, BadTarget> {
         let (scheme, rest) = match text.split_once("://") {
             None => (None, text),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Some(Scheme::Http), rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Some(Scheme::Https), rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+                (Some(Scheme::Http), rest)
+            }
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
+                (Some(Scheme::Https), rest)
+            }
             Some((scheme, _)) => return Err(BadTarget::Scheme(scheme.chars().take(40).collect())),
         };
         if let Some(mark) = rest.chars().find(|c| matches!(c, '?' | '#')) {
@@ -147,27 +160,41 @@ impl Target {
             return Err(BadTarget::UserInfo);
         }
         let base = base.trim_end_matches('/');
-        if !base.bytes().all(|byte| byte.is_ascii() && is_target_byte(byte)) {
+        if !base
+            .bytes()
+            .all(|byte| byte.is_ascii() && is_target_byte(byte))
+        {
             return Err(BadTarget::Base(base.chars().take(80).collect()));
         }
         let bad = || BadTarget::Authority(authority.chars().take(300).collect());
         let mut buffer = [0; MAX_HOST];
         let (host, port) = normalize(authority.as_bytes(), &mut buffer).ok_or_else(bad)?;
-        let host = std::str::from_utf8(host).ok().and_then(|host| host.parse().ok()).ok_or_else(bad)?;
+        let host = std::str::from_utf8(host)
+            .ok()
+            .and_then(|host| host.parse().ok())
+            .ok_or_else(bad)?;
         if port == Some(0) {
             return Err(bad());
         }
-        Ok(Self { scheme, host, port, base: base.into() })
+        Ok(Self {
+            scheme,
+            host,
+            port,
+            base: base.into(),
+        })
     }
 }
 
 /// `text` with the host's A-label in the place of a name in another script (RFC 5891 section 5; UTS #46), as clients
 /// send it and resolvers look it up.
 fn with_a_labels(text: &str) -> Result<String, BadTarget> {
-    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, _)| text.split_at(scheme.len() + 3));
+    let (scheme, rest) = text
+        .split_once("://")
+        .map_or(("", text), |(scheme, _)| text.split_at(scheme.len() + 3));
     let (authority, base) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (host, port) = authority.split_at(authority.rfind(':').unwrap_or(authority.len()));
-    let host = idna::domain_to_ascii(host).map_err(|_| BadTarget::Authority(authority.chars().take(300).collect()))?;
+    let host = idna::domain_to_ascii(host)
+        .map_err(|_| BadTarget::Authority(authority.chars().take(300).collect()))?;
     Ok([scheme, &host, port, base].concat())
 }
 
@@ -178,8 +205,14 @@ fn plausible(host: &Host) -> Result<(), BadTarget> {
         return Err(BadTarget::SchemeAsHost(name.to_owned()));
     }
     let labels = || name.split('.');
-    let in_numbers = labels().next_back().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-    if in_numbers && name.parse::<Ipv4Addr>().map_or(true, |address| address.is_unspecified()) {
+    let in_numbers = labels()
+        .next_back()
+        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    if in_numbers
+        && name
+            .parse::<Ipv4Addr>()
+            .map_or(true, |address| address.is_unspecified())
+    {
         return Err(BadTarget::Address(name.to_owned()));
     }
     // RFC 1035 section 2.3.1: a label is not empty and does not begin or end with a dash.
@@ -219,10 +252,22 @@ mod tests {
 
     #[test]
     fn a_target_reads_back_as_written() {
-        for text in ["http://img1.org", "https://img1.org:8443/a/b", "img1.org", "img1.org:81", "http://[::1]:8080"] {
+        for text in [
+            "http://img1.org",
+            "https://img1.org:8443/a/b",
+            "img1.org",
+            "img1.org:81",
+            "http://[::1]:8080",
+        ] {
             assert_eq!(text.parse::<Target>().expect(text).to_string(), text);
         }
-        assert_eq!("http://img1.org/a/".parse::<Target>().expect("valid").to_string(), "http://img1.org/a");
+        assert_eq!(
+            "http://img1.org/a/"
+                .parse::<Target>()
+                .expect("valid")
+                .to_string(),
+            "http://img1.org/a"
+        );
     }
 
     #[test]
@@ -235,21 +280,55 @@ mod tests {
 
     #[test]
     fn what_was_written_by_mistake_is_refused() {
-        for bad in ["http:/img1.org", "http//img1.org", "https:img1.org", "HTTP", "img1.org:", "10.0.0.300", "1.2.3"] {
+        for bad in [
+            "http:/img1.org",
+            "http//img1.org",
+            "https:img1.org",
+            "HTTP",
+            "img1.org:",
+            "10.0.0.300",
+            "1.2.3",
+        ] {
             assert!(bad.parse::<Target>().is_err(), "{bad:?} was accepted");
         }
         for bad in ["a..b", "-a.org", "a-.org", "0.0.0.0:80", "12"] {
             assert!(bad.parse::<Target>().is_err(), "{bad:?} was accepted");
         }
-        for good in ["10.0.0.3", "3com.org", "a--b.org", "_x.org", "localhost", "img1", "img1.org.", "1.2.3.example"] {
+        for good in [
+            "10.0.0.3",
+            "3com.org",
+            "a--b.org",
+            "_x.org",
+            "localhost",
+            "img1",
+            "img1.org.",
+            "1.2.3.example",
+        ] {
             assert!(good.parse::<Target>().is_ok(), "{good:?} was refused");
         }
-        assert!("http:/img1.org".parse::<Target>().is_err_and(|error| error.to_string().contains("write http://HOST")));
+        assert!(
+            "http:/img1.org"
+                .parse::<Target>()
+                .is_err_and(|error| error.to_string().contains("write http://HOST"))
+        );
     }
 
     #[test]
     fn what_would_bend_a_location_is_refused() {
-        for bad in ["", "ftp://a", "http://", "http://u:p@h", "h?x", "h#x", "h:0", "h:99999", "h/a b", "h/\u{e9}", "a b", "http:///x"] {
+        for bad in [
+            "",
+            "ftp://a",
+            "http://",
+            "http://u:p@h",
+            "h?x",
+            "h#x",
+            "h:0",
+            "h:99999",
+            "h/a b",
+            "h/\u{e9}",
+            "a b",
+            "http:///x",
+        ] {
             assert!(bad.parse::<Target>().is_err(), "{bad:?} was accepted");
         }
     }

@@ -20,7 +20,9 @@ pub struct ListenAddress {
 
 /// Why a text is no [`ListenAddress`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no address to listen on: write ADDRESS:PORT, such as 127.0.0.1:9998, [::1]:9998 or *:9998")]
+#[error(
+    "`{0}` is no address to listen on: write ADDRESS:PORT, such as 127.0.0.1:9998, [::1]:9998 or *:9998"
+)]
 pub struct BadListenAddress(String);
 
 impl FromStr for ListenAddress {
@@ -48,14 +50,17 @@ impl ListenAddress {
         let bare = text.trim_start_matches('[').trim_end_matches(']');
         match bare.parse::<IpAddr>() {
             Ok(ip) => Ok(Self { ip: Some(ip), port }),
-            Err(_) if bare == "*" || bare.eq_ignore_ascii_case("localhost") => format!("{bare}:{port}").parse(),
+            Err(_) if bare == "*" || bare.eq_ignore_ascii_case("localhost") => {
+                format!("{bare}:{port}").parse()
+            }
             Err(_) => text.parse(),
         }
     }
 
     /// Whether it stands for every IPv6 address, and so for every IPv4 one where nothing else is said.
     fn is_all_v6(&self) -> bool {
-        self.ip.is_none_or(|ip| ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        self.ip
+            .is_none_or(|ip| ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
     }
 }
 
@@ -72,7 +77,10 @@ impl ListenAddresses {
         Self::collect(text, |item| ListenAddress::with_port(item, port))
     }
 
-    fn collect(text: &str, parse: impl Fn(&str) -> Result<ListenAddress, BadListenAddress>) -> Result<Self, String> {
+    fn collect(
+        text: &str,
+        parse: impl Fn(&str) -> Result<ListenAddress, BadListenAddress>,
+    ) -> Result<Self, String> {
         let mut addresses = Vec::new();
         for item in list(text) {
             let address = parse(item).map_err(|error| error.to_string())?;
@@ -82,7 +90,11 @@ impl ListenAddresses {
             }
             addresses.push(address);
         }
-        if addresses.is_empty() { Err("is empty: write ADDRESS:PORT, several by commas".into()) } else { Ok(Self(addresses)) }
+        if addresses.is_empty() {
+            Err("is empty: write ADDRESS:PORT, several by commas".into())
+        } else {
+            Ok(Self(addresses))
+        }
     }
 
     /// The addresses, one or more.
@@ -110,7 +122,8 @@ impl ListenAddresses {
 
     /// Whether the list names an IPv4 address with the port of `address`, which then stands for IPv6 alone.
     fn has_v4_beside(&self, address: ListenAddress) -> bool {
-        self.iter().any(|other| other.port == address.port && other.ip.is_some_and(|ip| ip.is_ipv4()))
+        self.iter()
+            .any(|other| other.port == address.port && other.ip.is_some_and(|ip| ip.is_ipv4()))
     }
 }
 
@@ -162,21 +175,43 @@ impl Passed {
     pub fn take() -> anyhow::Result<Self> {
         let mut passed = listenfd::ListenFd::from_env();
         let count = passed.len();
-        let listener = |index| passed.take_tcp_listener(index).map_err(|error| anyhow::anyhow!("socket {index} of LISTEN_FDS: {error}"));
-        let listeners: Vec<Option<TcpListener>> = (0..count).map(listener).collect::<Result<_, _>>()?;
-        Ok(Self { listeners: listeners.into_iter().flatten().collect::<Vec<_>>().into_iter() })
+        let listener = |index| {
+            passed
+                .take_tcp_listener(index)
+                .map_err(|error| anyhow::anyhow!("socket {index} of LISTEN_FDS: {error}"))
+        };
+        let listeners: Vec<Option<TcpListener>> =
+            (0..count).map(listener).collect::<Result<_, _>>()?;
+        Ok(Self {
+            listeners: listeners
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .into_iter(),
+        })
     }
 
     /// For each of `addresses` the next one for each of `threads`, or else the address, bound.
     ///
     /// # Errors
     /// As [`bind`].
-    pub fn or_bind(&mut self, addresses: &ListenAddresses, threads: usize, sharing: Sharing) -> anyhow::Result<Vec<Listeners>> {
+    pub fn or_bind(
+        &mut self,
+        addresses: &ListenAddresses,
+        threads: usize,
+        sharing: Sharing,
+    ) -> anyhow::Result<Vec<Listeners>> {
         let one = |address: ListenAddress| match self.listeners.next() {
             Some(listener) => adopt(&listener, threads),
             None if address.is_all_v6() && addresses.has_v4_beside(address) => {
                 let ip = Ipv6Addr::UNSPECIFIED.into();
-                bind_at(SocketAddr::new(ip, address.port), threads, sharing, Families::One).map_err(|error| named(address, &error))
+                bind_at(
+                    SocketAddr::new(ip, address.port),
+                    threads,
+                    sharing,
+                    Families::One,
+                )
+                .map_err(|error| named(address, &error))
             }
             None => bind(address, threads, sharing),
         };
@@ -189,8 +224,14 @@ fn adopt(listener: &TcpListener, threads: usize) -> anyhow::Result<Listeners> {
     // As for one that is bound here: whoever made it may not have thought of it.
     listener.set_nonblocking(true)?;
     socket2::SockRef::from(listener).set_tcp_nodelay(true)?;
-    let sockets = (0..threads).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
-    Ok(Listeners { address: listener.local_addr()?, sockets, passed: true })
+    let sockets = (0..threads)
+        .map(|_| listener.try_clone())
+        .collect::<io::Result<Vec<_>>>()?;
+    Ok(Listeners {
+        address: listener.local_addr()?,
+        sockets,
+        passed: true,
+    })
 }
 
 /// One thread's socket of one address.
@@ -205,16 +246,26 @@ pub struct Listener {
 /// The sockets of all addresses, for each thread its own.
 pub fn by_thread(all: Vec<Listeners>) -> Vec<Vec<Listener>> {
     let threads = all.first().map_or(0, |listeners| listeners.sockets.len());
-    let mut each: Vec<Vec<Listener>> = (0..threads).map(|_| Vec::with_capacity(all.len())).collect();
-    for Listeners { sockets, passed, .. } in all {
-        each.iter_mut().zip(sockets).for_each(|(own, socket)| own.push(Listener { socket, passed }));
+    let mut each: Vec<Vec<Listener>> = (0..threads)
+        .map(|_| Vec::with_capacity(all.len()))
+        .collect();
+    for Listeners {
+        sockets, passed, ..
+    } in all
+    {
+        each.iter_mut()
+            .zip(sockets)
+            .for_each(|(own, socket)| own.push(Listener { socket, passed }));
     }
     each
 }
 
 /// The addresses, by commas.
 pub fn words(all: &[Listeners]) -> String {
-    all.iter().map(|listeners| listeners.address.to_string()).collect::<Vec<_>>().join(", ")
+    all.iter()
+        .map(|listeners| listeners.address.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Which families of addresses a socket for every IPv6 address takes.
@@ -230,15 +281,27 @@ enum Families {
 /// Names the address, and for one in use what to do.
 pub fn bind(address: ListenAddress, threads: usize, sharing: Sharing) -> anyhow::Result<Listeners> {
     let bound = match address.ip {
-        Some(ip) => bind_at(SocketAddr::new(ip, address.port), threads, sharing, Families::Both),
+        Some(ip) => bind_at(
+            SocketAddr::new(ip, address.port),
+            threads,
+            sharing,
+            Families::Both,
+        ),
         // Where the machine has no IPv6, every address means every IPv4 address.
-        None => bind_at(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port), threads, sharing, Families::Both).or_else(|error| {
-            match error.raw_os_error() {
-                Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
-                    bind_at(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port), threads, sharing, Families::Both)
-                }
-                _ => Err(error),
-            }
+        None => bind_at(
+            SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port),
+            threads,
+            sharing,
+            Families::Both,
+        )
+        .or_else(|error| match error.raw_os_error() {
+            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => bind_at(
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port),
+                threads,
+                sharing,
+                Families::Both,
+            ),
+            _ => Err(error),
         }),
     };
     bound.map_err(|error| named(address, &error))
@@ -246,14 +309,23 @@ pub fn bind(address: ListenAddress, threads: usize, sharing: Sharing) -> anyhow:
 
 fn named(address: ListenAddress, error: &io::Error) -> anyhow::Error {
     let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => ": another program listens there; stop it or choose another port",
-        io::ErrorKind::PermissionDenied => ": ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one",
+        io::ErrorKind::AddrInUse => {
+            ": another program listens there; stop it or choose another port"
+        }
+        io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one"
+        }
         _ => "",
     };
     anyhow::anyhow!("cannot listen on {address}: {error}{remedy}")
 }
 
-fn bind_at(address: SocketAddr, threads: usize, sharing: Sharing, families: Families) -> io::Result<Listeners> {
+fn bind_at(
+    address: SocketAddr,
+    threads: usize,
+    sharing: Sharing,
+    families: Families,
+) -> io::Result<Listeners> {
     let mut address = address;
     let only_v6 = !address.ip().is_unspecified() || families == Families::One;
     if sharing == Sharing::Exclusive && threads > 1 {
@@ -261,14 +333,22 @@ fn bind_at(address: SocketAddr, threads: usize, sharing: Sharing, families: Fami
         // with nobody asks first whether somebody is there.
         address = socket::listen(address, only_v6, Sharing::Exclusive, 1)?.local_addr()?;
     }
-    let sharing = if threads > 1 { Sharing::Shared } else { sharing };
+    let sharing = if threads > 1 {
+        Sharing::Shared
+    } else {
+        sharing
+    };
     let mut sockets = Vec::with_capacity(threads);
     for _ in 0..threads {
         let socket = socket::listen(address, only_v6, sharing, BACKLOG)?;
         address = socket.local_addr()?;
         sockets.push(socket);
     }
-    Ok(Listeners { address, sockets, passed: false })
+    Ok(Listeners {
+        address,
+        sockets,
+        passed: false,
+    })
 }
 
 #[cfg(test)]
@@ -277,7 +357,11 @@ mod tests {
 
     #[test]
     fn addresses_read_as_in_other_programs() {
-        let parse = |text: &str| text.parse::<ListenAddress>().map(|address| address.to_string()).ok();
+        let parse = |text: &str| {
+            text.parse::<ListenAddress>()
+                .map(|address| address.to_string())
+                .ok()
+        };
         assert_eq!(parse("127.0.0.1:80").as_deref(), Some("127.0.0.1:80"));
         assert_eq!(parse("[::1]:80").as_deref(), Some("[::1]:80"));
         assert_eq!(parse("*:80").as_deref(), Some("*:80"));
@@ -291,36 +375,67 @@ mod tests {
     #[test]
     fn several_addresses_are_read_with_and_without_ports_and_none_twice() {
         let read = |text: &str| {
-            let addresses =
-                ListenAddresses::with_port(text, 80).map(|all| all.iter().map(|address| address.to_string()).collect::<Vec<_>>());
+            let addresses = ListenAddresses::with_port(text, 80).map(|all| {
+                all.iter()
+                    .map(|address| address.to_string())
+                    .collect::<Vec<_>>()
+            });
             addresses.map(|all| all.join(" "))
         };
         assert_eq!(
             read("10.0.0.1, [::1]:81 , ::1, *, localhost, LOCALHOST:82"),
             Ok("10.0.0.1:80 [::1]:81 [::1]:80 *:80 127.0.0.1:80 127.0.0.1:82".into())
         );
-        assert_eq!(read("10.0.0.1, 10.0.0.1:80"), Err("names 10.0.0.1:80 twice: remove one".into()));
-        assert!(read("127.0.0.1:0, 127.0.0.1:0").is_ok(), "any two free ports");
-        assert!(["", ",", "nowhere", "10.0.0.1, x:y"].iter().all(|bad| read(bad).is_err()));
+        assert_eq!(
+            read("10.0.0.1, 10.0.0.1:80"),
+            Err("names 10.0.0.1:80 twice: remove one".into())
+        );
+        assert!(
+            read("127.0.0.1:0, 127.0.0.1:0").is_ok(),
+            "any two free ports"
+        );
+        assert!(
+            ["", ",", "nowhere", "10.0.0.1, x:y"]
+                .iter()
+                .all(|bad| read(bad).is_err())
+        );
     }
 
     #[test]
     fn every_address_of_both_families_may_be_named() {
-        let free = socket::listen((Ipv4Addr::LOCALHOST, 0).into(), false, Sharing::Exclusive, 1).and_then(|socket| socket.local_addr());
+        let free = socket::listen(
+            (Ipv4Addr::LOCALHOST, 0).into(),
+            false,
+            Sharing::Exclusive,
+            1,
+        )
+        .and_then(|socket| socket.local_addr());
         let port = free.expect("a free port").port();
         let addresses = ListenAddresses::with_port("0.0.0.0, [::]", port).expect("valid");
-        let bound = Passed { listeners: Vec::new().into_iter() }.or_bind(&addresses, 2, Sharing::Exclusive).expect("both");
+        let bound = Passed {
+            listeners: Vec::new().into_iter(),
+        }
+        .or_bind(&addresses, 2, Sharing::Exclusive)
+        .expect("both");
         assert_eq!(words(&bound), format!("0.0.0.0:{port}, [::]:{port}"));
         assert!(by_thread(bound).iter().all(|own| own.len() == 2));
     }
 
     #[test]
     fn an_exclusive_port_is_shared_by_threads_but_with_no_second_program() {
-        let free = ListenAddress { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
+        let free = ListenAddress {
+            ip: Some(Ipv4Addr::LOCALHOST.into()),
+            port: 0,
+        };
         let first = bind(free, 2, Sharing::Exclusive).expect("free port");
         assert_eq!(first.sockets.len(), 2);
-        let taken = ListenAddress { port: first.address.port(), ..free };
-        let error = bind(taken, 2, Sharing::Exclusive).expect_err("taken").to_string();
+        let taken = ListenAddress {
+            port: first.address.port(),
+            ..free
+        };
+        let error = bind(taken, 2, Sharing::Exclusive)
+            .expect_err("taken")
+            .to_string();
         assert!(error.contains("another program listens there"), "{error}");
         assert!(bind(taken, 1, Sharing::Shared).is_ok());
     }
@@ -329,9 +444,17 @@ mod tests {
     fn a_passed_socket_sends_without_delay_like_one_bound_here() {
         let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
         let anywhere = ListenAddress { ip: None, port: 0 };
-        let listeners = Passed { listeners: vec![passed].into_iter() }.or_bind(&anywhere.into(), 2, Sharing::Exclusive).expect("adopted");
+        let listeners = Passed {
+            listeners: vec![passed].into_iter(),
+        }
+        .or_bind(&anywhere.into(), 2, Sharing::Exclusive)
+        .expect("adopted");
         let listeners = &listeners[0];
         assert!(listeners.passed && listeners.sockets.len() == 2);
-        assert!(listeners.sockets.iter().all(|socket| socket2::SockRef::from(socket).tcp_nodelay().expect("an option")));
+        assert!(listeners.sockets.iter().all(|socket| {
+            socket2::SockRef::from(socket)
+                .tcp_nodelay()
+                .expect("an option")
+        }));
     }
 }

@@ -22,8 +22,17 @@ pub enum Sharing {
 const DEFER_ACCEPT_SECONDS: libc::c_int = 1;
 
 /// A non-blocking listening socket; with `only_v6` one of IPv6 takes no IPv4 clients (ipv6(7), IPV6_V6ONLY). Accepted connections inherit TCP_NODELAY.
-pub fn listen(address: SocketAddr, only_v6: bool, sharing: Sharing, backlog: i32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+pub fn listen(
+    address: SocketAddr,
+    only_v6: bool,
+    sharing: Sharing,
+    backlog: i32,
+) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
@@ -50,7 +59,11 @@ pub fn defer_accept(listener: &TcpListener, on: bool) -> io::Result<()> {
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Has accepted connections acknowledge a request with its answer, not with a segment of its own: they inherit it
@@ -66,7 +79,8 @@ pub fn hold_handshakes(listener: &TcpListener) -> io::Result<()> {
     const FLAGS: u32 = 13;
     const SYN: u32 = 2;
     const ACK: u32 = 16;
-    let instruction = |code: u32, then, otherwise, value| SockFilter::new(code as u16, then, otherwise, value);
+    let instruction =
+        |code: u32, then, otherwise, value| SockFilter::new(code as u16, then, otherwise, value);
     socket2::SockRef::from(listener).attach_filter(&[
         instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS),
         instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, SYN | ACK),
@@ -101,13 +115,25 @@ pub fn peek(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// Writes what fits. With `more`, the kernel holds a partial segment back until the next write or the close, so
 /// that data and FIN leave together: only for a last answer that a close follows at once.
 pub fn send(socket: &impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
-    let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
+    let flags = if more {
+        SendFlags::NOSIGNAL | SendFlags::MORE
+    } else {
+        SendFlags::NOSIGNAL
+    };
     Ok(rustix::net::send(socket, bytes, flags)?)
 }
 
 /// Writes what fits of several buffers at once, as [`send`] does of one.
-pub fn send_vectored(socket: &impl AsFd, buffers: &[io::IoSlice<'_>], more: bool) -> io::Result<usize> {
-    let flags = if more { libc::MSG_NOSIGNAL | libc::MSG_MORE } else { libc::MSG_NOSIGNAL };
+pub fn send_vectored(
+    socket: &impl AsFd,
+    buffers: &[io::IoSlice<'_>],
+    more: bool,
+) -> io::Result<usize> {
+    let flags = if more {
+        libc::MSG_NOSIGNAL | libc::MSG_MORE
+    } else {
+        libc::MSG_NOSIGNAL
+    };
     socket2::SockRef::from(&socket.as_fd()).send_vectored_with_flags(buffers, flags)
 }
 
@@ -115,8 +141,15 @@ pub fn send_vectored(socket: &impl AsFd, buffers: &[io::IoSlice<'_>], more: bool
 pub fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let in_force = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let in_force = if setrlimit(Resource::Nofile, raised).is_ok() {
+        raised
+    } else {
+        limit
+    };
     in_force.current.unwrap_or(1 << 20)
 }
 
@@ -129,14 +162,20 @@ pub fn end(socket: &impl AsFd, side: std::net::Shutdown) {
 /// The peer's address.
 pub fn peer(socket: &impl AsFd) -> io::Result<std::net::IpAddr> {
     let address = socket2::SockRef::from(&socket.as_fd()).peer_addr()?;
-    address.as_socket().map(|address| address.ip()).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    address
+        .as_socket()
+        .map(|address| address.ip())
+        .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// A listener on the current runtime's reactor, to wait until connections can be accepted.
 pub fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     // SAFETY: a TcpListener owns its descriptor, always answers with the same one, and closes it only when dropped,
     // which AsyncFd does after it has left the reactor.
-    #[allow(unsafe_code, reason = "AsyncFd asks its caller to vouch for the descriptor")]
+    #[allow(
+        unsafe_code,
+        reason = "AsyncFd asks its caller to vouch for the descriptor"
+    )]
     let watched = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
     watched.map_err(io::Error::from)
 }
@@ -149,15 +188,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_held_handshake_goes_on_when_the_client_repeats_itself() {
-        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false, Sharing::Exclusive, 8).expect("a free port");
+        let listener = listen(
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            false,
+            Sharing::Exclusive,
+            8,
+        )
+        .expect("a free port");
         hold_handshakes(&listener).expect("a filter");
-        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("its first words are answered");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound"))
+            .expect("its first words are answered");
         client.write_all(b"x").expect("sent");
         // On loopback all of that has arrived.
-        assert_eq!(accept(&listener).expect_err("held").kind(), io::ErrorKind::WouldBlock);
-        socket2::SockRef::from(&listener).detach_filter().expect("one is there");
+        assert_eq!(
+            accept(&listener).expect_err("held").kind(),
+            io::ErrorKind::WouldBlock
+        );
+        socket2::SockRef::from(&listener)
+            .detach_filter()
+            .expect("one is there");
         let door = watch(listener).expect("a reactor");
-        let accepted = door.async_io(Interest::READABLE, accept).await.expect("a client");
+        let accepted = door
+            .async_io(Interest::READABLE, accept)
+            .await
+            .expect("a client");
         heard(&accepted);
         let accepted = tokio::net::TcpStream::from_std(accepted).expect("a socket");
         accepted.readable().await.expect("what it said");

@@ -32,7 +32,8 @@ pub struct Ask {
 pub type Page = Response<Bytes>;
 
 /// What answers: asked on the server's runtime, so it may wait for the store.
-pub type Router = Arc<dyn Fn(Ask) -> std::pin::Pin<Box<dyn Future<Output = Page> + Send>> + Send + Sync>;
+pub type Router =
+    Arc<dyn Fn(Ask) -> std::pin::Pin<Box<dyn Future<Output = Page> + Send>> + Send + Sync>;
 
 /// Connections a page server holds at once; more wait in the kernel.
 const CONNECTIONS: usize = 512;
@@ -51,8 +52,12 @@ const LIFE: Duration = Duration::from_secs(60);
 pub fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Page {
     let mut page = Response::new(body.into());
     *page.status_mut() = status;
-    page.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    page.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    page.headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    page.headers_mut().insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
     page
 }
 
@@ -65,7 +70,9 @@ pub fn text(status: StatusCode, body: impl Into<String>) -> Page {
 pub async fn serve(listener: TcpListener, router: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(_) => {
@@ -87,7 +94,9 @@ pub async fn serve(listener: TcpListener, router: Router) {
 async fn connection(stream: TcpStream, router: Router) {
     let service = service_fn(move |request| answer(router.clone(), request));
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = serving.as_mut() => served,
@@ -101,8 +110,16 @@ async fn connection(stream: TcpStream, router: Router) {
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let accept: Vec<&str> = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let accept: Vec<&str> = request
+        .headers()
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     let ask = Ask {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
@@ -111,7 +128,8 @@ async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<F
     };
     if ask.method != Method::GET && ask.method != Method::HEAD {
         let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        page.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        page.headers_mut()
+            .insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
         return Ok(page.map(Full::new));
     }
     Ok(router(ask).await.map(Full::new))

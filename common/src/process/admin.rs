@@ -32,10 +32,21 @@ impl Admin {
             true => Ok(None),
             false => text.parse::<ListenAddress>().map(Some),
         };
-        let default = Self { key, address: ListenAddress { ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port }, chosen: false };
+        let default = Self {
+            key,
+            address: ListenAddress {
+                ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                port,
+            },
+            chosen: false,
+        };
         match global.get(key, parse) {
             None => Some(default),
-            Some(chosen) => chosen.map(|address| Self { key, address, chosen: true }),
+            Some(chosen) => chosen.map(|address| Self {
+                key,
+                address,
+                chosen: true,
+            }),
         }
     }
 
@@ -51,7 +62,10 @@ impl Admin {
             }
             Err(error) if self.chosen => Err(error.context(self.key)),
             Err(error) => {
-                tracing::warn!("no admin pages: {error:#}; set {} for this one, or off", self.key);
+                tracing::warn!(
+                    "no admin pages: {error:#}; set {} for this one, or off",
+                    self.key
+                );
                 Ok(None)
             }
         }

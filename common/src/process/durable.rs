@@ -29,7 +29,10 @@ pub fn write(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
         file.sync_all()?;
         fs::rename(&beside, path)?;
         // The rename itself is on disk only when the directory is.
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         File::open(directory)?.sync_all()
     };
     write().with_context(|| place(path))
@@ -42,7 +45,11 @@ pub fn write(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
 /// Names the path, what is wrong with the file, and where it is now.
 pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     read_whole(path).map_err(|error| match set_aside(path) {
-        Some(aside) => error.context(format!("{} cannot be used and is now {}", place(path), aside.display())),
+        Some(aside) => error.context(format!(
+            "{} cannot be used and is now {}",
+            place(path),
+            aside.display()
+        )),
         None => error.context(format!("{} cannot be used", place(path))),
     })
 }
@@ -56,13 +63,19 @@ fn read_whole<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         outcome => outcome?,
     };
-    let Some((sum, json)) = bytes.iter().position(|&byte| byte == b'\n').map(|end| (&bytes[..end], &bytes[end + 1..])) else {
+    let Some((sum, json)) = bytes
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .map(|end| (&bytes[..end], &bytes[end + 1..]))
+    else {
         bail!("it has no checksum");
     };
     if sum != checksum(json).as_bytes() {
         bail!("it is damaged: its checksum does not match");
     }
-    serde_json::from_slice(json).context("it is of another program or version").map(Some)
+    serde_json::from_slice(json)
+        .context("it is of another program or version")
+        .map(Some)
 }
 
 /// How many damaged files are kept beside each other.
@@ -75,7 +88,10 @@ fn set_aside(path: &Path) -> Option<PathBuf> {
         1 => path.with_added_extension("damaged"),
         _ => path.with_added_extension(format!("damaged.{number}")),
     };
-    let aside = (1..KEPT_ASIDE).map(named).find(|name| !name.exists()).unwrap_or_else(|| named(KEPT_ASIDE));
+    let aside = (1..KEPT_ASIDE)
+        .map(named)
+        .find(|name| !name.exists())
+        .unwrap_or_else(|| named(KEPT_ASIDE));
     fs::rename(path, &aside).ok().map(|()| aside)
 }
 
@@ -93,7 +109,10 @@ mod tests {
         let whole = fs::read(&path).expect("there");
         for cut in 0..whole.len() {
             fs::write(&path, &whole[..cut]).expect("written");
-            assert!(read::<Vec<u8>>(&path).is_err(), "a file cut at {cut} was believed");
+            assert!(
+                read::<Vec<u8>>(&path).is_err(),
+                "a file cut at {cut} was believed"
+            );
         }
     }
 
@@ -101,12 +120,22 @@ mod tests {
     fn a_file_that_cannot_be_used_is_kept_under_another_name() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("state");
-        for (damage, aside) in [("cut short", "state.damaged"), ("again\nx", "state.damaged.2")] {
+        for (damage, aside) in [
+            ("cut short", "state.damaged"),
+            ("again\nx", "state.damaged.2"),
+        ] {
             fs::write(&path, damage).expect("written");
             let error = format!("{:#}", read::<Vec<u8>>(&path).expect_err("damaged"));
             assert!(error.contains(aside), "{error}");
-            assert_eq!(fs::read_to_string(folder.path().join(aside)).expect("kept"), damage);
-            assert_eq!(read::<Vec<u8>>(&path).expect("no file is fine"), None, "and said once");
+            assert_eq!(
+                fs::read_to_string(folder.path().join(aside)).expect("kept"),
+                damage
+            );
+            assert_eq!(
+                read::<Vec<u8>>(&path).expect("no file is fine"),
+                None,
+                "and said once"
+            );
         }
         write(&path, &"of another kind").expect("written");
         assert!(read::<Vec<u8>>(&path).is_err() && folder.path().join("state.damaged.3").exists());
@@ -116,9 +145,19 @@ mod tests {
     fn what_is_no_regular_file_is_neither_read_nor_replaced() {
         let folder = tempfile::tempdir().expect("folder");
         let pipe = folder.path().join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("coreutils").success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .expect("coreutils")
+                .success()
+        );
         for refused in [pipe.as_path(), folder.path()] {
-            assert!(write(refused, &1).is_err() && read::<u8>(refused).is_err(), "{}", refused.display());
+            assert!(
+                write(refused, &1).is_err() && read::<u8>(refused).is_err(),
+                "{}",
+                refused.display()
+            );
             assert!(refused.exists());
         }
     }

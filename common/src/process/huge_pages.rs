@@ -11,7 +11,10 @@ pub const HUGE: usize = 2 << 20;
 /// Has the kernel put what lies at these addresses into huge pages, with what lies beside it in them. What it holds
 /// stays as it is. Where the kernel is older, or has none to give, nothing happens.
 pub fn gather(addresses: Range<usize>) {
-    let (start, end) = (addresses.start / HUGE * HUGE, addresses.end.next_multiple_of(HUGE));
+    let (start, end) = (
+        addresses.start / HUGE * HUGE,
+        addresses.end.next_multiple_of(HUGE),
+    );
     // SAFETY: this changes which pages hold the memory, never what a program finds there, whatever the addresses are;
     // those that are not this process's own are passed over.
     #[allow(unsafe_code, reason = "no safe crate offers MADV_COLLAPSE")]
@@ -28,6 +31,10 @@ mod tests {
         let Range { start, end } = held.as_ptr_range();
         gather(start.addr() + HUGE..end.addr() - HUGE);
         gather(start.addr()..end.addr());
-        assert!(held.iter().enumerate().all(|(index, &number)| index == number));
+        assert!(
+            held.iter()
+                .enumerate()
+                .all(|(index, &number)| index == number)
+        );
     }
 }

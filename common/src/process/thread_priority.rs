@@ -29,12 +29,15 @@ impl Precedence {
 
 /// By so much more than the process as a whole, whose nice value is the one its first thread was started with.
 fn give_way(by: i32) {
-    let started_with = rustix::process::getpriority_process(Some(rustix::process::getpid())).unwrap_or(0);
+    let started_with =
+        rustix::process::getpriority_process(Some(rustix::process::getpid())).unwrap_or(0);
     let _ = rustix::process::setpriority_process(None, started_with + by);
 }
 
 fn shorten_slices() {
-    let Ok(nice) = rustix::process::getpriority_process(None) else { return };
+    let Ok(nice) = rustix::process::getpriority_process(None) else {
+        return;
+    };
     let attributes = libc::sched_attr {
         size: size_of::<libc::sched_attr>() as u32,
         sched_policy: 0,
@@ -61,8 +64,18 @@ mod tests {
         let thread = std::thread::spawn(move || {
             precedence.take();
             let told = std::fs::read_to_string("/proc/thread-self/sched").unwrap_or_default();
-            let slice = told.lines().find_map(|line| line.strip_prefix("se.slice")?.split(':').nth(1)?.trim().parse().ok());
-            (rustix::process::getpriority_process(None).expect("a nice value"), slice)
+            let slice = told.lines().find_map(|line| {
+                line.strip_prefix("se.slice")?
+                    .split(':')
+                    .nth(1)?
+                    .trim()
+                    .parse()
+                    .ok()
+            });
+            (
+                rustix::process::getpriority_process(None).expect("a nice value"),
+                slice,
+            )
         });
         thread.join().expect("no panic")
     }
@@ -71,11 +84,17 @@ mod tests {
     fn each_takes_its_own() {
         let own = rustix::process::getpriority_process(None).expect("a nice value");
         let (nice, slice) = standing(Precedence::Serving);
-        assert_eq!((nice, slice.unwrap_or(SLICE_NANOSECONDS)), (own, SLICE_NANOSECONDS));
+        assert_eq!(
+            (nice, slice.unwrap_or(SLICE_NANOSECONDS)),
+            (own, SLICE_NANOSECONDS)
+        );
         let (background, longer) = standing(Precedence::Background);
         let (unhurried, _) = standing(Precedence::Unhurried);
         // 19 is the nicest.
         assert_eq!((background, unhurried), (19.min(own + 5), 19.min(own + 15)));
-        assert!(longer.is_none_or(|longer| longer > SLICE_NANOSECONDS), "{longer:?}");
+        assert!(
+            longer.is_none_or(|longer| longer > SLICE_NANOSECONDS),
+            "{longer:?}"
+        );
     }
 }

@@ -62,7 +62,10 @@ impl FromStr for RedisAddress {
     type Err = BadRedisAddress;
     fn from_str(url: &str) -> Result<Self, BadRedisAddress> {
         let url = url.trim();
-        parse(url).map_err(|why| BadRedisAddress { url: without_secrets(url), why })
+        parse(url).map_err(|why| BadRedisAddress {
+            url: without_secrets(url),
+            why,
+        })
     }
 }
 
@@ -72,7 +75,11 @@ fn without_secrets(url: &str) -> String {
     let secret = url.find(['?', '#']).unwrap_or(url.len());
     let (place, rest) = url.split_at(secret);
     let (scheme, host) = place.split_once("://").unwrap_or(("", place));
-    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+    let scheme = if scheme.is_empty() {
+        String::new()
+    } else {
+        format!("{scheme}://")
+    };
     match (host.rsplit_once('@'), rest.contains('@')) {
         (_, true) => format!("{scheme}…"),
         (Some((_, host)), false) if rest.is_empty() => format!("{scheme}…@{host}"),
@@ -83,8 +90,13 @@ fn without_secrets(url: &str) -> String {
 }
 
 fn parse(url: &str) -> Result<RedisAddress, String> {
-    let socket = ["unix://", "redis+unix://", "valkey+unix://"].iter().any(|scheme| url.starts_with(scheme));
-    let secret = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map_or("", |(secret, _)| secret);
+    let socket = ["unix://", "redis+unix://", "valkey+unix://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    let secret = url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.rsplit_once('@'))
+        .map_or("", |(secret, _)| secret);
     if !socket && secret.contains(['/', '?', '#']) {
         return Err("in user and password write %2F for `/`, %3F for `?` and %23 for `#`".into());
     }
@@ -95,8 +107,15 @@ fn parse(url: &str) -> Result<RedisAddress, String> {
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
     if socket {
         known_parameters(query, &["db", "user", "pass"])?;
-        let asked = if query.is_empty() { url.to_owned() } else { format!("{url}?{query}") };
-        return Ok(RedisAddress { way: Way::Direct, info: info(&asked)? });
+        let asked = if query.is_empty() {
+            url.to_owned()
+        } else {
+            format!("{url}?{query}")
+        };
+        return Ok(RedisAddress {
+            way: Way::Direct,
+            info: info(&asked)?,
+        });
     }
     let database = known_parameters(query, &["db"])?;
     let (address, in_path) = without_query(url, scheme, rest)?;
@@ -113,47 +132,103 @@ fn known_parameters<'a>(query: &'a str, known: &[&str]) -> Result<Option<&'a str
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         if !known.contains(&name) {
             // Behind an `&` in a password that was not written %26 stands the rest of it.
-            let named = if query.contains("pass=") { "a parameter".to_owned() } else { format!("`{name}`") };
-            return Err(format!("{named} after the `?` is not used here: remove it; known are {}", known.join(", ")));
+            let named = if query.contains("pass=") {
+                "a parameter".to_owned()
+            } else {
+                format!("`{name}`")
+            };
+            return Err(format!(
+                "{named} after the `?` is not used here: remove it; known are {}",
+                known.join(", ")
+            ));
         }
         if seen.iter().any(|(earlier, _)| *earlier == name) {
-            return Err(format!("`{name}` stands twice after the `?`: write it once"));
+            return Err(format!(
+                "`{name}` stands twice after the `?`: write it once"
+            ));
         }
         seen.push((name, value));
     }
-    Ok(seen.into_iter().find(|(name, _)| *name == "db").map(|(_, database)| database))
+    Ok(seen
+        .into_iter()
+        .find(|(name, _)| *name == "db")
+        .map(|(_, database)| database))
 }
 
 /// The address, and the database that the path names, as it is written.
-fn without_query<'a>(url: &str, scheme: &str, rest: &'a str) -> Result<(RedisAddress, &'a str), String> {
+fn without_query<'a>(
+    url: &str,
+    scheme: &str,
+    rest: &'a str,
+) -> Result<(RedisAddress, &'a str), String> {
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (plain, kind) = match scheme.split_once('+') {
-        Some((plain @ ("redis" | "rediss" | "valkey" | "valkeys"), kind @ ("sentinel" | "cluster"))) => (plain, kind),
-        _ => return Ok((RedisAddress { way: Way::Direct, info: info(url)? }, path)),
+        Some((
+            plain @ ("redis" | "rediss" | "valkey" | "valkeys"),
+            kind @ ("sentinel" | "cluster"),
+        )) => (plain, kind),
+        _ => {
+            return Ok((
+                RedisAddress {
+                    way: Way::Direct,
+                    info: info(url)?,
+                },
+                path,
+            ));
+        }
     };
-    let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (&authority[..=user.len()], hosts));
-    let default_port = if kind == "sentinel" { SENTINEL_PORT } else { REDIS_PORT };
-    let nodes = hosts.split(',').map(|host| node(host.trim(), default_port)).collect::<Result<Vec<_>, _>>()?;
+    let (user, hosts) = authority
+        .rsplit_once('@')
+        .map_or(("", authority), |(user, hosts)| {
+            (&authority[..=user.len()], hosts)
+        });
+    let default_port = if kind == "sentinel" {
+        SENTINEL_PORT
+    } else {
+        REDIS_PORT
+    };
+    let nodes = hosts
+        .split(',')
+        .map(|host| node(host.trim(), default_port))
+        .collect::<Result<Vec<_>, _>>()?;
     let (way, database) = if kind == "sentinel" {
         let (primary, database) = path.split_once('/').unwrap_or((path, ""));
         if primary.is_empty() {
             return Err("the name of the primary is missing after the Sentinels".into());
         }
-        (Way::Sentinel { nodes, primary: primary.to_owned() }, database)
+        (
+            Way::Sentinel {
+                nodes,
+                primary: primary.to_owned(),
+            },
+            database,
+        )
     } else {
         (Way::Cluster(nodes), path)
     };
     if matches!(way, Way::Cluster(_)) && !matches!(database, "" | "0") {
         return Err("a Cluster has only database 0".into());
     }
-    Ok((RedisAddress { way, info: info(&format!("{plain}://{user}localhost/{database}"))? }, database))
+    Ok((
+        RedisAddress {
+            way,
+            info: info(&format!("{plain}://{user}localhost/{database}"))?,
+        },
+        database,
+    ))
 }
 
 fn info(url: &str) -> Result<ConnectionInfo, String> {
-    let info = url.into_connection_info().map_err(|error| error.to_string())?;
+    let info = url
+        .into_connection_info()
+        .map_err(|error| error.to_string())?;
     let tcp = TcpSettings::default()
         .set_nodelay(true)
-        .set_keepalive(TcpKeepalive::new().with_time(PEER_TIMEOUT).with_interval(Duration::from_secs(1)))
+        .set_keepalive(
+            TcpKeepalive::new()
+                .with_time(PEER_TIMEOUT)
+                .with_interval(Duration::from_secs(1)),
+        )
         .set_user_timeout(PEER_TIMEOUT);
     // The library's name is a command more at every dial, and one more to allow.
     let redis = info.redis_settings().clone().set_skip_set_lib_name();
@@ -163,28 +238,43 @@ fn info(url: &str) -> Result<ConnectionInfo, String> {
 /// `HOST`, `HOST:PORT`, `[IPV6]:PORT`.
 fn node(text: &str, default_port: u16) -> Result<Node, String> {
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            (host, port.parse().map_err(|_| format!("`{port}` is no port"))?)
-        }
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (
+            host,
+            port.parse().map_err(|_| format!("`{port}` is no port"))?,
+        ),
         _ => (text, default_port),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() { Err("a host is missing".into()) } else { Ok(Node { host: host.to_owned(), port }) }
+    if host.is_empty() {
+        Err("a host is missing".into())
+    } else {
+        Ok(Node {
+            host: host.to_owned(),
+            port,
+        })
+    }
 }
 
 impl RedisAddress {
     /// With the database that `?db=` names; the path may name the same one.
     fn with_database(mut self, text: &str, in_path: &str) -> Result<Self, String> {
         let database = text.parse::<i64>().ok().filter(|database| *database >= 0);
-        let database = database.ok_or_else(|| format!("`{text}` is no database: write a number"))?;
+        let database =
+            database.ok_or_else(|| format!("`{text}` is no database: write a number"))?;
         let redis = self.info.redis_settings();
         if matches!(self.way, Way::Cluster(_)) && database != 0 {
             return Err("a Cluster has only database 0".into());
         }
         if !in_path.is_empty() && redis.db() != database {
-            return Err(format!("names database {} and database {database}: write one", redis.db()));
+            return Err(format!(
+                "names database {} and database {database}: write one",
+                redis.db()
+            ));
         }
-        self.info = self.info.clone().set_redis_settings(redis.clone().set_db(database));
+        self.info = self
+            .info
+            .clone()
+            .set_redis_settings(redis.clone().set_db(database));
         Ok(self)
     }
 
@@ -192,12 +282,17 @@ impl RedisAddress {
     pub fn places(&self) -> Vec<(String, u16)> {
         let nodes = match &self.way {
             Way::Direct => match self.info.addr() {
-                ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => return vec![(host.clone(), *port)],
+                ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                    return vec![(host.clone(), *port)];
+                }
                 _ => return Vec::new(),
             },
             Way::Sentinel { nodes, .. } | Way::Cluster(nodes) => nodes,
         };
-        nodes.iter().map(|node| (node.host.clone(), node.port)).collect()
+        nodes
+            .iter()
+            .map(|node| (node.host.clone(), node.port))
+            .collect()
     }
 
     /// Whether the URL itself holds a password.
@@ -218,7 +313,13 @@ impl RedisAddress {
 
 impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |nodes: &[Node]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let list = |nodes: &[Node]| {
+            nodes
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        };
         match &self.way {
             Way::Direct => self.info.addr().fmt(f),
             Way::Sentinel { nodes, primary } => write!(f, "{primary} of Sentinels {}", list(nodes)),
@@ -229,7 +330,11 @@ impl fmt::Display for RedisAddress {
 
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') { write!(f, "[{}]:{}", self.host, self.port) } else { write!(f, "{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -246,18 +351,40 @@ mod tests {
         assert_eq!(shown("redis://u:p@127.0.0.1:7/3"), "127.0.0.1:7");
         assert_eq!(shown("rediss://redis.example"), "redis.example:6379");
         assert_eq!(shown("redis+unix:///run/redis.sock"), "/run/redis.sock");
-        assert_eq!(shown("redis+sentinel://u:p@a,b:1,[::1]:2/main/4"), "main of Sentinels a:26379,b:1,[::1]:2");
-        assert_eq!(shown("rediss+cluster://a,b:7001"), "the Cluster of a:6379,b:7001");
-        let sentinel = "redis+sentinel://u:p%40ss@a/main/4".parse::<RedisAddress>().expect("valid");
+        assert_eq!(
+            shown("redis+sentinel://u:p@a,b:1,[::1]:2/main/4"),
+            "main of Sentinels a:26379,b:1,[::1]:2"
+        );
+        assert_eq!(
+            shown("rediss+cluster://a,b:7001"),
+            "the Cluster of a:6379,b:7001"
+        );
+        let sentinel = "redis+sentinel://u:p%40ss@a/main/4"
+            .parse::<RedisAddress>()
+            .expect("valid");
         let redis = sentinel.info.redis_settings();
-        assert_eq!((redis.username(), redis.password(), redis.db()), (Some("u"), Some("p@ss"), 4));
+        assert_eq!(
+            (redis.username(), redis.password(), redis.db()),
+            (Some("u"), Some("p@ss"), 4)
+        );
         assert!(sentinel.has_password() && !sentinel.is_tls());
-        assert!("rediss+sentinel://a/main".parse::<RedisAddress>().expect("valid").is_tls());
+        assert!(
+            "rediss+sentinel://a/main"
+                .parse::<RedisAddress>()
+                .expect("valid")
+                .is_tls()
+        );
     }
 
     #[test]
     fn every_part_of_a_url_is_honoured_or_refused() {
-        let database = |url: &str| url.parse::<RedisAddress>().expect(url).info.redis_settings().db();
+        let database = |url: &str| {
+            url.parse::<RedisAddress>()
+                .expect(url)
+                .info
+                .redis_settings()
+                .db()
+        };
         for url in [
             "redis://h?db=4",
             "redis://h/4?db=4",
@@ -293,9 +420,16 @@ mod tests {
 
     #[test]
     fn a_bad_url_is_named_without_its_password() {
-        for bad in ["http://user:secret@host:1", "redis+sentinel://user:secret@host:1", "redis+cluster://user:secret@host:1/2"] {
+        for bad in [
+            "http://user:secret@host:1",
+            "redis+sentinel://user:secret@host:1",
+            "redis+cluster://user:secret@host:1/2",
+        ] {
             let words = bad.parse::<RedisAddress>().expect_err(bad).to_string();
-            assert!(words.contains("host:1") && !words.contains("secret"), "{words}");
+            assert!(
+                words.contains("host:1") && !words.contains("secret"),
+                "{words}"
+            );
         }
         for bad in [
             "redis://host?password=secret",
@@ -317,7 +451,12 @@ mod tests {
             let words = bad.parse::<RedisAddress>().expect_err(bad).to_string();
             assert!(!words.contains("secret"), "{bad}: {words}");
         }
-        for bad in ["127.0.0.1:6379", "redis+cluster://a:x", "redis+sentinel:///main", "redis+magic://a"] {
+        for bad in [
+            "127.0.0.1:6379",
+            "redis+cluster://a:x",
+            "redis+sentinel:///main",
+            "redis+magic://a",
+        ] {
             assert!(bad.parse::<RedisAddress>().is_err(), "{bad} was accepted");
         }
     }

@@ -5,8 +5,8 @@ use super::{StoreError, TlsTrouble, Trouble};
 use crate::files;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, FromRedisValue, ProtocolVersion, RedisError,
-    TlsCertificates, Value, cmd,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, FromRedisValue,
+    ProtocolVersion, RedisError, TlsCertificates, Value, cmd,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -44,25 +44,46 @@ impl RedisSettings {
 
     /// A Redis without a password, or with one in its address, whose certificate the system trusts.
     pub fn new(address: RedisAddress) -> Self {
-        Self { address, password_file: None, sentinel_password_file: None, client_pair: None, ca_file: None, prefix: Self::PREFIX.into() }
+        Self {
+            address,
+            password_file: None,
+            sentinel_password_file: None,
+            client_pair: None,
+            ca_file: None,
+            prefix: Self::PREFIX.into(),
+        }
     }
 
     /// The same over another version of the protocol.
     pub(super) fn speaking(&self, version: ProtocolVersion) -> Self {
         let mut settings = self.clone();
-        let redis = settings.address.info.redis_settings().clone().set_protocol(version);
+        let redis = settings
+            .address
+            .info
+            .redis_settings()
+            .clone()
+            .set_protocol(version);
         settings.address.info = settings.address.info.set_redis_settings(redis);
         settings
     }
 
     /// Connects to the server that takes writes.
-    pub(super) async fn dial(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, StoreError> {
+    pub(super) async fn dial(
+        &self,
+        config: AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, StoreError> {
         self.connect(self.primary().await?, config, DEADLINE).await
     }
 
     /// How to connect to the server that takes writes.
     pub(super) async fn primary(&self) -> Result<ConnectionInfo, StoreError> {
-        let info = self.with_password(self.address.info.clone(), "redis_password_file", self.password_file.as_deref()).await?;
+        let info = self
+            .with_password(
+                self.address.info.clone(),
+                "redis_password_file",
+                self.password_file.as_deref(),
+            )
+            .await?;
         let info = match &self.address.way {
             Way::Direct => info,
             Way::Sentinel { nodes, primary } => self.ask_sentinels(nodes, primary, &info).await?,
@@ -89,16 +110,28 @@ impl RedisSettings {
     }
 
     /// With the password in the file that `key` names, if it names one.
-    async fn with_password(&self, info: ConnectionInfo, key: &'static str, file: Option<&Path>) -> Result<ConnectionInfo, StoreError> {
+    async fn with_password(
+        &self,
+        info: ConnectionInfo,
+        key: &'static str,
+        file: Option<&Path>,
+    ) -> Result<ConnectionInfo, StoreError> {
         let Some(path) = file else { return Ok(info) };
-        let password = String::from_utf8(self.read(key, path).await?).map_err(|error| self.unreachable(&error))?;
-        let redis = info.redis_settings().clone().set_password(password.trim_end_matches(['\r', '\n']));
+        let password = String::from_utf8(self.read(key, path).await?)
+            .map_err(|error| self.unreachable(&error))?;
+        let redis = info
+            .redis_settings()
+            .clone()
+            .set_password(password.trim_end_matches(['\r', '\n']));
         Ok(info.set_redis_settings(redis))
     }
 
     async fn read(&self, key: &'static str, path: &Path) -> Result<Vec<u8>, StoreError> {
         // A disk that hangs is one thread's trouble, however often Redis is dialled meanwhile.
-        let read = files::within(key, path, files::read).await.map_err(std::io::Error::from).flatten();
+        let read = files::within(key, path, files::read)
+            .await
+            .map_err(std::io::Error::from)
+            .flatten();
         read.map_err(|error| self.unreachable(&format!("{key} {}: {error}", path.display())))
     }
 
@@ -125,8 +158,15 @@ impl RedisSettings {
         };
         self.check_roots(root_cert.as_deref())?;
         self.check_pair(client_tls.as_ref())?;
-        let client = Client::build_with_tls(info, TlsCertificates { client_tls, root_cert });
-        let client = client.map_err(|error| self.unreachable(&format!("TLS cannot be set up: {error}")))?;
+        let client = Client::build_with_tls(
+            info,
+            TlsCertificates {
+                client_tls,
+                root_cert,
+            },
+        );
+        let client =
+            client.map_err(|error| self.unreachable(&format!("TLS cannot be set up: {error}")))?;
         Ok(client.get_connection_info().clone())
     }
 
@@ -135,12 +175,19 @@ impl RedisSettings {
         let Some(pem) = roots else { return Ok(()) };
         let mut store = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate =
-                certificate.map_err(|error| self.unreachable(&format!("redis_ca_file is no PEM file of certificates: {error}")))?;
-            store.add(certificate).map_err(|error| self.unreachable(&format!("redis_ca_file cannot be used: {error}")))?;
+            let certificate = certificate.map_err(|error| {
+                self.unreachable(&format!(
+                    "redis_ca_file is no PEM file of certificates: {error}"
+                ))
+            })?;
+            store.add(certificate).map_err(|error| {
+                self.unreachable(&format!("redis_ca_file cannot be used: {error}"))
+            })?;
         }
         if store.is_empty() {
-            return Err(self.unreachable(&"redis_ca_file holds no certificate: it must hold those to trust, in PEM"));
+            return Err(self.unreachable(
+                &"redis_ca_file holds no certificate: it must hold those to trust, in PEM",
+            ));
         }
         Ok(())
     }
@@ -148,18 +195,31 @@ impl RedisSettings {
     /// Whether certificate and key of our own are what they should be, and belong together: the client would say of a key
     /// that is another's only that the server hung up.
     fn check_pair(&self, pair: Option<&ClientTlsConfig>) -> Result<(), StoreError> {
-        let Some(ClientTlsConfig { client_cert, client_key }) = pair else { return Ok(()) };
+        let Some(ClientTlsConfig {
+            client_cert,
+            client_key,
+        }) = pair
+        else {
+            return Ok(());
+        };
         let chain: Vec<_> = CertificateDer::pem_slice_iter(client_cert)
             .collect::<Result<_, _>>()
-            .map_err(|error| self.unreachable(&format!("redis_cert_file is no PEM file of certificates: {error}")))?;
+            .map_err(|error| {
+                self.unreachable(&format!(
+                    "redis_cert_file is no PEM file of certificates: {error}"
+                ))
+            })?;
         if chain.is_empty() {
             return Err(self.unreachable(&"redis_cert_file holds no certificate: it must hold our own, then its chain, in PEM"));
         }
-        let key = PrivateKeyDer::from_pem_slice(client_key)
-            .map_err(|_| self.unreachable(&"redis_key_file holds no private key in PEM (without a password)"))?;
+        let key = PrivateKeyDer::from_pem_slice(client_key).map_err(|_| {
+            self.unreachable(&"redis_key_file holds no private key in PEM (without a password)")
+        })?;
         match CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()) {
             Ok(_) => Ok(()),
-            Err(rustls::Error::InconsistentKeys(_)) => Err(self.unreachable(&"redis_key_file is not the key of redis_cert_file")),
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                Err(self.unreachable(&"redis_key_file is not the key of redis_cert_file"))
+            }
             Err(error) => Err(self.unreachable(&format!("redis_key_file cannot be used: {error}"))),
         }
     }
@@ -171,9 +231,13 @@ impl RedisSettings {
         limit: Duration,
     ) -> Result<MultiplexedConnection, StoreError> {
         let client = Client::open(info).map_err(|error| self.unreachable(&error))?;
-        let config = config.set_connection_timeout(Some(limit)).set_response_timeout(Some(DEADLINE));
+        let config = config
+            .set_connection_timeout(Some(limit))
+            .set_response_timeout(Some(DEADLINE));
         let dialled = async {
-            let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            let mut connection = client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await?;
             // A connection says what is wrong with it to who waits for an answer, and to nobody later.
             match cmd("PING").query_async::<Value>(&mut connection).await {
                 Err(error) if !matches!(Trouble::of(&error), Trouble::NoRight(_)) => Err(error),
@@ -183,7 +247,9 @@ impl RedisSettings {
         match tokio::time::timeout(limit, dialled).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) if !error.is_timeout() => Err(self.failed(&error)),
-            Ok(Err(_)) | Err(_) if self.address.is_tls() => Err(self.no_way(Trouble::Tls(TlsTrouble::Silent))),
+            Ok(Err(_)) | Err(_) if self.address.is_tls() => {
+                Err(self.no_way(Trouble::Tls(TlsTrouble::Silent)))
+            }
             Ok(Err(_)) | Err(_) => Err(self.timed_out()),
         }
     }
@@ -192,17 +258,29 @@ impl RedisSettings {
     pub(super) fn failed(&self, error: &RedisError) -> StoreError {
         let why = match Trouble::of(error) {
             // Its alert is lost where it ends the connection while we write.
-            Trouble::HangsUp if self.address.is_tls() => Trouble::Tls(TlsTrouble::HangsUp(self.client_pair.is_some())),
+            Trouble::HangsUp if self.address.is_tls() => {
+                Trouble::Tls(TlsTrouble::HangsUp(self.client_pair.is_some()))
+            }
             why => why,
         };
         let at = self.at();
         let answered = error.code().is_some() || error.clone().into_server_errors().is_some();
-        if answered { StoreError::Refused { at, why } } else { StoreError::Unreachable { at, why } }
+        if answered {
+            StoreError::Refused { at, why }
+        } else {
+            StoreError::Unreachable { at, why }
+        }
     }
 
     /// One question to one node, on a connection of its own.
-    async fn ask<T: FromRedisValue>(&self, info: ConnectionInfo, question: &[&str]) -> Result<T, StoreError> {
-        let mut connection = self.connect(info, AsyncConnectionConfig::new(), NODE_DEADLINE).await?;
+    async fn ask<T: FromRedisValue>(
+        &self,
+        info: ConnectionInfo,
+        question: &[&str],
+    ) -> Result<T, StoreError> {
+        let mut connection = self
+            .connect(info, AsyncConnectionConfig::new(), NODE_DEADLINE)
+            .await?;
         let mut call = cmd(question[0]);
         question[1..].iter().for_each(|word| {
             call.arg(word);
@@ -215,17 +293,38 @@ impl RedisSettings {
 
     /// Asks one Sentinel after the other, beginning anywhere, until one names a primary that says it is one: a
     /// Sentinel that was cut off names the old one. (Guidelines for Redis clients with support for Redis Sentinel.)
-    async fn ask_sentinels(&self, nodes: &[Node], primary: &str, info: &ConnectionInfo) -> Result<ConnectionInfo, StoreError> {
+    async fn ask_sentinels(
+        &self,
+        nodes: &[Node],
+        primary: &str,
+        info: &ConnectionInfo,
+    ) -> Result<ConnectionInfo, StoreError> {
         // A Sentinel has users of its own and no databases.
-        let plain = self.address.info.clone().set_redis_settings(Default::default());
-        let plain = self.with_password(plain, "redis_sentinel_password_file", self.sentinel_password_file.as_deref()).await?;
+        let plain = self
+            .address
+            .info
+            .clone()
+            .set_redis_settings(Default::default());
+        let plain = self
+            .with_password(
+                plain,
+                "redis_sentinel_password_file",
+                self.sentinel_password_file.as_deref(),
+            )
+            .await?;
         let mut last = self.unreachable(&"no Sentinel was asked");
         for node in from_anywhere(nodes) {
             let sentinel = self.secured(moved(&plain, node)).await?;
-            let named: Option<(String, u16)> = match self.ask(sentinel, &["SENTINEL", "get-master-addr-by-name", primary]).await {
+            let named: Option<(String, u16)> = match self
+                .ask(sentinel, &["SENTINEL", "get-master-addr-by-name", primary])
+                .await
+            {
                 Ok(named) => named,
                 Err(StoreError::Refused { at, why } | StoreError::Unreachable { at, why }) => {
-                    last = StoreError::Unreachable { at, why: why.of_sentinel() };
+                    last = StoreError::Unreachable {
+                        at,
+                        why: why.of_sentinel(),
+                    };
                     continue;
                 }
                 Err(error) => {
@@ -238,9 +337,15 @@ impl RedisSettings {
                 continue;
             };
             let found = moved(info, &Node { host, port });
-            match self.ask::<Vec<Value>>(self.secured(found.clone()).await?, &["ROLE"]).await {
+            match self
+                .ask::<Vec<Value>>(self.secured(found.clone()).await?, &["ROLE"])
+                .await
+            {
                 Ok(role) if says(&role, "master") => return Ok(found),
-                Ok(_) => last = self.unreachable(&format!("{} is not the primary any more", found.addr())),
+                Ok(_) => {
+                    last =
+                        self.unreachable(&format!("{} is not the primary any more", found.addr()))
+                }
                 Err(error) => last = error,
             }
         }
@@ -248,33 +353,64 @@ impl RedisSettings {
     }
 
     /// Asks the nodes who owns the slot of our keys (one hash tag puts all of them there).
-    async fn ask_cluster(&self, nodes: &[Node], info: &ConnectionInfo) -> Result<ConnectionInfo, StoreError> {
+    async fn ask_cluster(
+        &self,
+        nodes: &[Node],
+        info: &ConnectionInfo,
+    ) -> Result<ConnectionInfo, StoreError> {
         let mut last = self.unreachable(&"no node was asked");
         for node in from_anywhere(nodes) {
             match self.ask_owner(node, info).await {
                 Ok(Some(owner)) => return Ok(moved(info, &owner)),
-                Ok(None) => last = self.unreachable(&format!("node {node} knows no owner of the slot of {}", self.prefix)),
+                Ok(None) => {
+                    last = self.unreachable(&format!(
+                        "node {node} knows no owner of the slot of {}",
+                        self.prefix
+                    ))
+                }
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    async fn ask_owner(&self, node: &Node, info: &ConnectionInfo) -> Result<Option<Node>, StoreError> {
+    async fn ask_owner(
+        &self,
+        node: &Node,
+        info: &ConnectionInfo,
+    ) -> Result<Option<Node>, StoreError> {
         let info = self.secured(moved(info, node)).await?;
         let key = super::keys::Keys::new(&self.prefix).generation();
-        let slot: u16 = self.ask(info.clone(), &["CLUSTER", "KEYSLOT", &key]).await?;
+        let slot: u16 = self
+            .ask(info.clone(), &["CLUSTER", "KEYSLOT", &key])
+            .await?;
         let ranges: Vec<Vec<Value>> = self.ask(info, &["CLUSTER", "SLOTS"]).await?;
         let range = ranges.into_iter().find(|range| {
-            let end = |index: usize| range.get(index).cloned().and_then(|value| redis::from_redis_value::<u16>(value).ok());
-            end(0).zip(end(1)).is_some_and(|(first, last)| (first..=last).contains(&slot))
+            let end = |index: usize| {
+                range
+                    .get(index)
+                    .cloned()
+                    .and_then(|value| redis::from_redis_value::<u16>(value).ok())
+            };
+            end(0)
+                .zip(end(1))
+                .is_some_and(|(first, last)| (first..=last).contains(&slot))
         });
-        let owner = range.and_then(|range| range.into_iter().nth(2)).and_then(|value| redis::from_redis_value::<Vec<Value>>(value).ok());
+        let owner = range
+            .and_then(|range| range.into_iter().nth(2))
+            .and_then(|value| redis::from_redis_value::<Vec<Value>>(value).ok());
         let mut owner = owner.unwrap_or_default().into_iter();
-        let host = owner.next().and_then(|value| redis::from_redis_value::<Option<String>>(value).ok()).flatten();
-        let port = owner.next().and_then(|value| redis::from_redis_value::<u16>(value).ok());
+        let host = owner
+            .next()
+            .and_then(|value| redis::from_redis_value::<Option<String>>(value).ok())
+            .flatten();
+        let port = owner
+            .next()
+            .and_then(|value| redis::from_redis_value::<u16>(value).ok());
         // A node that does not know its own address means the one it was asked under.
-        let host = host.filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| node.host.clone());
+        let host = host
+            .filter(|host| !host.is_empty() && host != "?")
+            .unwrap_or_else(|| node.host.clone());
         Ok(port.map(|port| Node { host, port }))
     }
 }
@@ -283,9 +419,16 @@ impl RedisSettings {
 fn moved(info: &ConnectionInfo, to: &Node) -> ConnectionInfo {
     let (host, port) = (to.host.clone(), to.port);
     let address = match info.addr() {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
-        }
+        ConnectionAddr::TcpTls {
+            insecure,
+            tls_params,
+            ..
+        } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
         _ => ConnectionAddr::Tcp(host, port),
     };
     info.clone().set_addr(address)
@@ -293,10 +436,17 @@ fn moved(info: &ConnectionInfo, to: &Node) -> ConnectionInfo {
 
 /// All nodes, beginning with a random one: many clients do not all ask the first.
 fn from_anywhere(nodes: &[Node]) -> impl Iterator<Item = &Node> {
-    let first = if nodes.is_empty() { 0 } else { rand::random_range(0..nodes.len()) };
+    let first = if nodes.is_empty() {
+        0
+    } else {
+        rand::random_range(0..nodes.len())
+    };
     nodes.iter().cycle().skip(first).take(nodes.len())
 }
 
 fn says(role: &[Value], word: &str) -> bool {
-    role.first().cloned().and_then(|value| redis::from_redis_value::<String>(value).ok()).is_some_and(|said| said == word)
+    role.first()
+        .cloned()
+        .and_then(|value| redis::from_redis_value::<String>(value).ok())
+        .is_some_and(|said| said == word)
 }

@@ -34,6 +34,10 @@ impl Edition {
             forced: publication.forced,
             farms: Some(publication.farms.len() as u64),
         };
-        Self { at: 0, stamp, servers: publication.farms.server_count() as u64 }
+        Self {
+            at: 0,
+            stamp,
+            servers: publication.farms.server_count() as u64,
+        }
     }
 }

@@ -30,7 +30,10 @@ impl Hints {
     }
 
     pub(super) fn of(heard: watch::Receiver<u64>) -> Self {
-        Self { heard, listening: None }
+        Self {
+            heard,
+            listening: None,
+        }
     }
 
     /// Listens on a connection of its own until dropped; whatever breaks is dialled anew. Needs a runtime.
@@ -44,7 +47,10 @@ impl Hints {
                 tokio::time::sleep(PAUSE.mul_f64(rand::random_range(0.1..1.0))).await;
             }
         });
-        Self { heard, listening: Some(listening) }
+        Self {
+            heard,
+            listening: Some(listening),
+        }
     }
 }
 
@@ -57,18 +63,28 @@ impl Drop for Hints {
 }
 
 /// Subscribes and passes on what comes until the connection fails.
-async fn listen(settings: &RedisSettings, channel: &str, tell: &watch::Sender<u64>) -> Result<(), StoreError> {
+async fn listen(
+    settings: &RedisSettings,
+    channel: &str,
+    tell: &watch::Sender<u64>,
+) -> Result<(), StoreError> {
     let (sender, mut pushed) = mpsc::unbounded_channel::<PushInfo>();
     // Messages come between the answers only in the third version of the protocol.
     let settings = settings.speaking(ProtocolVersion::RESP3);
-    let mut connection = settings.dial(AsyncConnectionConfig::new().set_push_sender(sender)).await?;
+    let mut connection = settings
+        .dial(AsyncConnectionConfig::new().set_push_sender(sender))
+        .await?;
     within(&settings, connection.subscribe(channel)).await?;
     // What was published while nobody listened.
     tell.send_modify(|count| *count += 1);
     loop {
         match tokio::time::timeout(PING, pushed.recv()).await {
-            Ok(Some(push)) if push.kind == PushKind::Disconnection => return Err(settings.unreachable(&"disconnected")),
-            Ok(Some(push)) if push.kind == PushKind::Message => tell.send_modify(|count| *count += 1),
+            Ok(Some(push)) if push.kind == PushKind::Disconnection => {
+                return Err(settings.unreachable(&"disconnected"));
+            }
+            Ok(Some(push)) if push.kind == PushKind::Message => {
+                tell.send_modify(|count| *count += 1)
+            }
             Ok(Some(_)) => {}
             Ok(None) => return Err(settings.unreachable(&"disconnected")),
             Err(_) => ping(&settings, &mut connection).await?,
@@ -76,11 +92,17 @@ async fn listen(settings: &RedisSettings, channel: &str, tell: &watch::Sender<u6
     }
 }
 
-async fn ping(settings: &RedisSettings, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
+async fn ping(
+    settings: &RedisSettings,
+    connection: &mut MultiplexedConnection,
+) -> Result<(), StoreError> {
     within(settings, redis::cmd("PING").query_async::<()>(connection)).await
 }
 
-async fn within<T>(settings: &RedisSettings, call: impl Future<Output = redis::RedisResult<T>>) -> Result<T, StoreError> {
+async fn within<T>(
+    settings: &RedisSettings,
+    call: impl Future<Output = redis::RedisResult<T>>,
+) -> Result<T, StoreError> {
     match tokio::time::timeout(DEADLINE, call).await {
         Ok(answer) => answer.map_err(|error| settings.failed(&error)),
         Err(_) => Err(settings.timed_out()),

@@ -31,7 +31,10 @@ pub struct Remains {
 impl Remains {
     /// Whether everything of `known` is in the base.
     pub fn is_folded(&self, known: &Self) -> bool {
-        known.live.iter().all(|(key, total)| self.folded.get(key).is_some_and(|folded| folded >= total))
+        known
+            .live
+            .iter()
+            .all(|(key, total)| self.folded.get(key).is_some_and(|folded| folded >= total))
     }
 }
 
@@ -82,7 +85,12 @@ impl Keeper {
     }
 
     /// Tells a store that lost it what of one redirector is in the base, and when it was folded.
-    pub async fn tell_folded(&self, id: &str, totals: &RawTally, at: UnixMs) -> Result<(), StoreError> {
+    pub async fn tell_folded(
+        &self,
+        id: &str,
+        totals: &RawTally,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
         self.0.tell_folded(id, totals, at).await
     }
 
@@ -117,7 +125,13 @@ impl Keeper {
     }
 
     /// Folds `remains` of the redirector that spoke last at `spoke`, if the base has seen `folds` folds.
-    pub async fn fold(&self, id: &str, remains: &Remains, spoke: u64, folds: u64) -> Result<Folded, StoreError> {
+    pub async fn fold(
+        &self,
+        id: &str,
+        remains: &Remains,
+        spoke: u64,
+        folds: u64,
+    ) -> Result<Folded, StoreError> {
         self.0.fold(id, remains, spoke, folds).await
     }
 

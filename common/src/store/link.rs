@@ -86,20 +86,38 @@ impl Link {
     }
 
     fn new(settings: RedisSettings, pooled: bool, beside: Option<Arc<Self>>) -> Self {
-        Self { settings, pooled, held: Mutex::default(), timeouts: AtomicU32::new(0), given_up: AtomicU64::new(0), beside }
+        Self {
+            settings,
+            pooled,
+            held: Mutex::default(),
+            timeouts: AtomicU32::new(0),
+            given_up: AtomicU64::new(0),
+            beside,
+        }
     }
 
     /// Sends a pipeline and decodes its answers.
-    pub(super) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
-        self.call(async |connection| pipeline.query_async(connection).await).await
+    pub(super) async fn pipeline<T: FromRedisValue>(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<T, StoreError> {
+        self.call(async |connection| pipeline.query_async(connection).await)
+            .await
     }
 
     /// Runs a script, loading it if Redis does not have it.
-    pub(super) async fn script<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, StoreError> {
-        self.call(async |connection| call.invoke_async(connection).await).await
+    pub(super) async fn script<T: FromRedisValue>(
+        &self,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, StoreError> {
+        self.call(async |connection| call.invoke_async(connection).await)
+            .await
     }
 
-    async fn call<T>(&self, run: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>) -> Result<T, StoreError> {
+    async fn call<T>(
+        &self,
+        run: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,
+    ) -> Result<T, StoreError> {
         let (serial, mut connection) = self.checkout().await?;
         match tokio::time::timeout(DEADLINE, run(&mut connection)).await {
             Ok(Ok(answer)) => {
@@ -112,7 +130,10 @@ impl Link {
                     self.forget(serial);
                 }
                 Err(match self.settings.failed(&error) {
-                    StoreError::Unreachable { at, why } => StoreError::Unreachable { at, why: why.underway() },
+                    StoreError::Unreachable { at, why } => StoreError::Unreachable {
+                        at,
+                        why: why.underway(),
+                    },
                     refused => refused,
                 })
             }
@@ -121,7 +142,10 @@ impl Link {
     }
 
     async fn checkout(&self) -> Result<(u64, Checkout), StoreError> {
-        let beside = self.beside.as_ref().map_or(0, |beside| beside.given_up.load(Ordering::Relaxed));
+        let beside = self
+            .beside
+            .as_ref()
+            .map_or(0, |beside| beside.given_up.load(Ordering::Relaxed));
         let (serial, source) = {
             let mut held = self.held();
             if std::mem::replace(&mut held.beside, beside) != beside {
@@ -153,14 +177,25 @@ impl Link {
 
     async fn source(&self) -> Result<Source, StoreError> {
         if !self.pooled {
-            return self.settings.dial(AsyncConnectionConfig::new()).await.map(Source::Own);
+            return self
+                .settings
+                .dial(AsyncConnectionConfig::new())
+                .await
+                .map(Source::Own);
         }
         // A pool's own connections do not say what is wrong with them.
         drop(self.settings.dial(AsyncConnectionConfig::new()).await?);
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(DEADLINE)).set_response_timeout(Some(DEADLINE));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(DEADLINE))
+            .set_response_timeout(Some(DEADLINE));
         let wrong = |error: &dyn std::fmt::Display| self.settings.unreachable(&error.to_string());
-        let manager = Manager::new_with_config(self.settings.primary().await?, config).map_err(|error| wrong(&error))?;
-        Pool::builder(manager).max_size(POOL_SIZE).build().map(Source::Pool).map_err(|error| wrong(&error))
+        let manager = Manager::new_with_config(self.settings.primary().await?, config)
+            .map_err(|error| wrong(&error))?;
+        Pool::builder(manager)
+            .max_size(POOL_SIZE)
+            .build()
+            .map(Source::Pool)
+            .map_err(|error| wrong(&error))
     }
 
     fn keep(&self, source: Source) -> (u64, Source) {
@@ -200,7 +235,15 @@ impl std::fmt::Debug for Link {
 
 /// Broken connections, and servers that are not what they were when they were dialled, are left for a new dial.
 fn drops_connection(error: &RedisError) -> bool {
-    const CHANGED: [&str; 7] = ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS", "MOVED", "CLUSTERDOWN"];
+    const CHANGED: [&str; 7] = [
+        "READONLY",
+        "LOADING",
+        "MASTERDOWN",
+        "NOAUTH",
+        "WRONGPASS",
+        "MOVED",
+        "CLUSTERDOWN",
+    ];
     let changed = |code: &str| CHANGED.contains(&code);
     // Of several commands, or a transaction that was aborted for it, each has its own.
     let several = || error.clone().into_server_errors();

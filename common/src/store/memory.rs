@@ -1,6 +1,9 @@
 //! The store in this process: what `rbalancer up` runs on. The same verbs with the same meaning as on Redis.
 
-use super::{Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, Judged, OwnView, Publication, Published, Replica, Reported};
+use super::{
+    Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, Judged, OwnView, Publication,
+    Published, Replica, Reported,
+};
 use crate::model::check::CheckKey;
 use crate::model::farm::{Farms, ServerId};
 use crate::model::followed_totals::Counted;
@@ -56,7 +59,10 @@ pub struct Snapshot {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { state: Arc::default(), published: watch::Sender::new(0) }
+        Self {
+            state: Arc::default(),
+            published: watch::Sender::new(0),
+        }
     }
 }
 
@@ -67,16 +73,34 @@ impl Memory {
         let mut state = self.state();
         state.totals.base = snapshot.totals;
         for (id, findings) in snapshot.views {
-            let findings = findings.into_iter().map(|(check, finding)| (check, (1, finding))).collect();
-            state.views.entry(id).or_insert(View { sequence: 1, findings });
+            let findings = findings
+                .into_iter()
+                .map(|(check, finding)| (check, (1, finding)))
+                .collect();
+            state.views.entry(id).or_insert(View {
+                sequence: 1,
+                findings,
+            });
         }
     }
 
     /// What to write down so that [`Memory::adopt`] can go on.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state();
-        let plain = |view: &View| view.findings.iter().map(|(check, (_, finding))| (check.clone(), finding.clone())).collect();
-        Snapshot { totals: state.totals.sum(), views: state.views.iter().map(|(id, view)| (id.clone(), plain(view))).collect() }
+        let plain = |view: &View| {
+            view.findings
+                .iter()
+                .map(|(check, (_, finding))| (check.clone(), finding.clone()))
+                .collect()
+        };
+        Snapshot {
+            totals: state.totals.sum(),
+            views: state
+                .views
+                .iter()
+                .map(|(id, view)| (id.clone(), plain(view)))
+                .collect(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,15 +113,27 @@ impl Memory {
 
     pub(super) fn stamp(&self) -> Option<Stamp> {
         let state = self.state();
-        state.tables.back().map(|(edition, _)| Stamp { overrides: state.overridden, ..edition.stamp.clone() })
+        state.tables.back().map(|(edition, _)| Stamp {
+            overrides: state.overridden,
+            ..edition.stamp.clone()
+        })
     }
 
     pub(super) fn farms(&self, stamp: &Stamp) -> Option<Farms> {
-        self.state().tables.iter().find(|(held, _)| held.stamp.table == stamp.table).map(|(_, farms)| farms.clone())
+        self.state()
+            .tables
+            .iter()
+            .find(|(held, _)| held.stamp.table == stamp.table)
+            .map(|(_, farms)| farms.clone())
     }
 
     pub(super) fn history(&self) -> Vec<Edition> {
-        self.state().tables.iter().rev().map(|(edition, _)| edition.clone()).collect()
+        self.state()
+            .tables
+            .iter()
+            .rev()
+            .map(|(edition, _)| edition.clone())
+            .collect()
     }
 
     pub(super) fn time(&self) -> UnixMs {
@@ -139,13 +175,24 @@ impl Memory {
         let reached = view.findings.values().map(|(at, _)| *at).max().unwrap_or(0);
         OwnView {
             sequence: view.sequence.max(reached),
-            findings: view.findings.into_iter().map(|(check, (_, finding))| (check, finding)).collect(),
+            findings: view
+                .findings
+                .into_iter()
+                .map(|(check, (_, finding))| (check, finding))
+                .collect(),
         }
     }
 
     pub(super) fn replicas(&self) -> Vec<Replica> {
         let silent = |at: &Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.state().replicas.values().map(|(said, at)| Replica { said: said.clone(), silent_ms: silent(at) }).collect()
+        self.state()
+            .replicas
+            .values()
+            .map(|(said, at)| Replica {
+                said: said.clone(),
+                silent_ms: silent(at),
+            })
+            .collect()
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -158,24 +205,50 @@ impl Memory {
 
     pub(super) fn findings(&self, prober: &str, checks: &[CheckKey]) -> HashMap<CheckKey, Finding> {
         let state = self.state();
-        let Some(view) = state.views.get(prober) else { return HashMap::new() };
+        let Some(view) = state.views.get(prober) else {
+            return HashMap::new();
+        };
         let found = |check: &CheckKey| Some((check.clone(), view.findings.get(check)?.1.clone()));
         checks.iter().filter_map(found).collect()
     }
 
     pub(super) fn events(&self, count: usize) -> Vec<Event> {
-        self.state().events.iter().rev().take(count).cloned().collect()
+        self.state()
+            .events
+            .iter()
+            .rev()
+            .take(count)
+            .cloned()
+            .collect()
     }
 
     pub(super) fn publish(&self, publication: &Publication) -> Published {
         // Before anybody has to wait for it.
-        let mut edition = Edition::of(publication, &serde_json::to_vec(&publication.farms).unwrap_or_default());
+        let mut edition = Edition::of(
+            publication,
+            &serde_json::to_vec(&publication.farms).unwrap_or_default(),
+        );
         let mut state = self.state();
-        let held = state.tables.back().map(|(edition, _)| edition.stamp.clone());
+        let held = state
+            .tables
+            .back()
+            .map(|(edition, _)| edition.stamp.clone());
         let (generation, by) = held.map_or((0, String::new()), |stamp| (stamp.table, stamp.by));
-        if let Some((edition, _)) = state.tables.iter().find(|(edition, _)| edition.stamp.nonce == publication.nonce) {
+        if let Some((edition, _)) = state
+            .tables
+            .iter()
+            .find(|(edition, _)| edition.stamp.nonce == publication.nonce)
+        {
             let mine = edition.stamp.table;
-            return if mine == generation { Published::Now(mine) } else { Published::Replaced { mine, generation, by } };
+            return if mine == generation {
+                Published::Now(mine)
+            } else {
+                Published::Replaced {
+                    mine,
+                    generation,
+                    by,
+                }
+            };
         }
         if generation != publication.expected {
             return Published::Lost { generation, by };
@@ -184,7 +257,12 @@ impl Memory {
         let new = edition.at.max(generation + 1);
         edition.stamp.table = new;
         let what = format!("generation {new} published");
-        state.remember(Event { at: edition.at, by: publication.by.clone(), what, why: publication.why.clone() });
+        state.remember(Event {
+            at: edition.at,
+            by: publication.by.clone(),
+            what,
+            why: publication.why.clone(),
+        });
         state.tables.push_back((edition, publication.farms.clone()));
         if state.tables.len() > KEPT {
             state.tables.pop_front();
@@ -198,10 +276,25 @@ impl Memory {
         Published::Now(new)
     }
 
-    pub(super) fn set_override(&self, id: &ServerId, value: Option<&Override>, event: &Event, judged: Option<Judged>) -> bool {
+    pub(super) fn set_override(
+        &self,
+        id: &ServerId,
+        value: Option<&Override>,
+        event: &Event,
+        judged: Option<Judged>,
+    ) -> bool {
         let mut state = self.state();
-        let table = state.tables.back().map_or(0, |(edition, _)| edition.stamp.table);
-        if judged.is_some_and(|judged| judged != Judged { table, overrides: state.overridden }) {
+        let table = state
+            .tables
+            .back()
+            .map_or(0, |(edition, _)| edition.stamp.table);
+        if judged.is_some_and(|judged| {
+            judged
+                != Judged {
+                    table,
+                    overrides: state.overridden,
+                }
+        }) {
             return false;
         }
         match value {
@@ -220,22 +313,32 @@ impl Memory {
 
     pub(super) fn report(&self, report: &HealthReport) -> Reported {
         let mut state = self.state();
-        report.events.iter().for_each(|event| state.remember(event.clone()));
+        report
+            .events
+            .iter()
+            .for_each(|event| state.remember(event.clone()));
         let before = state.views.get(&report.id).map(|view| view.sequence);
         let view = state.views.entry(report.id.clone()).or_default();
         if !report.idle || before.is_none() {
             view.sequence = report.sequence;
         }
         for (check, finding) in &report.changed {
-            view.findings.insert(check.clone(), (report.sequence, finding.clone()));
+            view.findings
+                .insert(check.clone(), (report.sequence, finding.clone()));
         }
         for (check, finding) in &report.touched {
             if let Some((_, held)) = view.findings.get_mut(check) {
                 *held = finding.clone();
             }
         }
-        report.removed.iter().for_each(|check| drop(view.findings.remove(check)));
-        let reported = Reported { before, held: view.findings.len() };
+        report
+            .removed
+            .iter()
+            .for_each(|check| drop(view.findings.remove(check)));
+        let reported = Reported {
+            before,
+            held: view.findings.len(),
+        };
         drop(state);
         if !report.changed.is_empty() {
             self.published.send_modify(|count| *count += 1);
@@ -246,13 +349,22 @@ impl Memory {
     pub(super) fn flush(&self, id: &str, totals: &[(impl Borrow<CountKey>, u64)]) {
         let mut state = self.state();
         let tally = state.totals.live.entry(id.to_owned()).or_default();
-        totals.iter().for_each(|(key, total)| tally.raise(key.borrow(), *total));
+        totals
+            .iter()
+            .for_each(|(key, total)| tally.raise(key.borrow(), *total));
     }
 
     pub(super) fn announce(&self, announcement: &Announcement) -> usize {
         let mut state = self.state();
-        state.replicas.insert(announcement.id.clone(), (announcement.clone(), Instant::now()));
-        state.totals.live.get(&announcement.id).map_or(0, |tally| tally.iter().count())
+        state.replicas.insert(
+            announcement.id.clone(),
+            (announcement.clone(), Instant::now()),
+        );
+        state
+            .totals
+            .live
+            .get(&announcement.id)
+            .map_or(0, |tally| tally.iter().count())
     }
 }
 

@@ -44,7 +44,11 @@ impl Redis {
     /// A store with two connections of its own, as a redirector wants it. Nothing is dialled yet.
     pub fn dedicated(settings: &RedisSettings) -> Self {
         let writing = Arc::new(Link::dedicated(settings.clone()));
-        Self::over(settings, Arc::new(Link::beside(settings.clone(), writing.clone())), writing)
+        Self::over(
+            settings,
+            Arc::new(Link::beside(settings.clone(), writing.clone())),
+            writing,
+        )
     }
 
     /// A store over a small pool, as the other programs want it. Nothing is dialled yet.
@@ -54,7 +58,13 @@ impl Redis {
     }
 
     fn over(settings: &RedisSettings, reading: Arc<Link>, writing: Arc<Link>) -> Self {
-        Self { settings: Arc::new(settings.clone()), keys: Keys::new(&settings.prefix), reading, writing, partial: Arc::default() }
+        Self {
+            settings: Arc::new(settings.clone()),
+            keys: Keys::new(&settings.prefix),
+            reading,
+            writing,
+            partial: Arc::default(),
+        }
     }
 
     pub(super) fn hints(&self) -> Hints {

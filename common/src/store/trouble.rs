@@ -83,12 +83,18 @@ impl Trouble {
         match error.kind() {
             ErrorKind::AuthenticationFailed => Self::WrongPassword(PASSWORD_FILE),
             ErrorKind::Parse => Self::NotRedis(words),
-            _ => TlsTrouble::of(&words).map_or_else(|| Self::of_connection(error, words), Self::Tls),
+            _ => {
+                TlsTrouble::of(&words).map_or_else(|| Self::of_connection(error, words), Self::Tls)
+            }
         }
     }
 
     fn of_connection(error: &RedisError, words: String) -> Self {
-        if error.is_io_error() && error.is_connection_dropped() && !error.is_connection_refusal() && !words.contains("o such file") {
+        if error.is_io_error()
+            && error.is_connection_dropped()
+            && !error.is_connection_refusal()
+            && !words.contains("o such file")
+        {
             Self::HangsUp
         } else {
             Self::Other(words)
@@ -101,7 +107,13 @@ impl Trouble {
 
     /// What an answer means that begins with `code`.
     pub fn answer(code: &str, details: &str) -> Self {
-        let said = || if details.is_empty() { code.to_owned() } else { format!("{code} {details}") };
+        let said = || {
+            if details.is_empty() {
+                code.to_owned()
+            } else {
+                format!("{code} {details}")
+            }
+        };
         match code.trim_matches('"') {
             "NOAUTH" => Self::NoPassword(PASSWORD_FILE),
             "WRONGPASS" => Self::WrongPassword(PASSWORD_FILE),
@@ -118,8 +130,12 @@ impl Trouble {
             _ if details.contains("unauthenticated") => Self::NoPassword(PASSWORD_FILE),
             _ if lacks_data(details) => Self::Sentinel,
             _ if details.contains("cluster support disabled") => Self::NotInACluster,
-            _ if details.contains("unknown command") || details.contains("nknown subcommand") => Self::NoCommand(details.to_owned()),
-            "ERR" if details.contains("called without any password configured") => Self::WrongPassword(PASSWORD_FILE),
+            _ if details.contains("unknown command") || details.contains("nknown subcommand") => {
+                Self::NoCommand(details.to_owned())
+            }
+            "ERR" if details.contains("called without any password configured") => {
+                Self::WrongPassword(PASSWORD_FILE)
+            }
             _ => Self::Other(said()),
         }
     }
@@ -146,7 +162,10 @@ impl Trouble {
 /// Whether a command on data is unknown that every server has had for ten years.
 fn lacks_data(details: &str) -> bool {
     let command = details.to_ascii_lowercase();
-    let command = command.strip_prefix("unknown command '").and_then(|rest| rest.split('\'').next()).unwrap_or_default();
+    let command = command
+        .strip_prefix("unknown command '")
+        .and_then(|rest| rest.split('\'').next())
+        .unwrap_or_default();
     matches!(
         command,
         "hget"
@@ -176,12 +195,24 @@ impl TlsTrouble {
         let has = |part: &str| words.contains(part);
         Some(match () {
             () if has("InvalidContentType") => Self::Plain,
-            () if has("UnknownIssuer") || has("BadSignature") || has("CaUsedAsEndEntity") => Self::UnknownIssuer,
+            () if has("UnknownIssuer") || has("BadSignature") || has("CaUsedAsEndEntity") => {
+                Self::UnknownIssuer
+            }
             () if has("NotValidForName") => Self::OtherName,
-            () if has("certificate: Expired") || has("certificate expired") || has("NotValidYet") || has("not valid yet") => Self::NotNow,
+            () if has("certificate: Expired")
+                || has("certificate expired")
+                || has("NotValidYet")
+                || has("not valid yet") =>
+            {
+                Self::NotNow
+            }
             () if has("CertificateRequired") => Self::WantsCertificate,
-            () if has("fatal alert: UnknownCA") => Self::RefusesCertificate("it does not trust who signed it".into()),
-            () if has("fatal alert: CertificateExpired") => Self::RefusesCertificate("it is not valid now".into()),
+            () if has("fatal alert: UnknownCA") => {
+                Self::RefusesCertificate("it does not trust who signed it".into())
+            }
+            () if has("fatal alert: CertificateExpired") => {
+                Self::RefusesCertificate("it is not valid now".into())
+            }
             () if has("fatal alert: BadCertificate")
                 || has("fatal alert: UnsupportedCertificate")
                 || has("fatal alert: CertificateUnknown") =>
@@ -190,7 +221,11 @@ impl TlsTrouble {
             }
             // TLS 1.2 has no alert of its own for a certificate that is missing (RFC 5246 section 7.4.6).
             () if has("fatal alert: HandshakeFailure") => Self::WantsCertificate,
-            () if has("fatal alert: ") || has("invalid peer certificate") || has("corrupt message") || has("handshake") => {
+            () if has("fatal alert: ")
+                || has("invalid peer certificate")
+                || has("corrupt message")
+                || has("handshake") =>
+            {
                 Self::Other(plain(words))
             }
             () => return None,
@@ -271,33 +306,85 @@ mod tests {
         let words = |code: &str, details: &str| Trouble::answer(code, details).to_string();
         for (code, details, expected) in [
             ("NOAUTH", "Authentication required.", "redis_password_file"),
-            ("ERR", "Protocol error: unauthenticated multibulk length", "redis_password_file"),
-            ("WRONGPASS", "invalid username-password pair or user is disabled.", "the user in the URL"),
-            ("NOPERM", "User lame has no permissions to run the 'hmget' command", "deploy/redis"),
-            ("DENIED", "Redis is running in protected mode because", "requirepass"),
+            (
+                "ERR",
+                "Protocol error: unauthenticated multibulk length",
+                "redis_password_file",
+            ),
+            (
+                "WRONGPASS",
+                "invalid username-password pair or user is disabled.",
+                "the user in the URL",
+            ),
+            (
+                "NOPERM",
+                "User lame has no permissions to run the 'hmget' command",
+                "deploy/redis",
+            ),
+            (
+                "DENIED",
+                "Redis is running in protected mode because",
+                "requirepass",
+            ),
             ("MOVED", "3999 127.0.0.1:6381", "redis+cluster://"),
             ("CLUSTERDOWN", "Hash slot not served", "redis+cluster://"),
-            ("ERR", "This instance has cluster support disabled", "redis://HOST"),
-            ("READONLY", "You can't write against a read only replica.", "primary"),
-            ("OOM", "command not allowed when used memory > 'maxmemory'.", "maxmemory"),
-            ("MISCONF", "Redis is configured to save RDB snapshots", "its log"),
-            ("NOREPLICAS", "Not enough good replicas to write.", "min-replicas-to-write"),
+            (
+                "ERR",
+                "This instance has cluster support disabled",
+                "redis://HOST",
+            ),
+            (
+                "READONLY",
+                "You can't write against a read only replica.",
+                "primary",
+            ),
+            (
+                "OOM",
+                "command not allowed when used memory > 'maxmemory'.",
+                "maxmemory",
+            ),
+            (
+                "MISCONF",
+                "Redis is configured to save RDB snapshots",
+                "its log",
+            ),
+            (
+                "NOREPLICAS",
+                "Not enough good replicas to write.",
+                "min-replicas-to-write",
+            ),
             ("ERR", "something new", "ERR something new"),
         ] {
-            assert!(words(code, details).contains(expected), "{code}: {}", words(code, details));
+            assert!(
+                words(code, details).contains(expected),
+                "{code}: {}",
+                words(code, details)
+            );
         }
         let sentinel = Trouble::answer("NOAUTH", "").of_sentinel().to_string();
-        assert!(sentinel.contains("redis_sentinel_password_file"), "{sentinel}");
+        assert!(
+            sentinel.contains("redis_sentinel_password_file"),
+            "{sentinel}"
+        );
     }
 
     #[test]
     fn the_words_of_a_tls_library_are_not_handed_on() {
         for (words, expected) in [
-            ("received corrupt message of type InvalidContentType", "redis://"),
+            (
+                "received corrupt message of type InvalidContentType",
+                "redis://",
+            ),
             ("invalid peer certificate: UnknownIssuer", "redis_ca_file"),
-            ("received fatal alert: CertificateRequired", "redis_cert_file and redis_key_file"),
+            (
+                "received fatal alert: CertificateRequired",
+                "redis_cert_file and redis_key_file",
+            ),
             ("received fatal alert: UnknownCA", "does not trust"),
-            ("received fatal alert: ProtocolVersion", "fatal alert: protocol version"),
+            (
+                "received fatal alert: ProtocolVersion",
+                "fatal alert: protocol version",
+            ),
         ] {
             let said = TlsTrouble::of(words).expect(words).to_string();
             assert!(said.contains(expected) && !said.contains(words), "{said}");

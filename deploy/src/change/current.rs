@@ -20,7 +20,9 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// How long a prober at work needs to show that it is: its sequence moves with conclusive probes.
 pub(crate) fn patience(farms: &Farms) -> Duration {
-    let checks = farms.servers().filter_map(|(_, server)| server.check.as_ref());
+    let checks = farms
+        .servers()
+        .filter_map(|(_, server)| server.check.as_ref());
     let soonest = checks.map(|check| check.inter).min().unwrap_or_default();
     (2 * soonest).clamp(SHORTEST, Duration::from_secs(12))
 }
@@ -66,10 +68,24 @@ impl Present {
             None => None,
         };
         let (set, now) = (reader.overrides().await?, reader.time().await?);
-        let overrides = set.iter().map(|(id, value)| (id.clone(), value.at(now))).collect();
-        let patience = table.iter().flatten().next().map_or(SHORTEST, |table| patience(&table.farms));
+        let overrides = set
+            .iter()
+            .map(|(id, value)| (id.clone(), value.at(now)))
+            .collect();
+        let patience = table
+            .iter()
+            .flatten()
+            .next()
+            .map_or(SHORTEST, |table| patience(&table.farms));
         let views = look(reader, patience).await?;
-        Ok(Self { table, stamp, set, overrides, health: views.merge(Instant::now(), WINDOW), now })
+        Ok(Self {
+            table,
+            stamp,
+            set,
+            overrides,
+            health: views.merge(Instant::now(), WINDOW),
+            now,
+        })
     }
 
     /// The table in force, for what makes no sense without one.
@@ -100,7 +116,9 @@ impl Present {
 
     /// The farms in force; none where there is no good table.
     pub fn farms(&self) -> Farms {
-        self.table().map(|table| table.farms.clone()).unwrap_or_default()
+        self.table()
+            .map(|table| table.farms.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -115,8 +133,19 @@ mod tests {
     async fn a_view_of_a_prober_that_is_gone_has_no_vote() {
         let (store, key) = (Store::Memory(Memory::default()), CheckKey("c".into()));
         let tell = async |id: &str, sequence, state| {
-            let finding = Finding { state, checked: Checked::Ok, since: 1, why: String::new(), last_check: 1 };
-            let report = HealthReport { id: id.into(), sequence, changed: vec![(key.clone(), finding)], ..HealthReport::default() };
+            let finding = Finding {
+                state,
+                checked: Checked::Ok,
+                since: 1,
+                why: String::new(),
+                last_check: 1,
+            };
+            let report = HealthReport {
+                id: id.into(),
+                sequence,
+                changed: vec![(key.clone(), finding)],
+                ..HealthReport::default()
+            };
             store.prober().report(&report).await.expect("memory");
         };
         tell("gone", 1, State::Up).await;

@@ -23,12 +23,20 @@ pub struct Picture<'a> {
 ///
 /// # Errors
 /// When there is a reason.
-pub fn check(before: Picture<'_>, after: Picture<'_>, health: &Health, force: bool) -> anyhow::Result<()> {
+pub fn check(
+    before: Picture<'_>,
+    after: Picture<'_>,
+    health: &Health,
+    force: bool,
+) -> anyhow::Result<()> {
     let reasons = reasons(before, after, health);
     if force || reasons.is_empty() {
         return Ok(());
     }
-    Err(anyhow!("refused:\n  {}\nnothing was changed: give --force if this is meant", reasons.join("\n  ")))
+    Err(anyhow!(
+        "refused:\n  {}\nnothing was changed: give --force if this is meant",
+        reasons.join("\n  ")
+    ))
 }
 
 /// Why the step from `before` to `after` needs insistence.
@@ -37,11 +45,23 @@ pub fn reasons(before: Picture<'_>, after: Picture<'_>, health: &Health) -> Vec<
     let mut reasons = Vec::new();
     for farm in before.farms.iter() {
         match kept.get(&farm.name) {
-            None => reasons.push(format!("farm {} would be gone: requests for {} would be refused", farm.name, farm.domains[0])),
+            None => reasons.push(format!(
+                "farm {} would be gone: requests for {} would be refused",
+                farm.name, farm.domains[0]
+            )),
             Some(new) => {
-                reasons.extend(lost(&format!("of farm {}", farm.name), &ids(farm), &ids(new)));
-                if is_live(farm, before.overrides, health) && !is_live(new, after.overrides, health) {
-                    reasons.push(format!("farm {} would have no live server: {}", farm.name, consequence(new)));
+                reasons.extend(lost(
+                    &format!("of farm {}", farm.name),
+                    &ids(farm),
+                    &ids(new),
+                ));
+                if is_live(farm, before.overrides, health) && !is_live(new, after.overrides, health)
+                {
+                    reasons.push(format!(
+                        "farm {} would have no live server: {}",
+                        farm.name,
+                        consequence(new)
+                    ));
                 }
             }
         }
@@ -59,17 +79,32 @@ fn ids(farm: &Farm) -> Vec<ServerId> {
 
 fn lost(of: &str, before: &[ServerId], after: &[ServerId]) -> Option<String> {
     let after: HashSet<_> = after.iter().collect();
-    let gone: Vec<_> = before.iter().filter(|id| !after.contains(id)).map(ToString::to_string).collect();
+    let gone: Vec<_> = before
+        .iter()
+        .filter(|id| !after.contains(id))
+        .map(ToString::to_string)
+        .collect();
     if 2 * gone.len() <= before.len() {
         return None;
     }
-    let more = if gone.len() > 5 { format!(" and {} more", gone.len() - 5) } else { String::new() };
-    Some(format!("{} of {} servers {of} would be gone: {}{more}", gone.len(), before.len(), gone[..gone.len().min(5)].join(", ")))
+    let more = if gone.len() > 5 {
+        format!(" and {} more", gone.len() - 5)
+    } else {
+        String::new()
+    };
+    Some(format!(
+        "{} of {} servers {of} would be gone: {}{more}",
+        gone.len(),
+        before.len(),
+        gone[..gone.len().min(5)].join(", ")
+    ))
 }
 
 fn consequence(farm: &Farm) -> String {
     match (farm.on_all_down, &farm.fallback) {
-        (OnAllDown::Any, _) => "its clients would be sent to servers known to be down, or get a 503".into(),
+        (OnAllDown::Any, _) => {
+            "its clients would be sent to servers known to be down, or get a 503".into()
+        }
         (OnAllDown::Error, Some(fallback)) => format!("its clients would be sent to {fallback}"),
         (OnAllDown::Error, None) => "its clients would get a 503".into(),
     }
@@ -78,7 +113,9 @@ fn consequence(farm: &Farm) -> String {
 /// Whether a redirector would send clients to any server of the farm. One nobody has probed counts: it is used
 /// unless a mate is known to be up.
 fn is_live(farm: &Farm, overrides: &HashMap<ServerId, Override>, health: &Health) -> bool {
-    farm.servers.iter().any(|server| serves(server, overrides.get(&farm.id(server)), health))
+    farm.servers
+        .iter()
+        .any(|server| serves(server, overrides.get(&farm.id(server)), health))
 }
 
 fn serves(server: &Server, hand: Option<&Override>, health: &Health) -> bool {

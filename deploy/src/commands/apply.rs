@@ -32,19 +32,43 @@ pub async fn apply(
     agreed: impl FnOnce(&str) -> anyhow::Result<bool>,
 ) -> Result<String, Failure> {
     let store = Store::Redis(Redis::pooled(redis));
-    let present = Present::read(&store.reader()).await.map_err(anyhow::Error::from)?;
+    let present = Present::read(&store.reader())
+        .await
+        .map_err(anyhow::Error::from)?;
     same_cluster(&present, conf)?;
     if let Some(stamp) = present.holds(&conf.farms).filter(|_| !wish.reset)
-        && is_agreed(&store.reader(), stamp).await.map_err(anyhow::Error::from)?
+        && is_agreed(&store.reader(), stamp)
+            .await
+            .map_err(anyhow::Error::from)?
     {
         // A table more in the history would push out one that can be gone back to.
-        return Ok(in_force(&store, stamp.table, &conf.farms, "no change: ").await + &by_hand(&conf.farms, &present.overrides, false));
+        return Ok(
+            in_force(&store, stamp.table, &conf.farms, "no change: ").await
+                + &by_hand(&conf.farms, &present.overrides, false),
+        );
     }
     let (held, none) = (present.farms(), HashMap::new());
-    let kept = if wish.reset { &none } else { &present.overrides };
-    let before = Picture { farms: &held, overrides: &present.overrides };
-    guard::check(before, Picture { farms: &conf.farms, overrides: kept }, &present.health, wish.force)?;
-    if !agreed(&(present.trouble() + &describe(&held, &conf.farms, &present.overrides, wish.reset)))? {
+    let kept = if wish.reset {
+        &none
+    } else {
+        &present.overrides
+    };
+    let before = Picture {
+        farms: &held,
+        overrides: &present.overrides,
+    };
+    guard::check(
+        before,
+        Picture {
+            farms: &conf.farms,
+            overrides: kept,
+        },
+        &present.health,
+        wish.force,
+    )?;
+    if !agreed(
+        &(present.trouble() + &describe(&held, &conf.farms, &present.overrides, wish.reset)),
+    )? {
         return Err(anyhow!("declined: nothing was changed").into());
     }
     let by_hand = by_hand(&conf.farms, &present.overrides, wish.reset);
@@ -67,9 +91,10 @@ pub async fn apply(
 /// When it is.
 pub fn same_cluster(present: &Present, conf: &Conf) -> anyhow::Result<()> {
     match present.stamp.as_ref().map(|stamp| &stamp.cluster) {
-        Some(theirs) if *theirs != conf.cluster => {
-            Err(anyhow!("this redis holds cluster `{theirs}`, the file is for `{}`: check --redis and `cluster` in [global]", conf.cluster))
-        }
+        Some(theirs) if *theirs != conf.cluster => Err(anyhow!(
+            "this redis holds cluster `{theirs}`, the file is for `{}`: check --redis and `cluster` in [global]",
+            conf.cluster
+        )),
         _ => Ok(()),
     }
 }

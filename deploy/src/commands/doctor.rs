@@ -52,23 +52,43 @@ pub struct Line {
 
 impl Line {
     fn ok(what: impl Into<String>) -> Self {
-        Self { level: Level::Ok, what: what.into(), remedy: "" }
+        Self {
+            level: Level::Ok,
+            what: what.into(),
+            remedy: "",
+        }
     }
 
     fn unknown(what: &str) -> Self {
-        Self { level: Level::Unknown, what: format!("{what}: not allowed to ask"), remedy: "" }
+        Self {
+            level: Level::Unknown,
+            what: format!("{what}: not allowed to ask"),
+            remedy: "",
+        }
     }
 
     fn unanswered(what: &str, why: &str) -> Self {
-        Self { level: Level::Unknown, what: format!("{what}: {why}"), remedy: "" }
+        Self {
+            level: Level::Unknown,
+            what: format!("{what}: {why}"),
+            remedy: "",
+        }
     }
 
     fn risk(what: impl Into<String>, remedy: &'static str) -> Self {
-        Self { level: Level::Risk, what: what.into(), remedy }
+        Self {
+            level: Level::Risk,
+            what: what.into(),
+            remedy,
+        }
     }
 
     fn wrong(what: impl Into<String>, remedy: &'static str) -> Self {
-        Self { level: Level::Wrong, what: what.into(), remedy }
+        Self {
+            level: Level::Wrong,
+            what: what.into(),
+            remedy,
+        }
     }
 }
 
@@ -80,8 +100,17 @@ impl Diagnosis {
     /// The findings, one line each.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        for Line { level, what, remedy } in &self.0 {
-            let remedy = if remedy.is_empty() { String::new() } else { format!(": {remedy}") };
+        for Line {
+            level,
+            what,
+            remedy,
+        } in &self.0
+        {
+            let remedy = if remedy.is_empty() {
+                String::new()
+            } else {
+                format!(": {remedy}")
+            };
             let _ = writeln!(out, "{:<8}{what}{remedy}", level.as_str());
         }
         out
@@ -92,7 +121,12 @@ impl Diagnosis {
     /// # Errors
     /// When anything is wrong; a risk is not.
     pub fn verdict(&self) -> anyhow::Result<()> {
-        match self.0.iter().filter(|line| line.level == Level::Wrong).count() {
+        match self
+            .0
+            .iter()
+            .filter(|line| line.level == Level::Wrong)
+            .count()
+        {
             0 => Ok(()),
             wrong => anyhow::bail!("{wrong} of {} findings are wrong", self.0.len()),
         }
@@ -107,7 +141,8 @@ pub async fn doctor(redis: &RedisSettings) -> Diagnosis {
     match latency(&operator).await {
         Ok(median) => lines.push(redis::latency(&redis.address, median)),
         Err(error) => {
-            let remedy = "start it, or correct --redis; redirectors go on with what they have in memory";
+            let remedy =
+                "start it, or correct --redis; redirectors go on with what they have in memory";
             return Diagnosis(vec![Line::wrong(error.to_string(), remedy)]);
         }
     }
@@ -116,7 +151,10 @@ pub async fn doctor(redis: &RedisSettings) -> Diagnosis {
     lines.extend(ask_rights(&operator, &redis.prefix).await);
     match ask_cluster(&store).await {
         Ok(found) => lines.extend(found),
-        Err(error) => lines.push(Line::wrong(format!("the cluster's state cannot be read: {error}"), "see the lines above")),
+        Err(error) => lines.push(Line::wrong(
+            format!("the cluster's state cannot be read: {error}"),
+            "see the lines above",
+        )),
     }
     Diagnosis(lines)
 }
@@ -124,10 +162,16 @@ pub async fn doctor(redis: &RedisSettings) -> Diagnosis {
 async fn latency(operator: &Operator) -> Result<Duration, StoreError> {
     let mut took = Vec::with_capacity(CALLS);
     // The first one also dials.
-    operator.ask(&["PING"]).await.or_else(refused_is_an_answer)?;
+    operator
+        .ask(&["PING"])
+        .await
+        .or_else(refused_is_an_answer)?;
     for _ in 0..CALLS {
         let began = Instant::now();
-        operator.ask(&["PING"]).await.or_else(refused_is_an_answer)?;
+        operator
+            .ask(&["PING"])
+            .await
+            .or_else(refused_is_an_answer)?;
         took.push(began.elapsed());
     }
     took.sort();
@@ -135,15 +179,25 @@ async fn latency(operator: &Operator) -> Result<Duration, StoreError> {
 }
 
 fn refused_is_an_answer(error: StoreError) -> Result<Answer, StoreError> {
-    if matches!(error, StoreError::Refused { .. }) { Ok(Answer::Nil) } else { Err(error) }
+    if matches!(error, StoreError::Refused { .. }) {
+        Ok(Answer::Nil)
+    } else {
+        Err(error)
+    }
 }
 
 async fn ask_server(operator: &Operator) -> Vec<Line> {
     let Ok(Answer::Text(info)) = operator.ask(&["INFO"]).await else {
-        return vec![Line::unknown("the server's version, memory, persistence and replicas")];
+        return vec![Line::unknown(
+            "the server's version, memory, persistence and replicas",
+        )];
     };
     let mut settings = BTreeMap::new();
-    for name in ["save", "min-replicas-to-write", "stop-writes-on-bgsave-error"] {
+    for name in [
+        "save",
+        "min-replicas-to-write",
+        "stop-writes-on-bgsave-error",
+    ] {
         if let Ok(Answer::List(pair)) = operator.ask(&["CONFIG", "GET", name]).await
             && let [_, Answer::Text(value)] = pair.as_slice()
         {
@@ -158,7 +212,10 @@ async fn ask_rights(operator: &Operator, prefix: &str) -> Vec<Line> {
     for (role, forbidden) in rights::forbidden(prefix) {
         let mut answers = Vec::new();
         for command in &forbidden {
-            let call: Vec<&str> = ["ACL", "DRYRUN", role].into_iter().chain(command.iter().map(String::as_str)).collect();
+            let call: Vec<&str> = ["ACL", "DRYRUN", role]
+                .into_iter()
+                .chain(command.iter().map(String::as_str))
+                .collect();
             answers.push((command.join(" "), operator.ask(&call).await));
         }
         tried.push((role, answers));
@@ -176,5 +233,10 @@ async fn ask_cluster(store: &Store) -> Result<Vec<Line>, StoreError> {
     let after = reader.health(&BTreeMap::new()).await?;
     let replicas: Vec<Replica> = reader.replicas().await?;
     let present = Present::read(&reader).await?;
-    Ok(cluster::judge(&cluster::Seen { present: &present, before: &before, after: &after, replicas: &replicas }))
+    Ok(cluster::judge(&cluster::Seen {
+        present: &present,
+        before: &before,
+        after: &after,
+        replicas: &replicas,
+    }))
 }

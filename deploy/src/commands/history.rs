@@ -11,7 +11,10 @@ use std::fmt::Write;
 /// # Errors
 /// When Redis does not answer.
 pub async fn history(redis: &RedisSettings, format: Format) -> anyhow::Result<String> {
-    let editions = Store::Redis(Redis::pooled(redis)).reader().history().await?;
+    let editions = Store::Redis(Redis::pooled(redis))
+        .reader()
+        .history()
+        .await?;
     Ok(match format {
         Format::Table => table(&editions),
         Format::Json => {
@@ -30,12 +33,23 @@ fn table(editions: &[Edition]) -> String {
     if editions.is_empty() {
         return "no table was published: run `rbalancer apply rbalancer.conf`\n".into();
     }
-    let mut out = format!("{:<4} {:<14} {:<19} {:>5} {:>7}  BY, WHY\n", "BACK", "GENERATION", "WHEN (UTC)", "FARMS", "SERVERS");
+    let mut out = format!(
+        "{:<4} {:<14} {:<19} {:>5} {:>7}  BY, WHY\n",
+        "BACK", "GENERATION", "WHEN (UTC)", "FARMS", "SERVERS"
+    );
     for (back, Edition { at, stamp, servers }) in editions.iter().enumerate() {
         let (when, farms) = (utc(*at), stamp.farms.unwrap_or(0));
         let forced = if stamp.forced { " (forced)" } else { "" };
-        let (checksum, by, why) = (stamp.checksum.get(..8).unwrap_or_default(), &stamp.by, &stamp.why);
-        let _ = writeln!(out, "{back:<4} {:<14} {when} {farms:>5} {servers:>7}  {by}: {why}{forced}  [{checksum}]", stamp.table);
+        let (checksum, by, why) = (
+            stamp.checksum.get(..8).unwrap_or_default(),
+            &stamp.by,
+            &stamp.why,
+        );
+        let _ = writeln!(
+            out,
+            "{back:<4} {:<14} {when} {farms:>5} {servers:>7}  {by}: {why}{forced}  [{checksum}]",
+            stamp.table
+        );
     }
     out
 }

@@ -23,27 +23,56 @@ pub async fn rollback(
     let store = Store::Redis(Redis::pooled(redis));
     let reader = store.reader();
     let present = Present::read(&reader).await.map_err(anyhow::Error::from)?;
-    let current = present.stamp.clone().context("no table is in force: there is nothing to go back from")?;
+    let current = present
+        .stamp
+        .clone()
+        .context("no table is in force: there is nothing to go back from")?;
     let history = reader.history().await.map_err(anyhow::Error::from)?;
     let old = choose(&history, current.table, back)?.stamp.clone();
     let generation = old.table;
-    let farms = reader.table(old).await.map_err(anyhow::Error::from)?.map_err(anyhow::Error::from)?.farms;
+    let farms = reader
+        .table(old)
+        .await
+        .map_err(anyhow::Error::from)?
+        .map_err(anyhow::Error::from)?
+        .farms;
     if let Some(stamp) = present.holds(&farms).filter(|_| !wish.reset)
-        && is_agreed(&reader, stamp).await.map_err(anyhow::Error::from)?
+        && is_agreed(&reader, stamp)
+            .await
+            .map_err(anyhow::Error::from)?
     {
         return Err(
             anyhow!("generation {generation} holds the table in force: `rbalancer history` lists the others, by their checksum").into()
         );
     }
     let (held, none) = (present.farms(), HashMap::new());
-    let kept = if wish.reset { &none } else { &present.overrides };
-    let before = Picture { farms: &held, overrides: &present.overrides };
-    guard::check(before, Picture { farms: &farms, overrides: kept }, &present.health, wish.force)?;
+    let kept = if wish.reset {
+        &none
+    } else {
+        &present.overrides
+    };
+    let before = Picture {
+        farms: &held,
+        overrides: &present.overrides,
+    };
+    guard::check(
+        before,
+        Picture {
+            farms: &farms,
+            overrides: kept,
+        },
+        &present.health,
+        wish.force,
+    )?;
     if !agreed(&(present.trouble() + &describe(&held, &farms, &present.overrides, wish.reset)))? {
         return Err(anyhow!("declined: nothing was changed").into());
     }
     let by_hand = by_hand(&farms, &present.overrides, wish.reset);
-    let why = if wish.why.is_empty() { String::new() } else { format!(": {}", wish.why) };
+    let why = if wish.why.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", wish.why)
+    };
     let publication = Publication {
         expected: current.table,
         cluster: current.cluster,
@@ -60,17 +89,26 @@ pub async fn rollback(
 /// The table `back` steps before the `current` one, or the one of generation `back`. No generation is as small as
 /// a number of steps.
 fn choose(history: &[Edition], current: u64, back: u64) -> anyhow::Result<&Edition> {
-    let older: Vec<&Edition> = history.iter().filter(|edition| edition.stamp.table < current).collect();
+    let older: Vec<&Edition> = history
+        .iter()
+        .filter(|edition| edition.stamp.table < current)
+        .collect();
     if back == 0 || back == current {
-        return Err(anyhow!("that table is in force already: `rbalancer history` lists the others"));
+        return Err(anyhow!(
+            "that table is in force already: `rbalancer history` lists the others"
+        ));
     }
     let found = match usize::try_from(back) {
         Ok(steps) if steps <= TABLES_KEPT => older.get(steps - 1),
         _ => older.iter().find(|edition| edition.stamp.table == back),
     };
     found.copied().ok_or_else(|| match older.len() {
-        0 => anyhow!("there is no older table to go back to: `rbalancer history` lists what there is"),
-        kept => anyhow!("no table for `{back}`: {kept} older ones are kept, `rbalancer history` lists them"),
+        0 => anyhow!(
+            "there is no older table to go back to: `rbalancer history` lists what there is"
+        ),
+        kept => anyhow!(
+            "no table for `{back}`: {kept} older ones are kept, `rbalancer history` lists them"
+        ),
     })
 }
 
@@ -93,15 +131,32 @@ mod tests {
             forced: false,
             farms: None,
         };
-        Edition { at: 0, stamp, servers: 0 }
+        Edition {
+            at: 0,
+            stamp,
+            servers: 0,
+        }
     }
 
     #[test]
     fn steps_and_generations_name_a_table() {
         let history = [5000, 4000, 3000].map(edition);
-        let chosen = |back| choose(&history, 5000, back).map(|edition| edition.stamp.table).ok();
-        assert_eq!((chosen(1), chosen(2), chosen(3), chosen(0)), (Some(4000), Some(3000), None, None));
-        assert_eq!((chosen(3000), chosen(5000), chosen(3001)), (Some(3000), None, None));
-        assert!(choose(&history[..1], 5000, 1).is_err_and(|error| error.to_string().contains("no older table")));
+        let chosen = |back| {
+            choose(&history, 5000, back)
+                .map(|edition| edition.stamp.table)
+                .ok()
+        };
+        assert_eq!(
+            (chosen(1), chosen(2), chosen(3), chosen(0)),
+            (Some(4000), Some(3000), None, None)
+        );
+        assert_eq!(
+            (chosen(3000), chosen(5000), chosen(3001)),
+            (Some(3000), None, None)
+        );
+        assert!(
+            choose(&history[..1], 5000, 1)
+                .is_err_and(|error| error.to_string().contains("no older table"))
+        );
     }
 }

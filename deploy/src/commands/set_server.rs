@@ -48,7 +48,13 @@ const LISTED: usize = 20;
 ///
 /// # Errors
 /// When the server is unknown, Redis does not answer, or a farm would be left without a live server.
-pub async fn set(redis: &RedisSettings, id: &ServerId, setting: Setting, why: &str, force: bool) -> Result<String, Failure> {
+pub async fn set(
+    redis: &RedisSettings,
+    id: &ServerId,
+    setting: Setting,
+    why: &str,
+    force: bool,
+) -> Result<String, Failure> {
     let store = Store::Redis(Redis::pooled(redis));
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
@@ -56,14 +62,25 @@ pub async fn set(redis: &RedisSettings, id: &ServerId, setting: Setting, why: &s
             return Ok(lines);
         }
         // Commands that were judged together do not write together again: their numbers differ.
-        tokio::time::sleep(Duration::from_millis(10 + u64::from(std::process::id() % 190))).await;
+        tokio::time::sleep(Duration::from_millis(
+            10 + u64::from(std::process::id() % 190),
+        ))
+        .await;
     }
     Err(anyhow!("others keep changing what is in force, and nothing was changed: try again").into())
 }
 
 /// The lines to print; none if what is in force has changed since it was judged by.
-async fn try_to_set(store: &Store, id: &ServerId, setting: Setting, why: &str, force: bool) -> Result<Option<String>, Failure> {
-    let present = Present::read(&store.reader()).await.map_err(anyhow::Error::from)?;
+async fn try_to_set(
+    store: &Store,
+    id: &ServerId,
+    setting: Setting,
+    why: &str,
+    force: bool,
+) -> Result<Option<String>, Failure> {
+    let present = Present::read(&store.reader())
+        .await
+        .map_err(anyhow::Error::from)?;
     let held = present.set.get(id);
     let farms = &present.table()?.farms;
     // What is set for a server that is gone can be cleared.
@@ -76,15 +93,47 @@ async fn try_to_set(store: &Store, id: &ServerId, setting: Setting, why: &str, f
     let value = value(setting, why, present.now);
     let mut after = present.overrides.clone();
     match &value {
-        Some(value) => drop(after.insert(id.clone(), value.over(&held.cloned().unwrap_or_default()).at(present.now))),
+        Some(value) => drop(
+            after.insert(
+                id.clone(),
+                value
+                    .over(&held.cloned().unwrap_or_default())
+                    .at(present.now),
+            ),
+        ),
         None => drop(after.remove(id)),
     }
-    let before = Picture { farms, overrides: &present.overrides };
-    guard::check(before, Picture { farms, overrides: &after }, &present.health, force)?;
-    let what = value.as_ref().and_then(Override::words).map_or_else(|| format!("{id} cleared"), |words| format!("{id} set to {words}"));
-    let event = Event { at: unix_ms(), by: operator(), what, why: why.to_owned() };
-    let stamp = present.stamp.as_ref().filter(|_| !force && setting.may_take_away());
-    let judged = stamp.map(|stamp| Judged { table: stamp.table, overrides: stamp.overrides });
+    let before = Picture {
+        farms,
+        overrides: &present.overrides,
+    };
+    guard::check(
+        before,
+        Picture {
+            farms,
+            overrides: &after,
+        },
+        &present.health,
+        force,
+    )?;
+    let what = value.as_ref().and_then(Override::words).map_or_else(
+        || format!("{id} cleared"),
+        |words| format!("{id} set to {words}"),
+    );
+    let event = Event {
+        at: unix_ms(),
+        by: operator(),
+        what,
+        why: why.to_owned(),
+    };
+    let stamp = present
+        .stamp
+        .as_ref()
+        .filter(|_| !force && setting.may_take_away());
+    let judged = stamp.map(|stamp| Judged {
+        table: stamp.table,
+        overrides: stamp.overrides,
+    });
     if !write(store, id, value.as_ref(), &event, judged).await? {
         return Ok(None);
     }
@@ -93,21 +142,52 @@ async fn try_to_set(store: &Store, id: &ServerId, setting: Setting, why: &str, f
         || "as the file has it".to_owned(),
         |words| format!("by hand: {words}; `rbalancer clear {id}` gives the word back to the file"),
     );
-    let before = present.overrides.get(id).and_then(|held| Some(format!(" (before by hand: {} by {})", held.words()?, held.by)));
-    let until = value.and_then(|value| value.until).map(|until| format!(", forced until {} UTC", utc(until))).unwrap_or_default();
-    let spread = spread(store).await.unwrap_or_else(|error| format!("who uses it is unknown: {error}\n"));
-    Ok(Some(format!("{}; now {all}{until}{}\n{spread}", event.what, before.unwrap_or_default())))
+    let before = present.overrides.get(id).and_then(|held| {
+        Some(format!(
+            " (before by hand: {} by {})",
+            held.words()?,
+            held.by
+        ))
+    });
+    let until = value
+        .and_then(|value| value.until)
+        .map(|until| format!(", forced until {} UTC", utc(until)))
+        .unwrap_or_default();
+    let spread = spread(store)
+        .await
+        .unwrap_or_else(|error| format!("who uses it is unknown: {error}\n"));
+    Ok(Some(format!(
+        "{}; now {all}{until}{}\n{spread}",
+        event.what,
+        before.unwrap_or_default()
+    )))
 }
 
 fn value(setting: Setting, why: &str, now: u64) -> Option<Override> {
-    let set = Override { by: operator(), why: why.to_owned(), ..Override::default() };
+    let set = Override {
+        by: operator(),
+        why: why.to_owned(),
+        ..Override::default()
+    };
     Some(match setting {
         Setting::Clear => return None,
-        Setting::Enable(enable) => Override { enable: Some(enable), ..set },
-        Setting::Weight(weight) => Override { weight: Some(weight), ..set },
+        Setting::Enable(enable) => Override {
+            enable: Some(enable),
+            ..set
+        },
+        Setting::Weight(weight) => Override {
+            weight: Some(weight),
+            ..set
+        },
         Setting::Force(force, time) => {
-            let until = time.map(|time| now.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
-            Override { force: Some(force), until, ..set }
+            let until = time.map(|time| {
+                now.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+            });
+            Override {
+                force: Some(force),
+                until,
+                ..set
+            }
         }
     })
 }
@@ -120,18 +200,38 @@ fn known(farms: &Farms, id: &ServerId) -> anyhow::Result<()> {
     }
     let hint = did_you_mean(&name, &ids.iter().map(String::as_str).collect::<Vec<_>>());
     let wall = ids.len() > LISTED && hint.starts_with("; known are");
-    Err(anyhow!("no server {id} in the table in force{}", if wall { "; `rbalancer show` lists them" } else { &hint }))
+    Err(anyhow!(
+        "no server {id} in the table in force{}",
+        if wall {
+            "; `rbalancer show` lists them"
+        } else {
+            &hint
+        }
+    ))
 }
 
 /// Setting the same twice does no harm: a lost reply is asked for again. False if what is in force is not what was judged
 /// by, as after a try that was carried out though its reply was lost.
-async fn write(store: &Store, id: &ServerId, value: Option<&Override>, event: &Event, judged: Option<Judged>) -> anyhow::Result<bool> {
-    let unknown = |error: StoreError| anyhow!("{error}; whether it was set is unknown, run `rbalancer show`");
-    match store.operator().set_override(id, value, event, judged).await {
+async fn write(
+    store: &Store,
+    id: &ServerId,
+    value: Option<&Override>,
+    event: &Event,
+    judged: Option<Judged>,
+) -> anyhow::Result<bool> {
+    let unknown =
+        |error: StoreError| anyhow!("{error}; whether it was set is unknown, run `rbalancer show`");
+    match store
+        .operator()
+        .set_override(id, value, event, judged)
+        .await
+    {
         Ok(set) => Ok(set),
-        Err(StoreError::TimedOut(_) | StoreError::Unreachable { .. }) => {
-            store.operator().set_override(id, value, event, judged).await.map_err(unknown)
-        }
+        Err(StoreError::TimedOut(_) | StoreError::Unreachable { .. }) => store
+            .operator()
+            .set_override(id, value, event, judged)
+            .await
+            .map_err(unknown),
         Err(error) => Err(anyhow!("{error}; nothing was changed")),
     }
 }

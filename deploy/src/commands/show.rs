@@ -26,7 +26,11 @@ pub async fn show(redis: &RedisSettings, format: Format) -> anyhow::Result<Strin
         });
     }
     let (table, totals) = (present.table()?, reader.totals().await?.sum());
-    let farms: Vec<_> = table.farms.iter().map(|farm| (farm, rows(&present, farm, &totals))).collect();
+    let farms: Vec<_> = table
+        .farms
+        .iter()
+        .map(|farm| (farm, rows(&present, farm, &totals)))
+        .collect();
     Ok(match format {
         Format::Table => text(table, &farms),
         Format::Json => serde_json::to_string_pretty(&document(table, &farms))? + "\n",
@@ -53,22 +57,38 @@ struct Row {
 }
 
 fn rows(present: &Present, farm: &Farm, totals: &Tally) -> Vec<Row> {
-    farm.servers.iter().map(|server| row(present, farm, server, totals)).collect()
+    farm.servers
+        .iter()
+        .map(|server| row(present, farm, server, totals))
+        .collect()
 }
 
 fn row(present: &Present, farm: &Farm, server: &Server, totals: &Tally) -> Row {
     let id = farm.id(server);
     let hand = present.overrides.get(&id);
-    let finding = server.check.as_ref().and_then(|check| present.health.of(&check.key()));
-    let state = match (hand.and_then(|hand| hand.force), finding.map(|finding| finding.state)) {
+    let finding = server
+        .check
+        .as_ref()
+        .and_then(|check| present.health.of(&check.key()));
+    let state = match (
+        hand.and_then(|hand| hand.force),
+        finding.map(|finding| finding.state),
+    ) {
         (Some(Force::Up), _) | (None, Some(State::Up)) => "up",
         (Some(Force::Down), _) | (None, Some(State::Down)) => "down",
         (None, Some(State::Suspect)) => "suspect",
         (None, Some(State::Abstain) | None) => "unknown",
     };
     let by_hand = hand.and_then(|hand| {
-        let until = hand.until.map(|until| format!(" until {} UTC", utc(until))).unwrap_or_default();
-        let why = if hand.why.is_empty() { String::new() } else { format!(": {}", hand.why) };
+        let until = hand
+            .until
+            .map(|until| format!(" until {} UTC", utc(until)))
+            .unwrap_or_default();
+        let why = if hand.why.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", hand.why)
+        };
         Some(format!("{}{until} by {}{why}", hand.words()?, hand.by))
     });
     let enable = hand.and_then(|hand| hand.enable).unwrap_or(server.enable);
@@ -83,7 +103,9 @@ fn row(present: &Present, farm: &Farm, server: &Server, totals: &Tally) -> Row {
         weight: hand.and_then(|hand| hand.weight).unwrap_or(server.weight).0,
         enable: enable.as_str(),
         state,
-        why: finding.map(|finding| finding.why.clone()).unwrap_or_default(),
+        why: finding
+            .map(|finding| finding.why.clone())
+            .unwrap_or_default(),
         redirects: totals.get(&CountKey::Server(id)),
         by_hand,
     }
@@ -92,30 +114,64 @@ fn row(present: &Present, farm: &Farm, server: &Server, totals: &Tally) -> Row {
 /// Of how many servers a probe has ever said anything, and how many are probed.
 fn ever_checked(rows: &[Row]) -> (usize, usize) {
     let probed = rows.iter().filter(|row| row.probed);
-    (probed.clone().filter(|row| !row.never).count(), probed.count())
+    (
+        probed.clone().filter(|row| !row.never).count(),
+        probed.count(),
+    )
 }
 
 fn domains(farm: &Farm) -> Vec<&str> {
-    farm.domains.iter().map(common::model::host::Host::as_str).collect()
+    farm.domains
+        .iter()
+        .map(common::model::host::Host::as_str)
+        .collect()
 }
 
 fn text(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> String {
     let stamp = &table.stamp;
-    let mut out = format!("cluster {}  generation {}  by {}  ({})\n", stamp.cluster, stamp.table, stamp.by, stamp.why);
+    let mut out = format!(
+        "cluster {}  generation {}  by {}  ({})\n",
+        stamp.cluster, stamp.table, stamp.by, stamp.why
+    );
     for (farm, rows) in farms {
-        let _ = write!(out, "\n{}  {}  {}", farm.name, domains(farm).join(", "), farm.balance.as_str());
+        let _ = write!(
+            out,
+            "\n{}  {}  {}",
+            farm.name,
+            domains(farm).join(", "),
+            farm.balance.as_str()
+        );
         let (ever, probed) = ever_checked(rows);
-        let _ = if ever < probed { writeln!(out, "  {ever} of {probed} ever checked") } else { writeln!(out) };
+        let _ = if ever < probed {
+            writeln!(out, "  {ever} of {probed} ever checked")
+        } else {
+            writeln!(out)
+        };
         let _ = writeln!(
             out,
             "  {:<16} {:<40} {:>6} {:<6} {:<8} {:>12}  reason",
             "server", "domain", "weight", "enable", "health", "redirects"
         );
         for row in rows {
-            let Row { name, domain, weight, enable, why, redirects, by_hand, .. } = row;
+            let Row {
+                name,
+                domain,
+                weight,
+                enable,
+                why,
+                redirects,
+                by_hand,
+                ..
+            } = row;
             let state = row.caution.map_or(row.state, Caution::words);
-            let by_hand = by_hand.as_ref().map(|words| format!("  set by hand: {words}")).unwrap_or_default();
-            let _ = writeln!(out, "  {name:<16} {domain:<40} {weight:>6} {enable:<6} {state:<8} {redirects:>12}  {why}{by_hand}");
+            let by_hand = by_hand
+                .as_ref()
+                .map(|words| format!("  set by hand: {words}"))
+                .unwrap_or_default();
+            let _ = writeln!(
+                out,
+                "  {name:<16} {domain:<40} {weight:>6} {enable:<6} {state:<8} {redirects:>12}  {why}{by_hand}"
+            );
         }
     }
     out
@@ -124,7 +180,18 @@ fn text(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> String {
 fn document(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> Value {
     let stamp = &table.stamp;
     let server = |row: &Row| {
-        let Row { name, domain, weight, enable, state, caution, why, redirects, by_hand, .. } = row;
+        let Row {
+            name,
+            domain,
+            weight,
+            enable,
+            state,
+            caution,
+            why,
+            redirects,
+            by_hand,
+            ..
+        } = row;
         json!({"name": name, "domain": domain, "weight": weight, "enable": enable, "health": state, "caution": caution, "reason": why,
             "redirects": redirects, "by_hand": by_hand})
     };

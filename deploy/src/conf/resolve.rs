@@ -29,14 +29,26 @@ pub async fn resolve(conf: &Conf) -> anyhow::Result<String> {
         looking.spawn(async move {
             let _place = room.acquire().await;
             let why = look_up(&name).await.err()?;
-            Some(format!("{}: `{name}` does not resolve: {why}", places.join(", ")))
+            Some(format!(
+                "{}: `{name}` does not resolve: {why}",
+                places.join(", ")
+            ))
         });
     }
     let mut failed: Vec<String> = looking.join_all().await.into_iter().flatten().collect();
     failed.sort();
     let remedy = "mend the names or this host's resolver: such a server stays in service unchecked while no mate is known to work";
-    anyhow::ensure!(failed.is_empty(), "{}\n{} of {count} names do not resolve: {remedy}", failed.join("\n"), failed.len());
-    Ok(if count == 1 { "1 name resolves\n".into() } else { format!("{count} names resolve\n") })
+    anyhow::ensure!(
+        failed.is_empty(),
+        "{}\n{} of {count} names do not resolve: {remedy}",
+        failed.join("\n"),
+        failed.len()
+    );
+    Ok(if count == 1 {
+        "1 name resolves\n".into()
+    } else {
+        format!("{count} names resolve\n")
+    })
 }
 
 /// Every name, with the places that need it.
@@ -55,18 +67,29 @@ fn names(conf: &Conf) -> BTreeMap<String, Vec<String>> {
     }
     for farm in conf.farms.iter() {
         let host = |target: &Target| target.host().to_string();
-        farm.fallback.iter().for_each(|target| add(&host(target), format!("fallback of {}", farm.name)));
+        farm.fallback
+            .iter()
+            .for_each(|target| add(&host(target), format!("fallback of {}", farm.name)));
     }
     names
 }
 
 async fn look_up(name: &str) -> Result<(), String> {
     match tokio::time::timeout(LIMIT, tokio::net::lookup_host((name, 0))).await {
-        Err(_) => Err(format!("the resolver does not answer within {} s", LIMIT.as_secs())),
+        Err(_) => Err(format!(
+            "the resolver does not answer within {} s",
+            LIMIT.as_secs()
+        )),
         Ok(Err(error)) => {
             let text = error.to_string();
-            Err(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned())
+            Err(text
+                .strip_prefix("failed to lookup address information: ")
+                .unwrap_or(&text)
+                .to_owned())
         }
-        Ok(Ok(mut addresses)) => addresses.next().map(|_| ()).ok_or_else(|| "no address".into()),
+        Ok(Ok(mut addresses)) => addresses
+            .next()
+            .map(|_| ())
+            .ok_or_else(|| "no address".into()),
     }
 }

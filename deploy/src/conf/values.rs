@@ -34,20 +34,29 @@ pub fn hosts(text: &str) -> Result<Vec<Host>, String> {
         let target = target(text)?;
         // What other servers call the site that answers for hosts nobody has named.
         if matches!(target.host().as_str(), "_" | "default" | "default_server") {
-            return Err(format!("`{text}` is no host that a client asks for: write the farm's own, such as img.example.org"));
+            return Err(format!(
+                "`{text}` is no host that a client asks for: write the farm's own, such as img.example.org"
+            ));
         }
         if !target.base().is_empty() {
-            return Err(format!("`{text}` has a path: a farm answers for a whole host"));
+            return Err(format!(
+                "`{text}` has a path: a farm answers for a whole host"
+            ));
         }
         Ok(target.host().clone())
     };
     let hosts: Vec<Host> = list(text).into_iter().map(host).collect::<Result<_, _>>()?;
-    if hosts.is_empty() { Err("is empty: write the host clients ask for".into()) } else { Ok(hosts) }
+    if hosts.is_empty() {
+        Err("is empty: write the host clients ask for".into())
+    } else {
+        Ok(hosts)
+    }
 }
 
 /// Where a server is.
 pub fn target(text: &str) -> Result<Target, String> {
-    text.parse().map_err(|error: common::model::target::BadTarget| error.to_string())
+    text.parse()
+        .map_err(|error: common::model::target::BadTarget| error.to_string())
 }
 
 /// A server's share.
@@ -60,7 +69,9 @@ pub fn enable(text: &str) -> Result<Intent, String> {
     if text.eq_ignore_ascii_case("drain") {
         return Ok(Intent::Drain);
     }
-    switch(text).map(|on| if on { Intent::On } else { Intent::Off }).map_err(|_| format!("`{text}` is not one of on, off, drain"))
+    switch(text)
+        .map(|on| if on { Intent::On } else { Intent::Off })
+        .map_err(|_| format!("`{text}` is not one of on, off, drain"))
 }
 
 /// How a farm chooses.
@@ -75,12 +86,14 @@ pub fn balance(text: &str) -> Result<Balance, String> {
 /// The status of a redirect.
 pub fn redirect_code(text: &str) -> Result<RedirectCode, String> {
     let code: u16 = number(100, 599)(text)?;
-    code.try_into().map_err(|error: common::model::farm::BadRedirectCode| error.to_string())
+    code.try_into()
+        .map_err(|error: common::model::farm::BadRedirectCode| error.to_string())
 }
 
 /// The Cache-Control of a redirect.
 pub fn cache_control(text: &str) -> Result<CacheControl, String> {
-    text.parse().map_err(|error: common::model::farm::BadCacheControl| error.to_string())
+    text.parse()
+        .map_err(|error: common::model::farm::BadCacheControl| error.to_string())
 }
 
 /// What a farm does with no live server.
@@ -103,12 +116,14 @@ pub fn method(text: &str) -> Result<common::model::check::Method, String> {
 
 /// The path of a probe.
 pub fn uri(text: &str) -> Result<CheckUri, String> {
-    text.parse().map_err(|error: common::model::check::BadCheckUri| error.to_string())
+    text.parse()
+        .map_err(|error: common::model::check::BadCheckUri| error.to_string())
 }
 
 /// Where a probe connects.
 pub fn addr(text: &str) -> Result<CheckAddr, String> {
-    text.parse().map_err(|error: common::model::check::BadCheckAddr| error.to_string())
+    text.parse()
+        .map_err(|error: common::model::check::BadCheckAddr| error.to_string())
 }
 
 /// The scheme of a probe.
@@ -122,7 +137,8 @@ pub fn scheme(text: &str) -> Result<Scheme, String> {
 
 /// The statuses that mean alive.
 pub fn expect(text: &str) -> Result<StatusSet, String> {
-    text.parse().map_err(|error: common::model::check::BadStatusSet| error.to_string())
+    text.parse()
+        .map_err(|error: common::model::check::BadStatusSet| error.to_string())
 }
 
 /// Probes in a row.

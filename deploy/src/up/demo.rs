@@ -28,18 +28,32 @@ pub async fn start_origins() -> anyhow::Result<Vec<SocketAddr>> {
 /// # Errors
 /// Never for its own text; for an unusable environment.
 pub fn conf(origins: &[SocketAddr], listen: Option<ListenAddresses>) -> Result<Conf, Problems> {
-    let mut text = String::from("[farms]\nlist = demo\n[demo]\ndomain = localhost, 127.0.0.1\nlist = o1, o2, o3\n");
+    let mut text = String::from(
+        "[farms]\nlist = demo\n[demo]\ndomain = localhost, 127.0.0.1\nlist = o1, o2, o3\n",
+    );
     for (number, (address, weight)) in (1..).zip(origins.iter().zip([20, 10, 10])) {
-        let _ = write!(text, "[o{number}]\ndomain = http://{address}\nweight = {weight}\n");
+        let _ = write!(
+            text,
+            "[o{number}]\ndomain = http://{address}\nweight = {weight}\n"
+        );
     }
     let (document, problems) = Document::parse("demo", &text);
-    parse(&document, problems, Flags { listen, ..Flags::default() })
+    parse(
+        &document,
+        problems,
+        Flags {
+            listen,
+            ..Flags::default()
+        },
+    )
 }
 
 /// What to try.
 pub fn things_to_try(listening: SocketAddr, origins: &[SocketAddr]) -> String {
     let port = listening.port();
-    let mut text = format!("\nrbalancer demo: http://localhost:{port}/ sends clients to three origins, weights 20, 10, 10.\n\n");
+    let mut text = format!(
+        "\nrbalancer demo: http://localhost:{port}/ sends clients to three origins, weights 20, 10, 10.\n\n"
+    );
     for (number, address) in (1..).zip(origins) {
         let _ = writeln!(text, "  origin o{number} http://{address}");
     }

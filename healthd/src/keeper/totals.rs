@@ -7,7 +7,9 @@
 //! folded of whom, by any keeper: the one without the other counts twice in a store that has lost either.
 
 use crate::keeper::probers::Silent;
-use common::store::{Base, FOLDED_KEPT_MS, Folded, Keeper as Store, RawTally, Reader, Remains, Replica, StoreError};
+use common::store::{
+    Base, FOLDED_KEPT_MS, Folded, Keeper as Store, RawTally, Reader, Remains, Replica, StoreError,
+};
 use common::time::UnixMs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -72,7 +74,9 @@ impl Keeper {
         loop {
             let outcome = self.round().await;
             match (&outcome, self.reachable) {
-                (Err(error), true) => tracing::warn!("{error}; totals of gone redirectors are kept later"),
+                (Err(error), true) => {
+                    tracing::warn!("{error}; totals of gone redirectors are kept later")
+                }
                 (Ok(()), false) => tracing::info!("totals of gone redirectors are kept again"),
                 _ => {}
             }
@@ -88,8 +92,15 @@ impl Keeper {
     pub async fn round(&mut self) -> Result<(), StoreError> {
         let listed = self.reader.replicas().await?;
         self.keep_base(&listed).await?;
-        let silent: Vec<Replica> = listed.iter().filter(|replica| is_gone(replica)).cloned().collect();
-        let ids: Vec<String> = silent.iter().map(|replica| replica.said.id.clone()).collect();
+        let silent: Vec<Replica> = listed
+            .iter()
+            .filter(|replica| is_gone(replica))
+            .cloned()
+            .collect();
+        let ids: Vec<String> = silent
+            .iter()
+            .map(|replica| replica.said.id.clone())
+            .collect();
         let spoke = self.store.spoke(&ids).await?;
         self.tell_lost().await?;
         for (replica, spoke) in silent.iter().zip(spoke) {
@@ -97,8 +108,13 @@ impl Keeper {
                 self.remember(replica, spoke).await?;
             }
         }
-        let calm = self.calm_from.is_none_or(|calm_from| Instant::now() >= calm_from);
-        for replica in silent.iter().filter(|replica| calm && (replica.said.left || replica.silent_ms >= FOLDED_MS)) {
+        let calm = self
+            .calm_from
+            .is_none_or(|calm_from| Instant::now() >= calm_from);
+        for replica in silent
+            .iter()
+            .filter(|replica| calm && (replica.said.left || replica.silent_ms >= FOLDED_MS))
+        {
             self.fold(&replica.said.id, &listed).await?;
         }
         self.forget_probers().await
@@ -106,7 +122,10 @@ impl Keeper {
 
     /// Forgets probers that are silent for good.
     async fn forget_probers(&mut self) -> Result<(), StoreError> {
-        for (id, sequence) in self.probers.look(self.store.probers().await?, Instant::now()) {
+        for (id, sequence) in self
+            .probers
+            .look(self.store.probers().await?, Instant::now())
+        {
             if self.store.forget_prober(&id, sequence).await? {
                 tracing::info!(id, "a healthd that was silent for a day is forgotten");
             }
@@ -124,8 +143,14 @@ impl Keeper {
     async fn keep_base(&mut self, listed: &[Replica]) -> Result<(), StoreError> {
         loop {
             let same = self.store.base_size().await? == (self.base.folds, self.base.totals.len());
-            let held = if same { None } else { Some(self.store.base().await?) };
-            let whole = held.as_ref().is_none_or(|held| holds(&held.totals, &self.base.totals) && held.folds >= self.base.folds);
+            let held = if same {
+                None
+            } else {
+                Some(self.store.base().await?)
+            };
+            let whole = held.as_ref().is_none_or(|held| {
+                holds(&held.totals, &self.base.totals) && held.folds >= self.base.folds
+            });
             self.keep_folds(listed, whole).await?;
             match held {
                 None => return Ok(()),
@@ -149,15 +174,30 @@ impl Keeper {
     async fn keep_folds(&mut self, listed: &[Replica], whole: bool) -> Result<(), StoreError> {
         let now = self.reader.time().await?;
         let index = self.store.folded_index().await?;
-        let listed: BTreeSet<&str> = listed.iter().map(|replica| replica.said.id.as_str()).collect();
-        let old: Vec<String> = index.iter().filter(|(_, at)| **at + FOLDED_KEPT_MS < now).map(|(id, _)| id.clone()).collect();
+        let listed: BTreeSet<&str> = listed
+            .iter()
+            .map(|replica| replica.said.id.as_str())
+            .collect();
+        let old: Vec<String> = index
+            .iter()
+            .filter(|(_, at)| **at + FOLDED_KEPT_MS < now)
+            .map(|(id, _)| id.clone())
+            .collect();
         self.store.forget_folded(&old).await?;
-        self.folds.retain(|id, fold| listed.contains(id.as_str()) || fold.at + FOLDED_KEPT_MS >= now);
-        let known = listed.iter().map(|id| (*id).to_owned()).chain(index.keys().cloned()).chain(self.folds.keys().cloned());
+        self.folds
+            .retain(|id, fold| listed.contains(id.as_str()) || fold.at + FOLDED_KEPT_MS >= now);
+        let known = listed
+            .iter()
+            .map(|id| (*id).to_owned())
+            .chain(index.keys().cloned())
+            .chain(self.folds.keys().cloned());
         let ids: Vec<String> = known.collect::<BTreeSet<String>>().into_iter().collect();
         for (id, held) in ids.iter().zip(self.store.folded_held(&ids).await?) {
             let at = index.get(id).copied().unwrap_or(0);
-            let (known, known_at) = self.folds.get(id).map_or((0, 0), |fold| (fold.totals.len(), fold.at));
+            let (known, known_at) = self
+                .folds
+                .get(id)
+                .map_or((0, 0), |fold| (fold.totals.len(), fold.at));
             if held > known || (held > 0 && at > known_at) {
                 let folded = self.store.folded(id).await?;
                 let fold = self.folds.entry(id.clone()).or_default();
@@ -178,7 +218,9 @@ impl Keeper {
         let ids: Vec<String> = self.gone.keys().cloned().collect();
         let (held, spoke) = (self.store.held(&ids).await?, self.store.spoke(&ids).await?);
         for ((id, held), spoke) in ids.iter().zip(held).zip(spoke) {
-            let Some(gone) = self.gone.get_mut(id) else { continue };
+            let Some(gone) = self.gone.get_mut(id) else {
+                continue;
+            };
             let forgotten = match spoke {
                 Some(spoke) if spoke > gone.spoke => {
                     // It speaks again: it tells everything itself.
@@ -190,10 +232,20 @@ impl Keeper {
                 None => !self.store.remains(id).await?.is_folded(&gone.remains),
             };
             if forgotten {
-                tracing::warn!(id, "the store lost the totals of a gone redirector; telling it again");
+                tracing::warn!(
+                    id,
+                    "the store lost the totals of a gone redirector; telling it again"
+                );
                 self.calm_from = Some(Instant::now() + CALM);
                 self.store.tell_remains(id, &gone.remains).await?;
-                gone.spoke = self.store.spoke(std::slice::from_ref(id)).await?.into_iter().flatten().next().unwrap_or(gone.spoke);
+                gone.spoke = self
+                    .store
+                    .spoke(std::slice::from_ref(id))
+                    .await?
+                    .into_iter()
+                    .flatten()
+                    .next()
+                    .unwrap_or(gone.spoke);
             } else if spoke.is_none() {
                 // Another keeper has folded it.
                 self.gone.remove(id);
@@ -206,16 +258,33 @@ impl Keeper {
         let id = &replica.said.id;
         if self.gone.get(id).is_none_or(|gone| gone.spoke != spoke) {
             let remains = self.store.remains(id).await?;
-            self.gone.insert(id.clone(), Gone { spoke, left: replica.said.left, remains });
+            self.gone.insert(
+                id.clone(),
+                Gone {
+                    spoke,
+                    left: replica.said.left,
+                    remains,
+                },
+            );
         }
         Ok(())
     }
 
     async fn fold(&mut self, id: &str, listed: &[Replica]) -> Result<(), StoreError> {
-        let Some(gone) = self.gone.get(id) else { return Ok(()) };
-        match self.store.fold(id, &gone.remains, gone.spoke, self.base.folds).await? {
+        let Some(gone) = self.gone.get(id) else {
+            return Ok(());
+        };
+        match self
+            .store
+            .fold(id, &gone.remains, gone.spoke, self.base.folds)
+            .await?
+        {
             Folded::Whole => {
-                tracing::info!(id, left = gone.left, "the totals of a gone redirector are folded");
+                tracing::info!(
+                    id,
+                    left = gone.left,
+                    "the totals of a gone redirector are folded"
+                );
                 self.keep_base(listed).await?;
                 self.gone.remove(id);
             }
@@ -239,5 +308,7 @@ fn raise(totals: &mut RawTally, to: RawTally) {
 
 /// Whether `held` has everything of `known`.
 fn holds(held: &RawTally, known: &RawTally) -> bool {
-    known.iter().all(|(key, total)| held.get(key).is_some_and(|held| held >= total))
+    known
+        .iter()
+        .all(|(key, total)| held.get(key).is_some_and(|held| held >= total))
 }

@@ -26,7 +26,11 @@ pub(crate) async fn connect(lookup: &Lookup, check: &Check) -> Result<TcpStream,
         return Ok(TcpStream::connect((address, port)).await?);
     }
     let addresses = lookup.clone().find(host.to_owned(), LIMIT).await?;
-    let addresses = interleaved(addresses.iter().map(|address| SocketAddr::new(address.ip(), port)));
+    let addresses = interleaved(
+        addresses
+            .iter()
+            .map(|address| SocketAddr::new(address.ip(), port)),
+    );
     Ok(connect_any(&addresses, head_start(addresses.len(), check.timeout)).await?)
 }
 
@@ -40,7 +44,9 @@ fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
         }
     }
     let first = once.first().is_some_and(SocketAddr::is_ipv6);
-    let (preferred, other): (Vec<_>, Vec<_>) = once.into_iter().partition(|address| address.is_ipv6() == first);
+    let (preferred, other): (Vec<_>, Vec<_>) = once
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first);
     let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
     let turns = std::iter::from_fn(|| match (preferred.next(), other.next()) {
         (None, None) => None,
@@ -128,9 +134,22 @@ mod tests {
         for silent in [1, 2] {
             let addresses = [&[at(2, port), at(3, port)][..silent], &[at(1, port)]].concat();
             let started = Instant::now();
-            let stream = tokio::time::timeout(Duration::from_secs(5), connect_any(&addresses, HEAD_START)).await.expect("in time");
-            assert_eq!(stream.expect("the last takes it").peer_addr().expect("connected"), at(1, port));
-            assert!(started.elapsed() >= HEAD_START * u32::try_from(silent).expect("small"), "{:?}", started.elapsed());
+            let stream =
+                tokio::time::timeout(Duration::from_secs(5), connect_any(&addresses, HEAD_START))
+                    .await
+                    .expect("in time");
+            assert_eq!(
+                stream
+                    .expect("the last takes it")
+                    .peer_addr()
+                    .expect("connected"),
+                at(1, port)
+            );
+            assert!(
+                started.elapsed() >= HEAD_START * u32::try_from(silent).expect("small"),
+                "{:?}",
+                started.elapsed()
+            );
         }
     }
 
@@ -139,7 +158,10 @@ mod tests {
         let (_listener, port) = good().await;
         let addresses = [at(2, port), at(3, port), at(1, port)];
         let connected = connect_any(&addresses, Duration::from_secs(3600));
-        let stream = tokio::time::timeout(Duration::from_secs(5), connected).await.expect("at once").expect("one takes it");
+        let stream = tokio::time::timeout(Duration::from_secs(5), connected)
+            .await
+            .expect("at once")
+            .expect("one takes it");
         assert_eq!(stream.peer_addr().expect("connected"), at(1, port));
     }
 
@@ -150,26 +172,58 @@ mod tests {
         // Port 0 of no host: the system itself says that there is no way there.
         let nowhere = SocketAddr::new(Ipv4Addr::BROADCAST.into(), port);
         for addresses in [[at(1, port), nowhere], [nowhere, at(1, port)]] {
-            let failed = connect_any(&addresses, HEAD_START).await.expect_err("nobody listens");
+            let failed = connect_any(&addresses, HEAD_START)
+                .await
+                .expect_err("nobody listens");
             assert_eq!(failed.kind(), io::ErrorKind::ConnectionRefused, "{failed}");
         }
     }
 
     #[test]
     fn families_take_turns_and_each_address_comes_once() {
-        let all = |texts: &[&str]| -> Vec<SocketAddr> { texts.iter().map(|text| text.parse().expect("an address")).collect() };
-        let given = all(&["1.1.1.1:80", "1.1.1.2:80", "1.1.1.1:80", "[::1]:80", "1.1.1.3:80", "[::2]:80"]);
-        let order = all(&["1.1.1.1:80", "[::1]:80", "1.1.1.2:80", "[::2]:80", "1.1.1.3:80"]);
+        let all = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts
+                .iter()
+                .map(|text| text.parse().expect("an address"))
+                .collect()
+        };
+        let given = all(&[
+            "1.1.1.1:80",
+            "1.1.1.2:80",
+            "1.1.1.1:80",
+            "[::1]:80",
+            "1.1.1.3:80",
+            "[::2]:80",
+        ]);
+        let order = all(&[
+            "1.1.1.1:80",
+            "[::1]:80",
+            "1.1.1.2:80",
+            "[::2]:80",
+            "1.1.1.3:80",
+        ]);
         assert_eq!(interleaved(given.into_iter()), order);
-        assert_eq!(interleaved(all(&["[::1]:1", "1.1.1.1:1"]).into_iter()), all(&["[::1]:1", "1.1.1.1:1"]));
+        assert_eq!(
+            interleaved(all(&["[::1]:1", "1.1.1.1:1"]).into_iter()),
+            all(&["[::1]:1", "1.1.1.1:1"])
+        );
         assert!(interleaved(std::iter::empty()).is_empty());
     }
 
     #[test]
     fn the_last_of_many_addresses_is_tried_within_the_time_too() {
         let ms = Duration::from_millis;
-        assert_eq!((head_start(2, ms(1200)), head_start(3, ms(1200))), (ms(250), ms(250)));
-        assert_eq!((head_start(9, ms(1200)), head_start(2, ms(200))), (ms(100), ms(75)));
-        assert_eq!((head_start(1000, ms(1200)), head_start(0, ms(1200))), (SHORTEST, HEAD_START));
+        assert_eq!(
+            (head_start(2, ms(1200)), head_start(3, ms(1200))),
+            (ms(250), ms(250))
+        );
+        assert_eq!(
+            (head_start(9, ms(1200)), head_start(2, ms(200))),
+            (ms(100), ms(75))
+        );
+        assert_eq!(
+            (head_start(1000, ms(1200)), head_start(0, ms(1200))),
+            (SHORTEST, HEAD_START)
+        );
     }
 }

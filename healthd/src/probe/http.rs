@@ -35,17 +35,33 @@ impl From<Method> for Question {
 }
 
 /// Asks once, over TLS with a connector for that; the status of the answer.
-pub(crate) async fn ask(lookup: &Lookup, secure: Option<&TlsConnector>, check: &Check, question: Question) -> Result<u16, Failure> {
+pub(crate) async fn ask(
+    lookup: &Lookup,
+    secure: Option<&TlsConnector>,
+    check: &Check,
+    question: Question,
+) -> Result<u16, Failure> {
     let stream = connect(lookup, check).await?;
     match secure {
         None => answer(stream, check, question).await,
-        Some(connector) => answer(tls::handshake(connector, check, stream).await?, check, question).await,
+        Some(connector) => {
+            answer(
+                tls::handshake(connector, check, stream).await?,
+                check,
+                question,
+            )
+            .await
+        }
     }
 }
 
 /// A server may answer before it is asked, and close without hearing the question: one that is full does. Every client
 /// reads such an answer, so a question that cannot be sent is a failure only where there is no answer either.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, check: &Check, question: Question) -> Result<u16, Failure> {
+async fn answer(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    check: &Check,
+    question: Question,
+) -> Result<u16, Failure> {
     let request = request(check, question);
     let sent = async {
         stream.write_all(request.as_bytes()).await?;
@@ -80,10 +96,16 @@ fn request(check: &Check, question: Question) -> String {
         Question::Whole => ("GET", ""),
     };
     let (uri, host) = (&check.uri, host(check));
-    format!("{method} {uri} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n{range}Connection: close\r\n\r\n")
+    format!(
+        "{method} {uri} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n{range}Connection: close\r\n\r\n"
+    )
 }
 
 /// The value of the Host field.
 fn host(check: &Check) -> String {
-    if check.port == check.scheme.default_port() { check.host.to_string() } else { format!("{}:{}", check.host, check.port) }
+    if check.port == check.scheme.default_port() {
+        check.host.to_string()
+    } else {
+        format!("{}:{}", check.host, check.port)
+    }
 }

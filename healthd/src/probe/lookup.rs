@@ -53,7 +53,11 @@ pub struct Lookup {
 
 impl Default for Lookup {
     fn default() -> Self {
-        Self { known: Arc::default(), asked: Arc::default(), room: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self {
+            known: Arc::default(),
+            asked: Arc::default(),
+            room: Arc::new(Semaphore::new(AT_ONCE)),
+        }
     }
 }
 
@@ -67,26 +71,47 @@ impl Lookup {
 
     /// The least of the known addresses of `name`: resolvers give them in an order that changes.
     pub(crate) fn least(&self, name: &str) -> Option<IpAddr> {
-        self.known().get(name)?.addresses.iter().map(SocketAddr::ip).min()
+        self.known()
+            .get(name)?
+            .addresses
+            .iter()
+            .map(SocketAddr::ip)
+            .min()
     }
 
     pub(crate) async fn find(self, name: String, limit: Duration) -> Found {
-        if let Some(known) = self.known().get(&name).filter(|known| known.until > Instant::now()) {
+        if let Some(known) = self
+            .known()
+            .get(&name)
+            .filter(|known| known.until > Instant::now())
+        {
             return Ok(known.addresses.clone());
         }
-        let mut asked = self.ask(&name, |name| async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) });
+        let mut asked = self.ask(&name, |name| async move {
+            Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect())
+        });
         let answer = tokio::time::timeout(limit, asked.wait_for(Option::is_some)).await;
-        if let Some(found) = answer.ok().and_then(Result::ok).and_then(|found| found.clone()) {
+        if let Some(found) = answer
+            .ok()
+            .and_then(Result::ok)
+            .and_then(|found| found.clone())
+        {
             return found;
         }
         let mut known = self.known();
-        let known = known.get_mut(&name).ok_or_else(|| LookupFailed("the resolver does not answer".into()))?;
+        let known = known
+            .get_mut(&name)
+            .ok_or_else(|| LookupFailed("the resolver does not answer".into()))?;
         known.until = Instant::now() + HUNG;
         Ok(known.addresses.clone())
     }
 
     /// The look-up of `name` that is on its way; `resolve` makes one if there is none.
-    pub(crate) fn ask<F>(&self, name: &str, resolve: impl FnOnce(String) -> F) -> watch::Receiver<Option<Found>>
+    pub(crate) fn ask<F>(
+        &self,
+        name: &str,
+        resolve: impl FnOnce(String) -> F,
+    ) -> watch::Receiver<Option<Found>>
     where
         F: Future<Output = std::io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
@@ -110,13 +135,25 @@ impl Lookup {
         let mut known = self.known();
         match found {
             Ok(addresses) if !addresses.is_empty() => {
-                known.insert(name.to_owned(), Known { addresses: addresses.clone(), until: Instant::now() + KEPT });
+                known.insert(
+                    name.to_owned(),
+                    Known {
+                        addresses: addresses.clone(),
+                        until: Instant::now() + KEPT,
+                    },
+                );
                 Ok(addresses)
             }
             other => known
                 .get(name)
                 .map(|known| known.addresses.clone())
-                .ok_or_else(|| LookupFailed(other.err().map_or_else(|| "no address".into(), |error| words(&error)))),
+                .ok_or_else(|| {
+                    LookupFailed(
+                        other
+                            .err()
+                            .map_or_else(|| "no address".into(), |error| words(&error)),
+                    )
+                }),
         }
     }
 
@@ -132,7 +169,9 @@ impl Lookup {
 /// Without what the reader knows already.
 fn words(error: &std::io::Error) -> String {
     let text = error.to_string();
-    text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
+    text.strip_prefix("failed to lookup address information: ")
+        .unwrap_or(&text)
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -148,13 +187,39 @@ mod tests {
         let lookup = Lookup::default();
         let kept: SocketAddr = "203.0.113.1:0".parse().expect("an address");
         for name in ["localhost", "no-such-name.invalid"] {
-            lookup.known().insert(name.into(), Known { addresses: vec![kept], until: Instant::now() + KEPT });
-            assert_eq!(lookup.clone().find(name.into(), START).await.expect("known"), [kept]);
+            lookup.known().insert(
+                name.into(),
+                Known {
+                    addresses: vec![kept],
+                    until: Instant::now() + KEPT,
+                },
+            );
+            assert_eq!(
+                lookup
+                    .clone()
+                    .find(name.into(), START)
+                    .await
+                    .expect("known"),
+                [kept]
+            );
             lookup.doubt(name);
         }
-        let found = lookup.clone().find("localhost".into(), START).await.expect("every host has one");
-        assert!(found.iter().all(|address| address.ip().is_loopback()), "{found:?}");
-        assert_eq!(lookup.find("no-such-name.invalid".into(), START).await.expect("known"), [kept]);
+        let found = lookup
+            .clone()
+            .find("localhost".into(), START)
+            .await
+            .expect("every host has one");
+        assert!(
+            found.iter().all(|address| address.ip().is_loopback()),
+            "{found:?}"
+        );
+        assert_eq!(
+            lookup
+                .find("no-such-name.invalid".into(), START)
+                .await
+                .expect("known"),
+            [kept]
+        );
     }
 
     #[tokio::test]
@@ -168,13 +233,36 @@ mod tests {
             }));
         };
         hang();
-        let find = async || tokio::time::timeout(START, lookup.clone().find("hung.invalid".into(), Duration::from_millis(50))).await;
-        let failed = find().await.expect("it does not wait for the resolver").expect_err("nothing is known");
+        let find = async || {
+            tokio::time::timeout(
+                START,
+                lookup
+                    .clone()
+                    .find("hung.invalid".into(), Duration::from_millis(50)),
+            )
+            .await
+        };
+        let failed = find()
+            .await
+            .expect("it does not wait for the resolver")
+            .expect_err("nothing is known");
         assert!(failed.to_string().contains("does not answer"), "{failed}");
         let kept: SocketAddr = "203.0.113.1:0".parse().expect("an address");
-        lookup.known().insert("hung.invalid".into(), Known { addresses: vec![kept], until: Instant::now() });
-        assert_eq!(find().await.expect("it does not wait").expect("known"), [kept]);
-        assert!(lookup.known()["hung.invalid"].until > Instant::now(), "the next probe does not wait again");
+        lookup.known().insert(
+            "hung.invalid".into(),
+            Known {
+                addresses: vec![kept],
+                until: Instant::now(),
+            },
+        );
+        assert_eq!(
+            find().await.expect("it does not wait").expect("known"),
+            [kept]
+        );
+        assert!(
+            lookup.known()["hung.invalid"].until > Instant::now(),
+            "the next probe does not wait again"
+        );
         hang();
         assert_eq!(made.load(Ordering::Relaxed), 1);
     }

@@ -49,10 +49,14 @@ impl fmt::Display for NotHttp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // RFC 8446 section 5.1: the types of a record, an alert or a handshake, and the version.
-            Self::Begins(bytes) if matches!(bytes[..], [0x15 | 0x16, 3, ..]) => {
-                f.write_str("not HTTP but TLS: an https:// domain or check_scheme = https asks over TLS")
-            }
-            Self::Begins(bytes) => write!(f, "not HTTP: the answer begins with `{}`", bytes.escape_ascii()),
+            Self::Begins(bytes) if matches!(bytes[..], [0x15 | 0x16, 3, ..]) => f.write_str(
+                "not HTTP but TLS: an https:// domain or check_scheme = https asks over TLS",
+            ),
+            Self::Begins(bytes) => write!(
+                f,
+                "not HTTP: the answer begins with `{}`",
+                bytes.escape_ascii()
+            ),
             Self::Endless => write!(f, "no status within the first {} KB", MOST / 1024),
         }
     }
@@ -114,12 +118,17 @@ fn may_begin(line: &[u8]) -> bool {
 /// people, and may be missing with its blank. RFC 9112 section 4 lets a recipient take several blanks, of any kind, for
 /// one. A version that was never asked for is an odd answer that clients take all the same.
 fn status(line: &[u8]) -> Option<u16> {
-    let [b'1'..=b'9', b'.', b'0'..=b'9', rest @ ..] = line.strip_prefix(NAME)? else { return None };
+    let [b'1'..=b'9', b'.', b'0'..=b'9', rest @ ..] = line.strip_prefix(NAME)? else {
+        return None;
+    };
     let code = rest.trim_ascii_start();
-    let [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = code else { return None };
+    let [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = code else {
+        return None;
+    };
     let ends = rest.first().is_none_or(u8::is_ascii_whitespace);
     let digit = |byte: &u8| u16::from(byte - b'0');
-    (code.len() < line.len() - NAME.len() - 3 && ends).then(|| digit(a) * 100 + digit(b) * 10 + digit(c))
+    (code.len() < line.len() - NAME.len() - 3 && ends)
+        .then(|| digit(a) * 100 + digit(b) * 10 + digit(c))
 }
 
 #[cfg(test)]
@@ -155,7 +164,13 @@ mod tests {
 
     #[test]
     fn without_the_end_of_the_line_there_is_no_status_yet() {
-        for answer in [&b""[..], b"\r", b"HTTP/1.1 200 OK\r", b"HTTP/1.1 2", b"HTTP/1.1 100 Continue\r\nX: HTTP/1.1 200 OK\r\n"] {
+        for answer in [
+            &b""[..],
+            b"\r",
+            b"HTTP/1.1 200 OK\r",
+            b"HTTP/1.1 2",
+            b"HTTP/1.1 100 Continue\r\nX: HTTP/1.1 200 OK\r\n",
+        ] {
             assert_eq!(read(answer), Ok(None), "{}", answer.escape_ascii());
         }
     }
@@ -181,10 +196,21 @@ mod tests {
             let refused = read(answer).expect_err(&answer.escape_ascii().to_string());
             assert!(matches!(refused, NotHttp::Begins(_)), "{refused}");
         }
-        assert_eq!(read(b"SSH-2.0-x\r\n").expect_err("no HTTP").to_string(), "not HTTP: the answer begins with `SSH-2.0-x\\r\\n`");
-        assert!(read(b"\x15\x03\x01\0\x02\x02\x46").expect_err("no HTTP").to_string().contains("check_scheme = https"));
+        assert_eq!(
+            read(b"SSH-2.0-x\r\n").expect_err("no HTTP").to_string(),
+            "not HTTP: the answer begins with `SSH-2.0-x\\r\\n`"
+        );
+        assert!(
+            read(b"\x15\x03\x01\0\x02\x02\x46")
+                .expect_err("no HTTP")
+                .to_string()
+                .contains("check_scheme = https")
+        );
         assert_eq!(read(&b"\n".repeat(MOST + 1)), Err(NotHttp::Endless));
-        assert_eq!(read(&[&b"HTTP/1.1 200 "[..], &b"x".repeat(MOST)].concat()), Err(NotHttp::Endless));
+        assert_eq!(
+            read(&[&b"HTTP/1.1 200 "[..], &b"x".repeat(MOST)].concat()),
+            Err(NotHttp::Endless)
+        );
     }
 
     proptest! {

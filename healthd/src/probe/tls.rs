@@ -2,7 +2,9 @@
 
 use common::model::check::Check;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::io;
@@ -33,9 +35,17 @@ impl Tls {
         let provider = Arc::new(ring::default_provider());
         let unverifying = Anyone(provider.signature_verification_algorithms);
         let unverifying = configuration(&provider, |versions| {
-            versions.dangerous().with_custom_certificate_verifier(Arc::new(unverifying)).with_no_client_auth()
+            versions
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(unverifying))
+                .with_no_client_auth()
         });
-        Self { provider, verifying: Arc::default(), looked: Arc::new(Mutex::new(Instant::now())), unverifying }
+        Self {
+            provider,
+            verifying: Arc::default(),
+            looked: Arc::new(Mutex::new(Instant::now())),
+            unverifying,
+        }
     }
 
     /// What verifies certificates, or not; none where it cannot be set up.
@@ -66,19 +76,29 @@ impl Tls {
     /// # Errors
     /// Why there are none.
     pub(crate) fn look_for_roots(&self) -> Result<(), String> {
-        let (found, mut roots) = (rustls_native_certs::load_native_certs(), RootCertStore::empty());
+        let (found, mut roots) = (
+            rustls_native_certs::load_native_certs(),
+            RootCertStore::empty(),
+        );
         // A certificate that cannot be read is left out, as everywhere.
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            return Err(found.errors.first().map_or_else(|| "no root certificates are found".into(), ToString::to_string));
+            return Err(found.errors.first().map_or_else(
+                || "no root certificates are found".into(),
+                ToString::to_string,
+            ));
         }
         // Another probe may have been quicker.
-        let _ = self.verifying.set(self.with_roots(roots).ok_or("TLS cannot be set up")?);
+        let _ = self
+            .verifying
+            .set(self.with_roots(roots).ok_or("TLS cannot be set up")?);
         Ok(())
     }
 
     fn with_roots(&self, roots: RootCertStore) -> Option<TlsConnector> {
-        configuration(&self.provider, |versions| versions.with_root_certificates(roots).with_no_client_auth())
+        configuration(&self.provider, |versions| {
+            versions.with_root_certificates(roots).with_no_client_auth()
+        })
     }
 
     /// With one root certificate alone.
@@ -86,15 +106,24 @@ impl Tls {
     pub(crate) fn trusting(root: CertificateDer<'_>) -> Self {
         let (tls, mut roots) = (Self::new(), RootCertStore::empty());
         roots.add(root.into_owned()).expect("a certificate");
-        assert!(tls.verifying.set(tls.with_roots(roots).expect("versions")).is_ok());
+        assert!(
+            tls.verifying
+                .set(tls.with_roots(roots).expect("versions"))
+                .is_ok()
+        );
         tls
     }
 }
 
 type Versions = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
 
-fn configuration(provider: &Arc<CryptoProvider>, complete: impl FnOnce(Versions) -> ClientConfig) -> Option<TlsConnector> {
-    let versions = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().ok()?;
+fn configuration(
+    provider: &Arc<CryptoProvider>,
+    complete: impl FnOnce(Versions) -> ClientConfig,
+) -> Option<TlsConnector> {
+    let versions = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .ok()?;
     let mut configuration = complete(versions);
     // A probe is to find out whether a new client is served, at the price of a new client.
     configuration.resumption = rustls::client::Resumption::disabled();
@@ -102,9 +131,14 @@ fn configuration(provider: &Arc<CryptoProvider>, complete: impl FnOnce(Versions)
 }
 
 /// Shakes hands with the server of `check`, whose name the certificate must carry whatever address is asked.
-pub(crate) async fn handshake(connector: &TlsConnector, check: &Check, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn handshake(
+    connector: &TlsConnector,
+    check: &Check,
+    stream: TcpStream,
+) -> io::Result<TlsStream<TcpStream>> {
     let name = check.host.as_str().trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(name).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let name = ServerName::try_from(name)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     connector.connect(name, stream).await
 }
 

@@ -42,24 +42,41 @@ pub enum Machine<'a> {
 impl<'a> Seen<'a> {
     /// The host that is connected to.
     pub fn host(&self) -> &'a str {
-        self.check.addr.as_ref().map_or(&self.check.host, |addr| &addr.host).as_str()
+        self.check
+            .addr
+            .as_ref()
+            .map_or(&self.check.host, |addr| &addr.host)
+            .as_str()
     }
 
     /// Host and port: what an operator would call one server. Checks that ask one port for several paths are one
     /// target, two ports of one host are two.
     pub fn target(&self) -> (&'a str, u16) {
-        (self.host(), self.check.addr.as_ref().and_then(|addr| addr.port).unwrap_or(self.check.port))
+        (
+            self.host(),
+            self.check
+                .addr
+                .as_ref()
+                .and_then(|addr| addr.port)
+                .unwrap_or(self.check.port),
+        )
     }
 
     /// The machine that is connected to. Names of one address are one machine.
     pub fn machine(&self) -> Machine<'a> {
         let literal = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
         let address = literal(self.host()).or(self.address);
-        let is_here = |host: &str| host == "localhost" || literal(host).is_some_and(|address| address.is_loopback());
+        let is_here = |host: &str| {
+            host == "localhost" || literal(host).is_some_and(|address| address.is_loopback())
+        };
         match address {
             Some(address) if address.is_loopback() => {
                 let own = self.check.addr.is_none() || is_here(self.check.host.as_str());
-                if own { Machine::Here } else { Machine::GoBetween }
+                if own {
+                    Machine::Here
+                } else {
+                    Machine::GoBetween
+                }
             }
             Some(address) => Machine::At(address),
             None => Machine::Called(self.host()),
@@ -72,7 +89,10 @@ impl<'a> Seen<'a> {
 
     /// How many servers of `farm` it decides about.
     fn serving(&self, farm: &Name) -> usize {
-        self.seats.iter().filter(|seat| seat.serves && seat.id.farm == *farm).count()
+        self.seats
+            .iter()
+            .filter(|seat| seat.serves && seat.id.farm == *farm)
+            .count()
     }
 }
 
@@ -88,12 +108,28 @@ pub fn held<'a>(
     if is_believed(all.clone(), fallen, now) {
         return None;
     }
-    let farms: BTreeSet<&Name> = fallen.seats.iter().filter(|seat| seat.serves).map(|seat| &seat.id.farm).collect();
-    farms.into_iter().find_map(|farm| held_by(farm, all.clone(), unquestioned.get(farm).copied().unwrap_or(0), fallen.serving(farm)))
+    let farms: BTreeSet<&Name> = fallen
+        .seats
+        .iter()
+        .filter(|seat| seat.serves)
+        .map(|seat| &seat.id.farm)
+        .collect();
+    farms.into_iter().find_map(|farm| {
+        held_by(
+            farm,
+            all.clone(),
+            unquestioned.get(farm).copied().unwrap_or(0),
+            fallen.serving(farm),
+        )
+    })
 }
 
 /// How many servers of `farm` take clients unless they are down, and how many are.
-pub fn enabled_and_down<'a>(farm: &Name, all: impl Iterator<Item = Seen<'a>>, unquestioned: usize) -> (usize, usize) {
+pub fn enabled_and_down<'a>(
+    farm: &Name,
+    all: impl Iterator<Item = Seen<'a>>,
+    unquestioned: usize,
+) -> (usize, usize) {
     let (mut enabled, mut down) = (unquestioned, 0);
     for seen in all {
         let serving = seen.serving(farm);
@@ -104,7 +140,12 @@ pub fn enabled_and_down<'a>(farm: &Name, all: impl Iterator<Item = Seen<'a>>, un
 }
 
 /// Why `farm` cannot do without `more` of its servers.
-fn held_by<'a>(farm: &Name, all: impl Iterator<Item = Seen<'a>>, unquestioned: usize, more: usize) -> Option<String> {
+fn held_by<'a>(
+    farm: &Name,
+    all: impl Iterator<Item = Seen<'a>>,
+    unquestioned: usize,
+    more: usize,
+) -> Option<String> {
     let (enabled, out) = enabled_and_down(farm, all, unquestioned);
     if out + more >= enabled {
         return Some(format!("the last of farm {farm}"));
@@ -114,10 +155,20 @@ fn held_by<'a>(farm: &Name, all: impl Iterator<Item = Seen<'a>>, unquestioned: u
 
 /// Whether the suspicion is old, and some target on another address has answered all the while: then the prober is
 /// fine and the server is not.
-fn is_believed<'a>(mut all: impl Iterator<Item = Seen<'a>>, fallen: &Seen<'_>, now: Instant) -> bool {
-    let old = |since: Option<Instant>| since.is_some_and(|since| now.saturating_duration_since(since) >= BELIEVED);
+fn is_believed<'a>(
+    mut all: impl Iterator<Item = Seen<'a>>,
+    fallen: &Seen<'_>,
+    now: Instant,
+) -> bool {
+    let old = |since: Option<Instant>| {
+        since.is_some_and(|since| now.saturating_duration_since(since) >= BELIEVED)
+    };
     old(fallen.judge.trail().suspect_since)
-        && all.any(|seen| seen.host() != fallen.host() && !seen.judge.trail().quiet && old(seen.judge.trail().good_since))
+        && all.any(|seen| {
+            seen.host() != fallen.host()
+                && !seen.judge.trail().quiet
+                && old(seen.judge.trail().good_since)
+        })
 }
 
 #[cfg(test)]

@@ -58,9 +58,19 @@ mod tests {
             flapping.fell(now);
             flapping.needed(2)
         };
-        assert_eq!([1, 29, 1, 1, 1, 1, 1].map(&mut turn), [4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(
+            [1, 29, 1, 1, 1, 1, 1].map(&mut turn),
+            [4, 8, 16, 32, 64, 64, 64]
+        );
         assert_eq!(turn(45), 64);
         assert_eq!([60, 120, 3600].map(turn), [64, 16, 2]);
-        assert_eq!(Flapping { flaps: 6, rose: None }.needed(100), 100);
+        assert_eq!(
+            Flapping {
+                flaps: 6,
+                rose: None
+            }
+            .needed(100),
+            100
+        );
     }
 }

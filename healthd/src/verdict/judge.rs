@@ -77,8 +77,21 @@ pub enum Ruling {
 impl Judge {
     /// Nothing seen yet.
     pub fn new(now: UnixMs) -> Self {
-        let finding = Finding { state: State::Abstain, checked: Checked::Never, since: now, why: NOT_PROBED_YET.into(), last_check: 0 };
-        Self { finding, row: 0, hard_row: 0, silent: 0, trail: Trail::default(), flapping: Flapping::default() }
+        let finding = Finding {
+            state: State::Abstain,
+            checked: Checked::Never,
+            since: now,
+            why: NOT_PROBED_YET.into(),
+            last_check: 0,
+        };
+        Self {
+            finding,
+            row: 0,
+            hard_row: 0,
+            silent: 0,
+            trail: Trail::default(),
+            flapping: Flapping::default(),
+        }
     }
 
     /// Goes on where an earlier run stopped. What that run counted in a row counts no more.
@@ -88,7 +101,14 @@ impl Judge {
             suspect_since: (finding.state == State::Suspect).then_some(now),
             ..Trail::default()
         };
-        Self { finding, row: 0, hard_row: 0, silent: 0, trail, flapping: Flapping::default() }
+        Self {
+            finding,
+            row: 0,
+            hard_row: 0,
+            silent: 0,
+            trail,
+            flapping: Flapping::default(),
+        }
     }
 
     /// What to publish.
@@ -123,7 +143,13 @@ impl Judge {
     }
 
     /// Takes in the outcome of a probe begun at `started`. A fall that is due waits for [`Judge::rule`].
-    pub fn take(&mut self, check: &Check, evidence: &Evidence, started: Instant, now: UnixMs) -> Option<Fall> {
+    pub fn take(
+        &mut self,
+        check: &Check,
+        evidence: &Evidence,
+        started: Instant,
+        now: UnixMs,
+    ) -> Option<Fall> {
         self.trail.quiet = matches!(evidence, Evidence::Nothing(_));
         match evidence {
             Evidence::Success(why) => {
@@ -134,10 +160,18 @@ impl Judge {
             }
             Evidence::Hard(why) | Evidence::Soft(why) => {
                 self.count(Checked::Failing, started, now);
-                self.hard_row = if matches!(evidence, Evidence::Hard(_)) { self.hard_row.saturating_add(1) } else { 0 };
+                self.hard_row = if matches!(evidence, Evidence::Hard(_)) {
+                    self.hard_row.saturating_add(1)
+                } else {
+                    0
+                };
                 self.finding.why = self.reason(why, check);
                 let due = self.finding.state != State::Down && self.row >= check.fall;
-                due.then_some(if self.hard_row >= check.fall { Fall::Hard } else { Fall::Soft })
+                due.then_some(if self.hard_row >= check.fall {
+                    Fall::Hard
+                } else {
+                    Fall::Soft
+                })
             }
             Evidence::Nothing(why) => {
                 self.silent = self.silent.saturating_add(1);
@@ -151,12 +185,17 @@ impl Judge {
 
     fn count(&mut self, checked: Checked, started: Instant, now: UnixMs) {
         self.silent = 0;
-        self.row = if self.finding.checked == checked { self.row.saturating_add(1) } else { 1 };
+        self.row = if self.finding.checked == checked {
+            self.row.saturating_add(1)
+        } else {
+            1
+        };
         (self.finding.checked, self.finding.last_check) = (checked, now);
         let since = |held: Option<Instant>| Some(held.unwrap_or(started));
         let trail = &mut self.trail;
         if checked == Checked::Ok {
-            (trail.good_since, trail.last_good, trail.failing_since) = (since(trail.good_since), Some(started), None);
+            (trail.good_since, trail.last_good, trail.failing_since) =
+                (since(trail.good_since), Some(started), None);
             trail.outlived = 0;
         } else {
             (trail.failing_since, trail.good_since) = (since(trail.failing_since), None);
@@ -228,14 +267,19 @@ impl Judge {
     /// Another target has answered while the prober suspected itself: what failed in a row meanwhile says nothing of
     /// anybody. Who goes on failing each time that happens is not failing because of the prober.
     pub fn outlive_doubt(&mut self) {
-        self.trail.outlived = self.trail.outlived.saturating_add(u8::from(self.trail.failing_since.is_some()));
+        self.trail.outlived = self
+            .trail
+            .outlived
+            .saturating_add(u8::from(self.trail.failing_since.is_some()));
         self.forget_rows();
     }
 
     /// Withdraws the vouch for a server that is up when its last success is too old and nothing conclusive came since.
     pub fn lapse(&mut self, check: &Check, now: Instant) {
         let old = |last: Instant| now.saturating_duration_since(last) > vouch_limit(check.inter);
-        if (self.finding.state, self.finding.checked) == (State::Up, Checked::Ok) && self.trail.last_good.is_none_or(old) {
+        if (self.finding.state, self.finding.checked) == (State::Up, Checked::Ok)
+            && self.trail.last_good.is_none_or(old)
+        {
             self.finding.checked = Checked::Lapsed;
         }
     }

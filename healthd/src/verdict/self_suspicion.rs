@@ -73,7 +73,9 @@ impl Doubt {
 
     /// Whether a failure says anything now: while in doubt, only hard evidence does, and only after a while.
     pub fn is_conclusive(&self, hard: bool, now: Instant) -> bool {
-        self.0.as_ref().is_none_or(|raised| hard && raised.is_over(now))
+        self.0
+            .as_ref()
+            .is_none_or(|raised| hard && raised.is_over(now))
     }
 
     /// Something that is no target was reached over the network.
@@ -83,7 +85,11 @@ impl Doubt {
 
     /// Looks, now and then, whether the evidence of `all` cannot well be this machine's doing.
     pub fn weigh<'a>(&mut self, all: impl Iterator<Item = Seen<'a>> + Clone, now: Instant) {
-        if let Some(raised) = self.0.as_mut().filter(|raised| now.saturating_duration_since(raised.weighed) >= WEIGHED) {
+        if let Some(raised) = self
+            .0
+            .as_mut()
+            .filter(|raised| now.saturating_duration_since(raised.weighed) >= WEIGHED)
+        {
             (raised.weighed, raised.sound) = (now, is_sound(all, raised.reached));
         }
     }
@@ -104,7 +110,13 @@ impl Doubt {
         }
         let (first, last) = begun?;
         let suspicious = targets.len() >= FEWEST && last.duration_since(first) <= 2 * inter;
-        self.0 = suspicious.then_some(Raised { since: now, begun: first, reached: false, sound: false, weighed: first });
+        self.0 = suspicious.then_some(Raised {
+            since: now,
+            begun: first,
+            reached: false,
+            sound: false,
+            weighed: first,
+        });
         suspicious.then_some(targets.len())
     }
 
@@ -126,17 +138,27 @@ impl Doubt {
             return (!self.is_conclusive(fall == Fall::Hard, now)).then_some(IN_DOUBT);
         }
         let since = fallen.judge.trail().failing_since.unwrap_or(now);
-        let answered = |seen: Seen<'_>| seen.target() != fallen.target() && seen.judge.trail().last_good.is_some_and(|at| at >= since);
+        let answered = |seen: Seen<'_>| {
+            seen.target() != fallen.target()
+                && seen.judge.trail().last_good.is_some_and(|at| at >= since)
+        };
         let patience = 2 * fallen.check.inter + fallen.check.timeout;
         let waits = now.saturating_duration_since(since) < patience && !all.clone().any(answered);
-        let several = || living(all.clone()).map(|seen| seen.target()).collect::<BTreeSet<_>>().len() >= FEWEST;
+        let several = || {
+            living(all.clone())
+                .map(|seen| seen.target())
+                .collect::<BTreeSet<_>>()
+                .len()
+                >= FEWEST
+        };
         (waits && several()).then_some("no other target has answered since")
     }
 }
 
 /// Whether what fails everywhere cannot well be this machine's doing (see above).
 fn is_sound<'a>(all: impl Iterator<Item = Seen<'a>> + Clone, reached: bool) -> bool {
-    let is_lost = |seen: Seen<'_>| seen.judge.trail().quiet && seen.judge.finding().checked != Checked::Never;
+    let is_lost =
+        |seen: Seen<'_>| seen.judge.trail().quiet && seen.judge.finding().checked != Checked::Never;
     if all.clone().any(is_lost) {
         return false;
     }

@@ -19,7 +19,10 @@ pub struct Taken(pub String);
 impl std::fmt::Display for Taken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let id = &self.0;
-        write!(f, "another healthd is at work under the id `{id}`: stop it, or give this one a name of its own with --id NAME")
+        write!(
+            f,
+            "another healthd is at work under the id `{id}`: stop it, or give this one a name of its own with --id NAME"
+        )
     }
 }
 
@@ -48,9 +51,16 @@ impl Claim {
         match *self {
             // Nobody ever was here, or nobody else has been since: whoever follows goes on from there.
             Self::Unread if read == 0 || told == Some(read) => *self = Self::Ours,
-            Self::Unread => *self = Self::Looking { sequence: read, since: now },
+            Self::Unread => {
+                *self = Self::Looking {
+                    sequence: read,
+                    since: now,
+                }
+            }
             Self::Looking { sequence, .. } if read != sequence && read > own => return false,
-            Self::Looking { since, .. } if now.saturating_duration_since(since) >= LOOK => *self = Self::Ours,
+            Self::Looking { since, .. } if now.saturating_duration_since(since) >= LOOK => {
+                *self = Self::Ours
+            }
             Self::Looking { .. } | Self::Ours => {}
         }
         true
@@ -85,7 +95,11 @@ mod tests {
     fn an_own_report_that_comes_late_is_no_other() {
         let start = Instant::now();
         let mut claim = Claim::Unread;
-        assert!(claim.read(7, 8, None, start) && claim.read(8, 8, None, start + LOOK / 2) && claim.read(8, 8, None, start + LOOK));
+        assert!(
+            claim.read(7, 8, None, start)
+                && claim.read(8, 8, None, start + LOOK / 2)
+                && claim.read(8, 8, None, start + LOOK)
+        );
         assert_eq!(claim, Claim::Ours);
     }
 
@@ -98,7 +112,11 @@ mod tests {
         for read in [6, 8] {
             let mut claim = Claim::Unread;
             assert!(claim.read(read, 9, Some(7), now));
-            assert_ne!(claim, Claim::Ours, "a report of ours that came late, or another prober");
+            assert_ne!(
+                claim,
+                Claim::Ours,
+                "a report of ours that came late, or another prober"
+            );
         }
     }
 }

@@ -63,16 +63,29 @@ impl Watched {
     /// that time out do not wait for each other.
     fn allowed(&self) -> u16 {
         let failures = self.judge.failures();
-        if failures == 0 { 1 } else { self.check.fall.saturating_sub(failures).max(1) }
+        if failures == 0 {
+            1
+        } else {
+            self.check.fall.saturating_sub(failures).max(1)
+        }
     }
 
     /// Where it waits.
     fn row(&self) -> Row {
-        if self.judge.finding().checked == Checked::Failing { Row::Failing } else { Row::Answering }
+        if self.judge.finding().checked == Checked::Failing {
+            Row::Failing
+        } else {
+            Row::Answering
+        }
     }
 
     fn seen(&self) -> Seen<'_> {
-        Seen { check: &self.check, seats: &self.servers, judge: &self.judge, address: self.address }
+        Seen {
+            check: &self.check,
+            seats: &self.servers,
+            judge: &self.judge,
+            address: self.address,
+        }
     }
 }
 
@@ -115,7 +128,10 @@ pub struct WatchList {
 impl WatchList {
     /// An empty one for one run of a prober.
     pub fn new(run: String) -> Self {
-        Self { run, ..Self::default() }
+        Self {
+            run,
+            ..Self::default()
+        }
     }
 
     /// Goes on where an earlier run of the same prober stopped: what is watched from now on keeps its state.
@@ -141,17 +157,35 @@ impl WatchList {
                 Some(held) => Watched { servers, ..held },
                 None => {
                     let known = self.adopted.findings.remove(&key);
-                    let judge = known.clone().map_or_else(|| Judge::new(unix_ms()), |known| Judge::adopt(known, now));
+                    let judge = known
+                        .clone()
+                        .map_or_else(|| Judge::new(unix_ms()), |known| Judge::adopt(known, now));
                     self.due.wait(Row::Answering, now, key.clone());
-                    Watched { check, servers, judge, published: known, due: now, flights: 0, address: None, warned: false }
+                    Watched {
+                        check,
+                        servers,
+                        judge,
+                        published: known,
+                        due: now,
+                        flights: 0,
+                        address: None,
+                        warned: false,
+                    }
                 }
             };
             self.checks.insert(key, watched);
         }
-        self.shortest = self.checks.values().map(|watched| watched.check.inter).min();
+        self.shortest = self
+            .checks
+            .values()
+            .map(|watched| watched.check.inter)
+            .min();
         self.left.retain(|key, _| !self.checks.contains_key(key));
         // The latter an earlier run watched, and nobody wants any more.
-        for key in old.into_keys().chain(std::mem::take(&mut self.adopted.findings).into_keys()) {
+        for key in old
+            .into_keys()
+            .chain(std::mem::take(&mut self.adopted.findings).into_keys())
+        {
             self.left.insert(key, Left::new(now));
         }
     }
@@ -160,9 +194,13 @@ impl WatchList {
     pub fn take_due(&mut self, now: Instant, room: &mut Room) -> Vec<(CheckKey, Row, Check)> {
         let mut taken = Vec::new();
         // An entry of a check that left and came back meanwhile counts for nothing.
-        let waits = |watched: &Watched, due| watched.flights < watched.allowed() && watched.due == due;
-        while let Some((row, key)) = self.due.pop(now, room, |due, key| self.checks.get(key).is_some_and(|watched| waits(watched, due)))
-            && let Some(watched) = self.checks.get_mut(&key)
+        let waits =
+            |watched: &Watched, due| watched.flights < watched.allowed() && watched.due == due;
+        while let Some((row, key)) = self.due.pop(now, room, |due, key| {
+            self.checks
+                .get(key)
+                .is_some_and(|watched| waits(watched, due))
+        }) && let Some(watched) = self.checks.get_mut(&key)
         {
             watched.flights += 1;
             taken.push((key.clone(), row, watched.check.clone()));
@@ -185,16 +223,29 @@ impl WatchList {
     }
 
     /// Takes in the outcome of a probe that was begun at `started`.
-    pub fn take(&mut self, key: &CheckKey, evidence: &Evidence, started: Instant, at: At<'_>, rng: &mut impl Rng) {
-        let Some(watched) = self.checks.get_mut(key) else { return };
+    pub fn take(
+        &mut self,
+        key: &CheckKey,
+        evidence: &Evidence,
+        started: Instant,
+        at: At<'_>,
+        rng: &mut impl Rng,
+    ) {
+        let Some(watched) = self.checks.get_mut(key) else {
+            return;
+        };
         watched.flights = watched.flights.saturating_sub(1);
         let before = watched.judge.finding().state;
         let was_failing = watched.judge.trail().failing_since.is_some();
-        let fall = watched.judge.take(&watched.check, evidence, started, at.unix);
+        let fall = watched
+            .judge
+            .take(&watched.check, evidence, started, at.unix);
         let begins = !was_failing && watched.judge.trail().failing_since.is_some();
         self.conclusive |= match evidence {
             Evidence::Success(_) => true,
-            Evidence::Hard(_) | Evidence::Soft(_) => self.doubt.is_conclusive(matches!(evidence, Evidence::Hard(_)), at.now),
+            Evidence::Hard(_) | Evidence::Soft(_) => self
+                .doubt
+                .is_conclusive(matches!(evidence, Evidence::Hard(_)), at.now),
             Evidence::Nothing(_) => false,
         };
         self.doubt(key, evidence, at);
@@ -213,15 +264,25 @@ impl WatchList {
             Evidence::Success(why) if self.doubt.end() => {
                 let others = self.checks.iter_mut().filter(|(other, _)| *other != key);
                 others.for_each(|(_, watched)| watched.judge.outlive_doubt());
-                self.tell("prober no longer suspect", format!("{key} answers again: {why}"), at);
+                self.tell(
+                    "prober no longer suspect",
+                    format!("{key} answers again: {why}"),
+                    at,
+                );
             }
             Evidence::Hard(_) | Evidence::Soft(_) => {
-                if let Some(targets) = self.doubt.look(self.checks.values().map(Watched::seen), at.now) {
-                    let why = format!("all {targets} targets began to fail at once: they are held in service");
+                if let Some(targets) = self
+                    .doubt
+                    .look(self.checks.values().map(Watched::seen), at.now)
+                {
+                    let why = format!(
+                        "all {targets} targets began to fail at once: they are held in service"
+                    );
                     tracing::warn!("prober suspect: {why}");
                     self.keep("prober suspect", why, at);
                 }
-                self.doubt.weigh(self.checks.values().map(Watched::seen), at.now);
+                self.doubt
+                    .weigh(self.checks.values().map(Watched::seen), at.now);
             }
             _ => {}
         }
@@ -229,12 +290,18 @@ impl WatchList {
 
     /// Brings some probes of other targets forward.
     fn ask_others(&mut self, key: &CheckKey, now: Instant) {
-        let Some(target) = self.checks.get(key).map(|watched| watched.seen().target()) else { return };
+        let Some(target) = self.checks.get(key).map(|watched| watched.seen().target()) else {
+            return;
+        };
         let waits = |watched: &&Watched| {
             let settled = watched.judge.finding().checked == Checked::Ok && watched.due > now;
             settled && watched.flights == 0 && watched.seen().target() != target
         };
-        let next = self.due.waiting(Row::Answering).take(CHOICE).filter(|key| self.checks.get(key).filter(waits).is_some());
+        let next = self
+            .due
+            .waiting(Row::Answering)
+            .take(CHOICE)
+            .filter(|key| self.checks.get(key).filter(waits).is_some());
         let others: Vec<CheckKey> = next.take(OPINIONS).cloned().collect();
         for key in others {
             if let Some(watched) = self.checks.get_mut(&key) {
@@ -245,12 +312,15 @@ impl WatchList {
     }
 
     fn rule(&mut self, key: &CheckKey, fall: Fall, started: Instant, at: At<'_>) {
-        let Some(fallen) = self.checks.get(key).map(Watched::seen) else { return };
+        let Some(fallen) = self.checks.get(key).map(Watched::seen) else {
+            return;
+        };
         let all = self.checks.values().map(Watched::seen);
         let ruling = match self.doubt.holds(&all, &fallen, fall, at.now) {
             Some(why) => Ruling::Hold(why.to_owned()),
             None if fall == Fall::Hard => Ruling::Down,
-            None => ejection_limit::held(&all, &self.unquestioned, &fallen, at.now).map_or(Ruling::Down, Ruling::Suspect),
+            None => ejection_limit::held(&all, &self.unquestioned, &fallen, at.now)
+                .map_or(Ruling::Down, Ruling::Suspect),
         };
         if let Some(watched) = self.checks.get_mut(key) {
             watched.judge.rule(&watched.check, ruling, started, at.unix);
@@ -258,8 +328,17 @@ impl WatchList {
     }
 
     /// After a probe: when the next one is due, and what has turned.
-    fn settle(&mut self, key: &CheckKey, before: State, started: Instant, at: At<'_>, rng: &mut impl Rng) {
-        let Some(watched) = self.checks.get_mut(key) else { return };
+    fn settle(
+        &mut self,
+        key: &CheckKey,
+        before: State,
+        started: Instant,
+        at: At<'_>,
+        rng: &mut impl Rng,
+    ) {
+        let Some(watched) = self.checks.get_mut(key) else {
+            return;
+        };
         // With more on their way the next one's time is set already, or set by the last of them.
         if watched.flights == 0 {
             watched.due = started + watched.judge.interval(&watched.check, rng);
@@ -293,7 +372,11 @@ impl WatchList {
     /// How many servers of a farm that take clients are not down, and how many take clients.
     fn left(&self, farm: &Name) -> (usize, usize) {
         let unquestioned = self.unquestioned.get(farm).copied().unwrap_or(0);
-        let (enabled, down) = ejection_limit::enabled_and_down(farm, self.checks.values().map(Watched::seen), unquestioned);
+        let (enabled, down) = ejection_limit::enabled_and_down(
+            farm,
+            self.checks.values().map(Watched::seen),
+            unquestioned,
+        );
         (enabled - down, enabled)
     }
 
@@ -304,7 +387,12 @@ impl WatchList {
 
     /// Keeps an event until the store is told.
     fn keep(&mut self, what: &str, why: String, at: At<'_>) {
-        self.events.push(Event { at: at.unix, by: at.by.to_owned(), what: what.to_owned(), why });
+        self.events.push(Event {
+            at: at.unix,
+            by: at.by.to_owned(),
+            what: what.to_owned(),
+            why,
+        });
         self.drop_events(self.events.len().saturating_sub(EVENTS_KEPT));
     }
 
@@ -326,7 +414,11 @@ impl WatchList {
 
     /// Something that is not probed was reached over the network at `address`, by a new connection.
     pub fn heard_of(&mut self, address: IpAddr) {
-        let is_target = || self.checks.values().any(|watched| watched.seen().machine() == Machine::At(address));
+        let is_target = || {
+            self.checks
+                .values()
+                .any(|watched| watched.seen().machine() == Machine::At(address))
+        };
         if !address.is_loopback() && !is_target() {
             self.doubt.reach();
         }
@@ -334,8 +426,14 @@ impl WatchList {
 
     /// This very process stood still: nothing is concluded from probes in flight, and rows start anew.
     pub fn stood_still(&mut self, now: Instant) {
-        self.checks.values_mut().for_each(|watched| watched.judge.forget_rows());
-        for (key, watched) in self.checks.iter_mut().filter(|(_, watched)| watched.flights > 0) {
+        self.checks
+            .values_mut()
+            .for_each(|watched| watched.judge.forget_rows());
+        for (key, watched) in self
+            .checks
+            .iter_mut()
+            .filter(|(_, watched)| watched.flights > 0)
+        {
             (watched.flights, watched.due) = (0, now);
             self.due.wait(watched.row(), now, key.clone());
         }

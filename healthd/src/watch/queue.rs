@@ -59,7 +59,12 @@ impl Queue {
     }
 
     /// The next that is due at `now`, if `fits` says that it is one; takes up the room for it.
-    pub fn pop(&mut self, now: Instant, room: &mut Room, fits: impl Fn(Instant, &CheckKey) -> bool) -> Option<(Row, CheckKey)> {
+    pub fn pop(
+        &mut self,
+        now: Instant,
+        room: &mut Room,
+        fits: impl Fn(Instant, &CheckKey) -> bool,
+    ) -> Option<(Row, CheckKey)> {
         while let Some((_, row)) = self.first(*room).filter(|(due, _)| *due <= now) {
             let (due, key) = self.0[row as usize].pop_first()?;
             if fits(due, &key) {
@@ -71,8 +76,11 @@ impl Queue {
     }
 
     fn first(&self, room: Room) -> Option<(Instant, Row)> {
-        let rows = [Row::Answering, Row::Failing].into_iter().filter(|row| room.is_left(*row));
-        rows.filter_map(|row| Some((self.0[row as usize].first()?.0, row))).min_by_key(|(due, _)| *due)
+        let rows = [Row::Answering, Row::Failing]
+            .into_iter()
+            .filter(|row| room.is_left(*row));
+        rows.filter_map(|row| Some((self.0[row as usize].first()?.0, row)))
+            .min_by_key(|(due, _)| *due)
     }
 }
 
@@ -86,17 +94,34 @@ mod tests {
         let (start, mut queue, mut room) = (Instant::now(), Queue::default(), Room::new(2, 1));
         let key = |name: &str| CheckKey(name.into());
         let later = start + Duration::from_secs(1);
-        for (row, due, name) in
-            [(Row::Failing, start, "a"), (Row::Failing, start, "b"), (Row::Answering, later, "c"), (Row::Answering, later, "gone")]
-        {
+        for (row, due, name) in [
+            (Row::Failing, start, "a"),
+            (Row::Failing, start, "b"),
+            (Row::Answering, later, "c"),
+            (Row::Answering, later, "gone"),
+        ] {
             queue.wait(row, due, key(name));
         }
-        let pop = |queue: &mut Queue, now, room: &mut Room| queue.pop(now, room, |_, key| &*key.0 != "gone");
-        assert_eq!(pop(&mut queue, start, &mut room), Some((Row::Failing, key("a"))));
-        assert_eq!((pop(&mut queue, start, &mut room), queue.next_due(room)), (None, Some(later)));
-        assert_eq!(pop(&mut queue, later, &mut room), Some((Row::Answering, key("c"))));
+        let pop = |queue: &mut Queue, now, room: &mut Room| {
+            queue.pop(now, room, |_, key| &*key.0 != "gone")
+        };
+        assert_eq!(
+            pop(&mut queue, start, &mut room),
+            Some((Row::Failing, key("a")))
+        );
+        assert_eq!(
+            (pop(&mut queue, start, &mut room), queue.next_due(room)),
+            (None, Some(later))
+        );
+        assert_eq!(
+            pop(&mut queue, later, &mut room),
+            Some((Row::Answering, key("c")))
+        );
         assert_eq!(pop(&mut queue, later, &mut room), None);
         room.give_back(Row::Failing);
-        assert_eq!(pop(&mut queue, later, &mut room), Some((Row::Failing, key("b"))));
+        assert_eq!(
+            pop(&mut queue, later, &mut room),
+            Some((Row::Failing, key("b")))
+        );
     }
 }

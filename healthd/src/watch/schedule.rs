@@ -72,7 +72,10 @@ enum Turn {
 
 /// How many probes may be on their way in a process that may open so many files.
 pub fn room(files: u64) -> Room {
-    Room::new(ANSWERING, FAILING.min(usize::try_from(files / 4).unwrap_or(FAILING)))
+    Room::new(
+        ANSWERING,
+        FAILING.min(usize::try_from(files / 4).unwrap_or(FAILING)),
+    )
 }
 
 /// The schedule's state.
@@ -108,8 +111,18 @@ pub struct Schedule {
 
 impl Schedule {
     /// A schedule that watches what `checks` says; `alone` where nobody else can be at work under `id`.
-    pub fn new(id: String, alone: bool, room: Room, store: Prober, checks: watch::Receiver<Checks>, done: Arc<Done>) -> Self {
-        let (now, unclaimed) = (Instant::now(), if alone { Claim::Ours } else { Claim::Unread });
+    pub fn new(
+        id: String,
+        alone: bool,
+        room: Room,
+        store: Prober,
+        checks: watch::Receiver<Checks>,
+        done: Arc<Done>,
+    ) -> Self {
+        let (now, unclaimed) = (
+            Instant::now(),
+            if alone { Claim::Ours } else { Claim::Unread },
+        );
         Self {
             id,
             store,
@@ -155,7 +168,10 @@ impl Schedule {
             if self.list.is_in_doubt() {
                 self.witness.start(now);
             }
-            let wake = self.list.next_due(self.room).map_or(now + TICK, |due| due.min(now + TICK));
+            let wake = self
+                .list
+                .next_due(self.room)
+                .map_or(now + TICK, |due| due.min(now + TICK));
             let turn = tokio::select! {
                 () = tokio::time::sleep_until(wake.into()) => Turn::Tick,
                 Some(joined) = self.probes.join_next_with_id() => Turn::Landed(joined),
@@ -168,7 +184,11 @@ impl Schedule {
             let turned = Instant::now();
             let stood = turned.duration_since(last_turn);
             last_turn = turned;
-            let frozen = stood > self.list.shortest().map_or(FROZEN, |inter| (2 * inter).max(FROZEN));
+            let frozen = stood
+                > self
+                    .list
+                    .shortest()
+                    .map_or(FROZEN, |inter| (2 * inter).max(FROZEN));
             if frozen {
                 self.stood_still(stood, turned).await;
             }
@@ -177,11 +197,15 @@ impl Schedule {
                 Turn::Landed(_) if frozen => {}
                 Turn::Landed(joined) => self.take(joined),
                 Turn::Told(told) => self.told(told),
-                Turn::Reached(address) => address.into_iter().for_each(|address| self.list.heard_of(address)),
+                Turn::Reached(address) => address
+                    .into_iter()
+                    .for_each(|address| self.list.heard_of(address)),
                 Turn::Read(view) => self.read(view, turned)?,
                 Turn::Checks => {
                     let checks = self.checks.borrow_and_update().clone();
-                    self.done.checks.store(checks.made.len() as u64, Ordering::Relaxed);
+                    self.done
+                        .checks
+                        .store(checks.made.len() as u64, Ordering::Relaxed);
                     self.list.set(checks, turned);
                 }
             }
@@ -201,7 +225,11 @@ impl Schedule {
     /// Reads what stands in the store under this id, until it is clear that nobody else is at work under it. The first
     /// reading is adopted. A store that does not answer does not hold probing up.
     fn start_reading(&mut self, now: Instant) {
-        if (self.claim == Claim::Ours && self.adopted) || !self.reading.is_empty() || !self.telling.is_empty() || now < self.next_reading {
+        if (self.claim == Claim::Ours && self.adopted)
+            || !self.reading.is_empty()
+            || !self.telling.is_empty()
+            || now < self.next_reading
+        {
             return;
         }
         self.next_reading = now + READING;
@@ -217,7 +245,14 @@ impl Schedule {
             self.list.adopt(view, now);
             self.adopted = true;
         }
-        if self.claim.read(sequence, self.list.sequence(), self.list.reached(), now) { Ok(()) } else { Err(Taken(self.id.clone())) }
+        if self
+            .claim
+            .read(sequence, self.list.sequence(), self.list.reached(), now)
+        {
+            Ok(())
+        } else {
+            Err(Taken(self.id.clone()))
+        }
     }
 
     fn start_probes(&mut self, now: Instant) {
@@ -230,18 +265,31 @@ impl Schedule {
         }
     }
 
-    fn fly(&mut self, key: CheckKey, row: Row, now: Instant, probe: impl Future<Output = Evidence> + Send + 'static) {
-        let task = self.probes.spawn(async move { (Instant::now(), probe.await) });
+    fn fly(
+        &mut self,
+        key: CheckKey,
+        row: Row,
+        now: Instant,
+        probe: impl Future<Output = Evidence> + Send + 'static,
+    ) {
+        let task = self
+            .probes
+            .spawn(async move { (Instant::now(), probe.await) });
         self.flying.insert(task.id(), (key, row, now));
     }
 
     /// A probe has ended. One that panicked says nothing: the others go on, and so does its check.
     fn take(&mut self, joined: Joined) {
         let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let Some((key, row, taken)) = self.flying.remove(&id) else { return };
+        let Some((key, row, taken)) = self.flying.remove(&id) else {
+            return;
+        };
         let (started, evidence) = match joined {
             Ok((_, outcome)) => outcome,
-            Err(error) => (taken, Evidence::Nothing(format!("the probe itself failed: {error}"))),
+            Err(error) => (
+                taken,
+                Evidence::Nothing(format!("the probe itself failed: {error}")),
+            ),
         };
         self.room.give_back(row);
         let counter = match &evidence {
@@ -250,18 +298,28 @@ impl Schedule {
             Evidence::Nothing(_) => &self.done.inconclusive,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        let at = At { now: Instant::now(), unix: unix_ms(), by: &self.id };
+        let at = At {
+            now: Instant::now(),
+            unix: unix_ms(),
+            by: &self.id,
+        };
         if matches!(evidence, Evidence::Hard(_)) {
             self.list.locate(&key, |host| self.prober.address(host));
         }
         self.list.take(&key, &evidence, started, at, &mut self.rng);
-        self.done.suspect.store(self.list.is_in_doubt(), Ordering::Relaxed);
+        self.done
+            .suspect
+            .store(self.list.is_in_doubt(), Ordering::Relaxed);
     }
 
     /// One report at a time, on its own: a store that does not answer delays no probe.
     fn start_report(&mut self, now: Instant) {
         let urgent = self.away.is_none() && self.list.is_urgent();
-        if self.claim != Claim::Ours || !self.adopted || !self.telling.is_empty() || (now < self.next_report && !urgent) {
+        if self.claim != Claim::Ours
+            || !self.adopted
+            || !self.telling.is_empty()
+            || (now < self.next_report && !urgent)
+        {
             return;
         }
         self.next_report = now + REPORT.mul_f64(self.rng.random_range(0.8..1.0));
@@ -293,7 +351,11 @@ impl Schedule {
             (Ok(reported), _) => {
                 self.away = None;
                 // Nobody but another prober has told of more than we have: two began at once, and found nobody.
-                if !report.idle && reported.before.is_some_and(|before| before >= report.sequence) {
+                if !report.idle
+                    && reported
+                        .before
+                        .is_some_and(|before| before >= report.sequence)
+                {
                     self.claim = self.unclaimed;
                 }
                 self.list.told(report, reported);

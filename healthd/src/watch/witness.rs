@@ -24,7 +24,11 @@ pub struct Witness {
 impl Witness {
     /// Any of `places`, hosts with ports; with none of them nobody can be reached.
     pub fn new(places: Vec<(String, u16)>) -> Self {
-        Self { places, dialling: JoinSet::new(), next: Instant::now() }
+        Self {
+            places,
+            dialling: JoinSet::new(),
+            next: Instant::now(),
+        }
     }
 
     /// Begins an attempt where one is due.
@@ -56,7 +60,10 @@ impl Witness {
 /// Connects, and says to whom; no address of this very machine, to which no network leads.
 async fn dial((host, port): (String, u16)) -> Option<IpAddr> {
     let stream = TcpStream::connect((host.as_str(), port)).await.ok()?;
-    let (here, there) = (stream.local_addr().ok()?.ip(), stream.peer_addr().ok()?.ip());
+    let (here, there) = (
+        stream.local_addr().ok()?.ip(),
+        stream.peer_addr().ok()?.ip(),
+    );
     (here != there && !there.is_loopback()).then_some(there)
 }
 
@@ -66,7 +73,9 @@ mod tests {
 
     #[tokio::test]
     async fn this_very_machine_is_no_witness() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let mut witness = Witness::new(vec![("127.0.0.1".into(), port)]);
         witness.start(Instant::now());

@@ -75,8 +75,19 @@ pub struct Entry<'a> {
 
 /// Appends `entry` as one line.
 pub fn write(entry: &Entry<'_>, style: Style, out: &mut Vec<u8>) {
-    let cut = |text| if style.without_query { path(text) } else { text };
-    let entry = Entry { target: cut(entry.target), location: cut(entry.location), referer: cut(entry.referer), ..*entry };
+    let cut = |text| {
+        if style.without_query {
+            path(text)
+        } else {
+            text
+        }
+    };
+    let entry = Entry {
+        target: cut(entry.target),
+        location: cut(entry.location),
+        referer: cut(entry.referer),
+        ..*entry
+    };
     match style.form {
         Form::Combined => combined(&entry, style.address, out),
         Form::Json => json(&entry, style.address, out),
@@ -92,8 +103,12 @@ fn path(target: &[u8]) -> &[u8] {
 fn address(client: Option<IpAddr>, how: Address) -> Option<IpAddr> {
     match (how, client?.to_canonical()) {
         (Address::Full, client) => Some(client),
-        (Address::Truncated, IpAddr::V4(client)) => Some(IpAddr::V4((client.to_bits() & 0xffff_ff00).into())),
-        (Address::Truncated, IpAddr::V6(client)) => Some(IpAddr::V6((client.to_bits() >> 80 << 80).into())),
+        (Address::Truncated, IpAddr::V4(client)) => {
+            Some(IpAddr::V4((client.to_bits() & 0xffff_ff00).into()))
+        }
+        (Address::Truncated, IpAddr::V6(client)) => {
+            Some(IpAddr::V6((client.to_bits() >> 80 << 80).into()))
+        }
         (Address::Off, _) => None,
     }
 }
@@ -107,9 +122,24 @@ fn combined(entry: &Entry<'_>, how: Address, out: &mut Vec<u8>) {
     escaped(entry.method, out);
     out.push(b' ');
     escaped(entry.target, out);
-    put(out, format_args!(" {}\" {} {} ", entry.version, entry.status, entry.bytes));
-    let (farm, server, reason) = (entry.farm.as_bytes(), entry.server.as_bytes(), entry.reason.as_bytes());
-    for text in [entry.referer, entry.agent, entry.host, farm, server, entry.location, reason] {
+    put(
+        out,
+        format_args!(" {}\" {} {} ", entry.version, entry.status, entry.bytes),
+    );
+    let (farm, server, reason) = (
+        entry.farm.as_bytes(),
+        entry.server.as_bytes(),
+        entry.reason.as_bytes(),
+    );
+    for text in [
+        entry.referer,
+        entry.agent,
+        entry.host,
+        farm,
+        server,
+        entry.location,
+        reason,
+    ] {
         out.push(b'"');
         if text.is_empty() {
             out.push(b'-');
@@ -126,7 +156,13 @@ fn json(entry: &Entry<'_>, how: Address, out: &mut Vec<u8>) {
     if let Some(client) = address(entry.client, how) {
         put(out, format_args!("\"client\":\"{client}\","));
     }
-    put(out, format_args!("\"version\":\"{}\",\"status\":{},\"bytes\":{}", entry.version, entry.status, entry.bytes));
+    put(
+        out,
+        format_args!(
+            "\"version\":\"{}\",\"status\":{},\"bytes\":{}",
+            entry.version, entry.status, entry.bytes
+        ),
+    );
     let texts = [
         ("method", entry.method),
         ("target", entry.target),
@@ -141,7 +177,9 @@ fn json(entry: &Entry<'_>, how: Address, out: &mut Vec<u8>) {
     for (name, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
         put(out, format_args!(",\"{name}\":"));
         // A string cannot fail to be written into memory.
-        let _ = String::from_utf8_lossy(text).serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Visible));
+        let _ = String::from_utf8_lossy(text).serialize(
+            &mut serde_json::Serializer::with_formatter(&mut *out, Visible),
+        );
     }
     out.push(b'}');
 }
@@ -150,9 +188,16 @@ fn json(entry: &Entry<'_>, how: Address, out: &mut Vec<u8>) {
 struct Visible;
 
 impl serde_json::ser::Formatter for Visible {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> std::io::Result<()> {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> std::io::Result<()> {
         let mut from = 0;
-        for (at, control) in fragment.char_indices().filter(|(_, char)| char.is_control()) {
+        for (at, control) in fragment
+            .char_indices()
+            .filter(|(_, char)| char.is_control())
+        {
             out.write_all(&fragment.as_bytes()[from..at])?;
             write!(out, "\\u{:04x}", u32::from(control))?;
             from = at + control.len_utf8();
@@ -179,9 +224,18 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 /// `23/Nov/2026:22:10:05 +0000`.
 fn clf_time(at: UnixMs) -> String {
     // `Mon, 23 Nov 2026 22:10:05 GMT`
-    let text = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_millis(at).min(Duration::from_secs(253_402_300_799)));
+    let text = httpdate::fmt_http_date(
+        SystemTime::UNIX_EPOCH
+            + Duration::from_millis(at).min(Duration::from_secs(253_402_300_799)),
+    );
     let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
-    format!("{}/{}/{}:{} +0000", part(5, 7), part(8, 11), part(12, 16), part(17, 25))
+    format!(
+        "{}/{}/{}:{} +0000",
+        part(5, 7),
+        part(8, 11),
+        part(12, 16),
+        part(17, 25)
+    )
 }
 
 #[cfg(test)]
@@ -222,28 +276,70 @@ mod tests {
             "192.0.2.77 - - [23/Nov/2026:22:30:05 +0000] \"GET /x?token=1 HTTP/1.1\" 302 0 \"-\" \"curl/8\" \"img.test\" \"img\" \"a\" \
              \"http://a.test/x?token=1\" \"-\"\n"
         );
-        let discreet = Style { without_query: true, address: Address::Truncated, ..full };
+        let discreet = Style {
+            without_query: true,
+            address: Address::Truncated,
+            ..full
+        };
         let text = line(b"/x?token=1", b"curl/8", discreet);
-        assert!(text.starts_with("192.0.2.0 - - ") && !text.contains("token"), "{text}");
-        assert!(line(b"/", b"", Style { address: Address::Off, ..full }).starts_with("- - - ["));
+        assert!(
+            text.starts_with("192.0.2.0 - - ") && !text.contains("token"),
+            "{text}"
+        );
+        assert!(
+            line(
+                b"/",
+                b"",
+                Style {
+                    address: Address::Off,
+                    ..full
+                }
+            )
+            .starts_with("- - - [")
+        );
     }
 
     #[test]
     fn nothing_a_client_sends_ends_a_field_or_a_line() {
         let text = line(b"/\"x\\\n\x1b[2J\xff", b"a\" \"b\r\n", Style::default());
-        assert!(text.contains("/\\x22x\\x5c\\x0a\\x1b[2J\\xff ") && text.contains("\"a\\x22 \\x22b\\x0d\\x0a\""), "{text}");
+        assert!(
+            text.contains("/\\x22x\\x5c\\x0a\\x1b[2J\\xff ")
+                && text.contains("\"a\\x22 \\x22b\\x0d\\x0a\""),
+            "{text}"
+        );
     }
 
     #[test]
     fn json_holds_no_control_character() {
-        let text = line("/\u{7f}\u{9b}2J\u{e9}".as_bytes(), b"\x1b", Style { form: Form::Json, ..Style::default() });
-        assert!(text.contains("\"target\":\"/\\u007f\\u009b2J\u{e9}\"") && text.contains("\"agent\":\"\\u001b\""), "{text}");
+        let text = line(
+            "/\u{7f}\u{9b}2J\u{e9}".as_bytes(),
+            b"\x1b",
+            Style {
+                form: Form::Json,
+                ..Style::default()
+            },
+        );
+        assert!(
+            text.contains("\"target\":\"/\\u007f\\u009b2J\u{e9}\"")
+                && text.contains("\"agent\":\"\\u001b\""),
+            "{text}"
+        );
     }
 
     #[test]
     fn a_network_is_what_is_left_of_an_address() {
-        let of = |text: &str| address(text.parse().ok(), Address::Truncated).expect("a network").to_string();
-        assert_eq!((of("2001:db8:1:2::3").as_str(), of("::ffff:192.0.2.7").as_str()), ("2001:db8:1::", "192.0.2.0"));
+        let of = |text: &str| {
+            address(text.parse().ok(), Address::Truncated)
+                .expect("a network")
+                .to_string()
+        };
+        assert_eq!(
+            (
+                of("2001:db8:1:2::3").as_str(),
+                of("::ffff:192.0.2.7").as_str()
+            ),
+            ("2001:db8:1::", "192.0.2.0")
+        );
     }
 
     proptest! {

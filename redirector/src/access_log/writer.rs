@@ -119,7 +119,9 @@ impl State {
 /// Opens the file anew whenever the process is told to (USR1), as programs that move logs away do. Without a log the
 /// signal means nothing, and must not end the process.
 pub(crate) async fn follow_usr1(state: Option<Arc<State>>) {
-    let Ok(mut usr1) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::user_defined1()) else {
+    let Ok(mut usr1) =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::user_defined1())
+    else {
         return std::future::pending().await;
     };
     while usr1.recv().await.is_some() {
@@ -153,7 +155,12 @@ impl Journal {
         let (sender, batches) = sync_channel(QUEUE);
         let state: Arc<State> = Arc::default();
         let words = format!("access_log {destination}");
-        let mut writer = Writer { destination, file: None, state: state.clone(), failing: false };
+        let mut writer = Writer {
+            destination,
+            file: None,
+            state: state.clone(),
+            failing: false,
+        };
         let ((ended, end), (opened, open)) = (oneshot::channel(), oneshot::channel());
         let write = move || {
             // Whoever has stopped waiting goes on without.
@@ -161,11 +168,21 @@ impl Journal {
             writer.run(&batches);
             drop(ended);
         };
-        std::thread::Builder::new().name("access-log".into()).spawn(write).context(words.clone())?;
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(write)
+            .context(words.clone())?;
         if let Ok(Ok(Err(error))) = tokio::time::timeout(files::PATIENCE, open).await {
             return Err(error).context(words);
         }
-        Ok((Self { sender, style, state }, Writing(end)))
+        Ok((
+            Self {
+                sender,
+                style,
+                state,
+            },
+            Writing(end),
+        ))
     }
 
     /// What was lost, and how to have the file opened anew.
@@ -175,7 +192,10 @@ impl Journal {
 
     /// Lines of one thread's own.
     pub fn lines(&self) -> Lines {
-        Lines { journal: self.clone(), batch: Batch::default() }
+        Lines {
+            journal: self.clone(),
+            batch: Batch::default(),
+        }
     }
 }
 
@@ -207,10 +227,15 @@ impl Lines {
         if self.batch.lines == 0 {
             return;
         }
-        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) =
-            self.journal.sender.try_send(std::mem::take(&mut self.batch))
+        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) = self
+            .journal
+            .sender
+            .try_send(std::mem::take(&mut self.batch))
         {
-            self.journal.state.dropped.fetch_add(lost.lines, Ordering::Relaxed);
+            self.journal
+                .state
+                .dropped
+                .fetch_add(lost.lines, Ordering::Relaxed);
         }
     }
 }
@@ -241,7 +266,10 @@ impl Writer {
             }
             Err(error) if files::is_unread(&error) => {
                 self.failing = true;
-                tracing::warn!("access_log {}: nobody reads it; lines are dropped and counted until somebody does", self.destination);
+                tracing::warn!(
+                    "access_log {}: nobody reads it; lines are dropped and counted until somebody does",
+                    self.destination
+                );
                 Ok(())
             }
             Err(error) => Err(error),
@@ -281,7 +309,10 @@ impl Writer {
                 self.state.dropped.fetch_add(batch.lines, Ordering::Relaxed);
                 self.file = None;
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!("access_log {}: {error}; lines are dropped and counted", self.destination);
+                    tracing::warn!(
+                        "access_log {}: {error}; lines are dropped and counted",
+                        self.destination
+                    );
                 }
             }
         }
@@ -314,16 +345,26 @@ mod tests {
     fn until(mut holds: impl FnMut() -> bool) {
         let started = std::time::Instant::now();
         while !holds() {
-            assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s");
+            assert!(
+                started.elapsed() < Duration::from_secs(10),
+                "not within 10 s"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     #[test]
     fn words_that_are_no_path_are_no_file() {
-        assert!(["-", "stdout", "/dev/stdout"].iter().all(|text| text.parse() == Ok(Destination::Stdout)));
+        assert!(
+            ["-", "stdout", "/dev/stdout"]
+                .iter()
+                .all(|text| text.parse() == Ok(Destination::Stdout))
+        );
         assert_eq!("/dev/stderr".parse(), Ok(Destination::Stderr));
-        assert_eq!("access.log".parse(), Ok(Destination::Path("access.log".into())));
+        assert_eq!(
+            "access.log".parse(),
+            Ok(Destination::Path("access.log".into()))
+        );
         assert_eq!("./syslog".parse(), Ok(Destination::Path("./syslog".into())));
         for word in ["syslog", "stderr", "none", "journal", ""] {
             let error = word.parse::<Destination>().expect_err(word);
@@ -334,18 +375,29 @@ mod tests {
     #[tokio::test]
     async fn lines_reach_the_file_and_a_new_one_after_it_was_moved() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (path, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
-        let (journal, _) = Journal::open(Destination::Path(path.clone()), Style::default()).await.expect("it opens");
+        let (path, moved) = (
+            folder.path().join("access.log"),
+            folder.path().join("access.log.1"),
+        );
+        let (journal, _) = Journal::open(Destination::Path(path.clone()), Style::default())
+            .await
+            .expect("it opens");
         let mut lines = journal.lines();
         lines.add(&entry(b"/one"));
         lines.hand_over();
-        until(|| std::fs::read_to_string(&path).is_ok_and(|text| text.contains("GET /one HTTP/1.1")));
+        until(|| {
+            std::fs::read_to_string(&path).is_ok_and(|text| text.contains("GET /one HTTP/1.1"))
+        });
         std::fs::rename(&path, &moved).expect("moved");
         journal.state().reopen();
         lines.add(&entry(b"/two"));
         drop(lines);
         until(|| std::fs::read_to_string(&path).is_ok_and(|text| text.contains("/two")));
-        assert!(!std::fs::read_to_string(&moved).expect("it is there").contains("/two"));
+        assert!(
+            !std::fs::read_to_string(&moved)
+                .expect("it is there")
+                .contains("/two")
+        );
         assert_eq!(journal.state().dropped(), 0);
     }
 
@@ -353,24 +405,42 @@ mod tests {
     async fn at_the_end_every_line_is_in_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("access.log");
-        let (journal, writing) = Journal::open(Destination::Path(path.clone()), Style::default()).await.expect("it opens");
+        let (journal, writing) = Journal::open(Destination::Path(path.clone()), Style::default())
+            .await
+            .expect("it opens");
         let mut lines = journal.lines();
         (0..20_000).for_each(|_| lines.add(&entry(b"/last")));
         drop((lines, journal));
         writing.end().await;
-        assert_eq!(std::fs::read_to_string(&path).expect("it is there").lines().count(), 20_000);
+        assert_eq!(
+            std::fs::read_to_string(&path)
+                .expect("it is there")
+                .lines()
+                .count(),
+            20_000
+        );
     }
 
     #[test]
     fn what_a_full_queue_cannot_take_is_counted_and_nobody_waits() {
         let (sender, batches) = sync_channel(1);
-        let journal = Journal { sender, style: Style::default(), state: Arc::default() };
+        let journal = Journal {
+            sender,
+            style: Style::default(),
+            state: Arc::default(),
+        };
         let mut lines = journal.lines();
         for _ in 0..3 {
             (0..10).for_each(|_| lines.add(&entry(b"/x")));
             lines.hand_over();
         }
-        assert_eq!((journal.state().dropped(), batches.recv().expect("one batch").lines), (20, 10));
+        assert_eq!(
+            (
+                journal.state().dropped(),
+                batches.recv().expect("one batch").lines
+            ),
+            (20, 10)
+        );
     }
 
     #[tokio::test]
@@ -378,14 +448,29 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("deep/access.log");
         let destination = Destination::Path(path.clone());
-        assert!(Journal::open(destination.clone(), Style::default()).await.is_err());
+        assert!(
+            Journal::open(destination.clone(), Style::default())
+                .await
+                .is_err()
+        );
         let state: Arc<State> = Arc::default();
-        let mut writer = Writer { destination, file: None, state: state.clone(), failing: false };
-        let batch = || Batch { bytes: b"x\n".to_vec(), lines: 1 };
+        let mut writer = Writer {
+            destination,
+            file: None,
+            state: state.clone(),
+            failing: false,
+        };
+        let batch = || Batch {
+            bytes: b"x\n".to_vec(),
+            lines: 1,
+        };
         writer.write(&batch());
         assert_eq!(state.dropped(), 1);
         std::fs::create_dir(folder.path().join("deep")).expect("made");
         writer.write(&batch());
-        assert_eq!((std::fs::read(&path).expect("written"), state.dropped()), (b"x\n".to_vec(), 1));
+        assert_eq!(
+            (std::fs::read(&path).expect("written"), state.dropped()),
+            (b"x\n".to_vec(), 1)
+        );
     }
 }

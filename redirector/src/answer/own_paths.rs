@@ -23,8 +23,15 @@ impl Elsewhere {
     }
 
     fn with(url: &Target, path: &str) -> Self {
-        let by = |scheme| [url.origin(scheme).as_bytes(), path.as_bytes()].concat().into();
-        Self { http: by(Scheme::Http), https: by(Scheme::Https) }
+        let by = |scheme| {
+            [url.origin(scheme).as_bytes(), path.as_bytes()]
+                .concat()
+                .into()
+        };
+        Self {
+            http: by(Scheme::Http),
+            https: by(Scheme::Https),
+        }
     }
 
     /// What precedes the rest in a Location, for a request that came by `scheme`.
@@ -48,7 +55,10 @@ pub struct Stats {
 impl Stats {
     /// At the path `uri`, or for those who ask there at `url`.
     pub fn new(uri: &str, url: Option<&Target>) -> Self {
-        Self { uri: uri.as_bytes().into(), elsewhere: url.map(|url| Elsewhere::page(url, uri)) }
+        Self {
+            uri: uri.as_bytes().into(),
+            elsewhere: url.map(|url| Elsewhere::page(url, uri)),
+        }
     }
 
     /// What follows the path in `target`: nothing in `/stats`, `.json` in `/stats.json`; none for other targets.
@@ -60,8 +70,13 @@ impl Stats {
 
 /// Whether `target` is where a certificate authority looks for a token (RFC 8555 section 8.3), and nothing beside.
 pub fn is_challenge(target: &[u8]) -> bool {
-    let token = target.strip_prefix(b"/.well-known/acme-challenge/").unwrap_or_default();
-    !token.is_empty() && token.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
+    let token = target
+        .strip_prefix(b"/.well-known/acme-challenge/")
+        .unwrap_or_default();
+    !token.is_empty()
+        && token
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
 }
 
 #[cfg(test)]
@@ -71,13 +86,29 @@ mod tests {
     #[test]
     fn a_host_alone_has_the_pages_at_the_path_asked_for() {
         for (url, http, https) in [
-            ("http://s.org:9999", "http://s.org:9999/stats", "http://s.org:9999/stats"),
-            ("http://s.org:9999/", "http://s.org:9999/stats", "http://s.org:9999/stats"),
+            (
+                "http://s.org:9999",
+                "http://s.org:9999/stats",
+                "http://s.org:9999/stats",
+            ),
+            (
+                "http://s.org:9999/",
+                "http://s.org:9999/stats",
+                "http://s.org:9999/stats",
+            ),
             ("s.org/x", "http://s.org/x", "https://s.org/x"),
-            ("https://s.org/stats", "https://s.org/stats", "https://s.org/stats"),
+            (
+                "https://s.org/stats",
+                "https://s.org/stats",
+                "https://s.org/stats",
+            ),
         ] {
             let page = Elsewhere::page(&url.parse().expect("a target"), "/stats");
-            assert_eq!([page.before(Scheme::Http), page.before(Scheme::Https)], [http.as_bytes(), https.as_bytes()], "{url}");
+            assert_eq!(
+                [page.before(Scheme::Http), page.before(Scheme::Https)],
+                [http.as_bytes(), https.as_bytes()],
+                "{url}"
+            );
         }
     }
 }

@@ -27,7 +27,12 @@ impl Pages {
     /// Has the page at `target` made.
     pub fn make(&self, target: &str) -> JoinHandle<Page> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let ask = Ask { method: Method::GET, path: path.to_owned(), query: query.to_owned(), accept: String::new() };
+        let ask = Ask {
+            method: Method::GET,
+            path: path.to_owned(),
+            query: query.to_owned(),
+            accept: String::new(),
+        };
         self.runtime.spawn(self.router.as_ref()(ask))
     }
 }
@@ -38,7 +43,12 @@ pub(crate) fn answer(page: Option<&Page>, ask: &PageAsk, date: &[u8]) -> Vec<u8>
         return b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec();
     };
     let status = page.status();
-    let mut bytes = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).into_bytes();
+    let mut bytes = format!(
+        "HTTP/1.1 {} {}\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("")
+    )
+    .into_bytes();
     for (name, value) in page.headers() {
         bytes.extend_from_slice(name.as_str().as_bytes());
         bytes.extend_from_slice(b": ");
@@ -46,8 +56,14 @@ pub(crate) fn answer(page: Option<&Page>, ask: &PageAsk, date: &[u8]) -> Vec<u8>
         bytes.extend_from_slice(b"\r\n");
     }
     bytes.extend_from_slice(date);
-    let connection = if ask.keep_alive { "" } else { "Connection: close\r\n" };
-    bytes.extend_from_slice(format!("Content-Length: {}\r\n{connection}\r\n", page.body().len()).as_bytes());
+    let connection = if ask.keep_alive {
+        ""
+    } else {
+        "Connection: close\r\n"
+    };
+    bytes.extend_from_slice(
+        format!("Content-Length: {}\r\n{connection}\r\n", page.body().len()).as_bytes(),
+    );
     if !ask.head_only {
         bytes.extend_from_slice(page.body());
     }

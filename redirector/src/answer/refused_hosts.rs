@@ -58,9 +58,19 @@ impl Recent {
     /// A request for `host`, as it was sent, was refused at `now`.
     pub fn note(&self, host: &[u8], refusal: Refusal, now: Instant) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept.reasons.entry((refusal.status(), refusal.reason())).or_default() += 1;
-        if kept.parts.back().is_none_or(|part| now.saturating_duration_since(part.began) >= PART) {
-            kept.parts.push_back(Part { began: now, hosts: Vec::new() });
+        *kept
+            .reasons
+            .entry((refusal.status(), refusal.reason()))
+            .or_default() += 1;
+        if kept
+            .parts
+            .back()
+            .is_none_or(|part| now.saturating_duration_since(part.began) >= PART)
+        {
+            kept.parts.push_back(Part {
+                began: now,
+                hosts: Vec::new(),
+            });
             let surplus = kept.parts.len().saturating_sub(PARTS);
             kept.parts.drain(..surplus);
         }
@@ -77,9 +87,14 @@ impl Recent {
     /// How often each was refused within the last hour, at the least.
     fn hosts(&self, now: Instant, into: &mut BTreeMap<(String, &'static str), u64>) {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = kept.parts.iter().filter(|part| now.saturating_duration_since(part.began) < PART * PARTS as u32);
+        let recent = kept
+            .parts
+            .iter()
+            .filter(|part| now.saturating_duration_since(part.began) < PART * PARTS as u32);
         for host in recent.flat_map(|part| &part.hosts) {
-            *into.entry((host.host.clone(), host.refusal.reason())).or_default() += host.count - host.over;
+            *into
+                .entry((host.host.clone(), host.refusal.reason()))
+                .or_default() += host.count - host.over;
         }
     }
 }
@@ -90,7 +105,13 @@ impl Part {
             known.count += 1;
             return;
         }
-        let new = |over: u64| Host { hash, host: String::from_utf8_lossy(host).into_owned(), refusal, count: over + 1, over };
+        let new = |over: u64| Host {
+            hash,
+            host: String::from_utf8_lossy(host).into_owned(),
+            refusal,
+            count: over + 1,
+            over,
+        };
         if self.hosts.len() < HOSTS {
             return self.hosts.push(new(0));
         }
@@ -120,7 +141,11 @@ impl Refused {
     pub fn most(&self, now: Instant) -> Vec<RefusedHost> {
         let mut all = BTreeMap::new();
         self.0.iter().for_each(|recent| recent.hosts(now, &mut all));
-        let told = all.into_iter().map(|((host, reason), count)| RefusedHost { host, reason: reason.into(), count });
+        let told = all.into_iter().map(|((host, reason), count)| RefusedHost {
+            host,
+            reason: reason.into(),
+            count,
+        });
         let mut told: Vec<RefusedHost> = told.collect();
         told.sort_by_key(|host| std::cmp::Reverse(host.count));
         told.truncate(TOLD);
@@ -132,7 +157,9 @@ impl Refused {
         let mut all = BTreeMap::new();
         for recent in self.0.iter() {
             let kept = recent.0.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.reasons.iter().for_each(|(reason, count)| *all.entry(*reason).or_default() += count);
+            kept.reasons
+                .iter()
+                .for_each(|(reason, count)| *all.entry(*reason).or_default() += count);
         }
         all
     }
@@ -152,17 +179,37 @@ impl Refused {
 }
 
 /// What was refused since `before`, and for which host most of the last hour's were; none where nothing was.
-fn words(before: &BTreeMap<(u16, &'static str), u64>, now: &BTreeMap<(u16, &'static str), u64>, most: &[RefusedHost]) -> Option<String> {
+fn words(
+    before: &BTreeMap<(u16, &'static str), u64>,
+    now: &BTreeMap<(u16, &'static str), u64>,
+    most: &[RefusedHost],
+) -> Option<String> {
     let mut words = String::new();
     for ((status, reason), count) in now {
         let new = count - before.get(&(*status, *reason)).copied().unwrap_or_default();
         if new > 0 {
             // A String takes everything.
-            let _ = write!(words, "{}{status} {reason} {new} times", if words.is_empty() { "" } else { ", " });
+            let _ = write!(
+                words,
+                "{}{status} {reason} {new} times",
+                if words.is_empty() { "" } else { ", " }
+            );
         }
     }
-    if let (false, Some(RefusedHost { host, reason, count })) = (words.is_empty(), most.first()) {
-        let _ = write!(words, "; most in the last hour: {} ({reason}, {count})", host.escape_debug());
+    if let (
+        false,
+        Some(RefusedHost {
+            host,
+            reason,
+            count,
+        }),
+    ) = (words.is_empty(), most.first())
+    {
+        let _ = write!(
+            words,
+            "; most in the last hour: {} ({reason}, {count})",
+            host.escape_debug()
+        );
     }
     (!words.is_empty()).then_some(words)
 }
@@ -172,20 +219,42 @@ mod tests {
     use super::*;
 
     fn host(name: &str, count: u64) -> RefusedHost {
-        RefusedHost { host: name.into(), reason: "unknown-host".into(), count }
+        RefusedHost {
+            host: name.into(),
+            reason: "unknown-host".into(),
+            count,
+        }
     }
 
     #[test]
     fn who_is_refused_most_is_found_among_any_number_of_others_in_bounded_memory() {
         let (refused, now) = (Refused::new(2), Instant::now());
         for number in 0..20_000 {
-            let name = if number % 4 == 0 { "Evil.test".to_owned() } else { format!("h{number}.test") };
-            refused.of(number / 4 % 2).note(name.as_bytes(), Refusal::UnknownHost, now);
+            let name = if number % 4 == 0 {
+                "Evil.test".to_owned()
+            } else {
+                format!("h{number}.test")
+            };
+            refused
+                .of(number / 4 % 2)
+                .note(name.as_bytes(), Refusal::UnknownHost, now);
         }
         let most = refused.most(now);
         assert_eq!((most.len(), most[0].host.as_str()), (TOLD, "evil.test"));
-        assert!((4800..=5000).contains(&most[0].count) && most[1].count < 20, "{most:?}");
-        let held = |recent: &Arc<Recent>| recent.0.lock().expect("held").parts.iter().map(|part| part.hosts.len()).sum::<usize>();
+        assert!(
+            (4800..=5000).contains(&most[0].count) && most[1].count < 20,
+            "{most:?}"
+        );
+        let held = |recent: &Arc<Recent>| {
+            recent
+                .0
+                .lock()
+                .expect("held")
+                .parts
+                .iter()
+                .map(|part| part.hosts.len())
+                .sum::<usize>()
+        };
         assert!(refused.0.iter().all(|recent| held(recent) <= HOSTS));
     }
 
@@ -193,7 +262,11 @@ mod tests {
     fn an_hour_is_told_and_no_more() {
         let (refused, start) = (Refused::new(1), Instant::now());
         for minute in 0..120 {
-            refused.of(0).note(format!("h{}.test", minute / 60).as_bytes(), Refusal::UnknownHost, start + Duration::from_secs(60 * minute));
+            refused.of(0).note(
+                format!("h{}.test", minute / 60).as_bytes(),
+                Refusal::UnknownHost,
+                start + Duration::from_secs(60 * minute),
+            );
         }
         let now = start + Duration::from_secs(60 * 119);
         assert_eq!(refused.most(now), [host("h1.test", 60)]);
@@ -206,7 +279,9 @@ mod tests {
         let (refused, now) = (Refused::new(1), Instant::now());
         let before = refused.reasons();
         assert_eq!(words(&before, &before, &[]), None);
-        refused.of(0).note(b"a\n\x1b.test\xff", Refusal::UnknownHost, now);
+        refused
+            .of(0)
+            .note(b"a\n\x1b.test\xff", Refusal::UnknownHost, now);
         refused.of(0).note(b"", Refusal::Version, now);
         let line = words(&before, &refused.reasons(), &refused.most(now)).expect("words");
         assert_eq!(

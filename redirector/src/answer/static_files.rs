@@ -25,11 +25,15 @@ pub struct StaticName(String);
 impl std::str::FromStr for StaticName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let plain = text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         if plain && !text.is_empty() && !text.starts_with('.') {
             Ok(Self(text.to_owned()))
         } else {
-            Err(format!("`{text}` is no file name: use letters, digits, dots, dashes and underscores, no folder"))
+            Err(format!(
+                "`{text}` is no file name: use letters, digits, dots, dashes and underscores, no folder"
+            ))
         }
     }
 }
@@ -68,7 +72,10 @@ impl Statics {
         for StaticName(name) in &settings.names {
             match read(&settings.folder.join(name), name) {
                 Ok(file) => files.extend(file),
-                Err(problem) => problems.push(format!("{}: {problem}", settings.folder.join(name).display())),
+                Err(problem) => problems.push(format!(
+                    "{}: {problem}",
+                    settings.folder.join(name).display()
+                )),
             }
         }
         (Self(files), problems)
@@ -79,7 +86,9 @@ impl Statics {
     pub fn get(&self, target: &[u8]) -> Option<&StaticFile> {
         self.0.iter().find(|file| {
             let path = file.path.as_bytes();
-            target.len() >= path.len() && target[..path.len()] == *path && matches!(target.get(path.len()), None | Some(b'?'))
+            target.len() >= path.len()
+                && target[..path.len()] == *path
+                && matches!(target.get(path.len()), None | Some(b'?'))
         })
     }
 }
@@ -94,9 +103,15 @@ impl StaticFile {
                 .map(<[u8]>::trim_ascii)
                 .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == own);
         }
-        let since = if_modified_since.and_then(|date| std::str::from_utf8(date).ok()).and_then(|date| httpdate::parse_http_date(date).ok());
+        let since = if_modified_since
+            .and_then(|date| std::str::from_utf8(date).ok())
+            .and_then(|date| httpdate::parse_http_date(date).ok());
         // The header knows seconds, the file system more.
-        since.is_some_and(|since| self.modified.duration_since(since).map_or(true, |newer| newer.as_secs() == 0))
+        since.is_some_and(|since| {
+            self.modified
+                .duration_since(since)
+                .map_or(true, |newer| newer.as_secs() == 0)
+        })
     }
 }
 
@@ -108,12 +123,16 @@ fn read(path: &Path, name: &str) -> Result<Option<StaticFile>, String> {
     };
     let meta = file.metadata().map_err(|error| error.to_string())?;
     if meta.len() > MAX_SIZE {
-        return Err(format!("is larger than {MAX_SIZE} bytes: serve it from a farm's server"));
+        return Err(format!(
+            "is larger than {MAX_SIZE} bytes: serve it from a farm's server"
+        ));
     }
     let modified = meta.modified().map_err(|error| error.to_string())?;
     let mut body = Vec::new();
     // A file may grow while it is read.
-    file.take(MAX_SIZE).read_to_end(&mut body).map_err(|error| error.to_string())?;
+    file.take(MAX_SIZE)
+        .read_to_end(&mut body)
+        .map_err(|error| error.to_string())?;
     let sum = common::model::generation::checksum(&body);
     Ok(Some(StaticFile {
         path: format!("/{name}"),
@@ -126,7 +145,11 @@ fn read(path: &Path, name: &str) -> Result<Option<StaticFile>, String> {
 }
 
 fn media_type(name: &str) -> &'static str {
-    match name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).as_deref() {
+    match name
+        .rsplit_once('.')
+        .map(|(_, ending)| ending.to_ascii_lowercase())
+        .as_deref()
+    {
         Some("ico") => "image/x-icon",
         Some("png") => "image/png",
         Some("svg") => "image/svg+xml",
@@ -153,11 +176,23 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         fs::write(folder.path().join("favicon.ico"), b"icon").expect("written");
         fs::write(folder.path().join("secret.txt"), b"secret").expect("written");
-        let settings = StaticSettings { folder: folder.path().into(), names: vec!["favicon.ico".parse().expect("valid")] };
+        let settings = StaticSettings {
+            folder: folder.path().into(),
+            names: vec!["favicon.ico".parse().expect("valid")],
+        };
         let (statics, problems) = Statics::load(&settings);
         assert_eq!(problems, Vec::<String>::new());
-        assert_eq!(statics.get(b"/favicon.ico?v=1").map(|file| &*file.body), Some(b"icon".as_slice()));
-        for other in ["/secret.txt", "/favicon.icon", "/favicon.ico/x", "//favicon.ico", "/x/../favicon.ico"] {
+        assert_eq!(
+            statics.get(b"/favicon.ico?v=1").map(|file| &*file.body),
+            Some(b"icon".as_slice())
+        );
+        for other in [
+            "/secret.txt",
+            "/favicon.icon",
+            "/favicon.ico/x",
+            "//favicon.ico",
+            "/x/../favicon.ico",
+        ] {
             assert!(statics.get(other.as_bytes()).is_none(), "{other}");
         }
         for bad in ["", ".", "..", "../x", "a/b", ".hidden"] {
@@ -169,7 +204,10 @@ mod tests {
     fn validators_tell_whether_the_client_has_it() {
         let folder = tempfile::tempdir().expect("folder");
         fs::write(folder.path().join("a.txt"), b"a").expect("written");
-        let (statics, _) = Statics::load(&StaticSettings { folder: folder.path().into(), names: vec!["a.txt".parse().expect("valid")] });
+        let (statics, _) = Statics::load(&StaticSettings {
+            folder: folder.path().into(),
+            names: vec!["a.txt".parse().expect("valid")],
+        });
         let file = statics.get(b"/a.txt").expect("served");
         assert!(file.is_held(Some(format!("\"x\", W/{}", file.etag).as_bytes()), None));
         assert!(!file.is_held(Some(b"\"x\""), Some(file.last_modified.as_bytes())));

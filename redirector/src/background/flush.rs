@@ -86,7 +86,9 @@ impl Flusher {
     pub async fn run(mut self, end: impl Future<Output = ()>, mut shutdown: Shutdown) {
         let mut end = std::pin::pin!(end);
         for round in 0u32.. {
-            let outcome = self.flush(round % ROTATE == ROTATE - 1, round % ANNOUNCE == 0).await;
+            let outcome = self
+                .flush(round % ROTATE == ROTATE - 1, round % ANNOUNCE == 0)
+                .await;
             self.note(&outcome);
             let pause = FLUSH.mul_f64(rand::rng().random_range(0.9..1.1));
             tokio::select! {
@@ -129,28 +131,53 @@ impl Flusher {
 
     /// Keeps what the store did not take for the next process.
     async fn keep(&mut self) {
-        let unwritten = self.counters.numbers().iter().sum::<u64>() - self.written.iter().sum::<u64>();
+        let unwritten =
+            self.counters.numbers().iter().sum::<u64>() - self.written.iter().sum::<u64>();
         if unwritten == 0 {
             return;
         }
         let mut tally = Tally::default();
-        self.counters.totals().iter().filter(|(_, total)| *total > 0).for_each(|(key, total)| tally.raise(key, *total));
+        self.counters
+            .totals()
+            .iter()
+            .filter(|(_, total)| *total > 0)
+            .for_each(|(key, total)| tally.raise(key, *total));
         self.said.left = true;
-        let mine = Carried { said: self.said.clone(), totals: tally, at: unix_ms() };
+        let mine = Carried {
+            said: self.said.clone(),
+            totals: tally,
+            at: unix_ms(),
+        };
         match self.carried.keep(mine).await {
-            None => tracing::error!(unwritten, "the store did not take the last counts; with a state_file they would be kept"),
-            Some(Err(error)) => tracing::error!(unwritten, "the store did not take the last counts, and they cannot be kept: {error:#}"),
-            Some(Ok(())) => tracing::warn!(unwritten, "the store did not take the last counts: the next start will tell it"),
+            None => tracing::error!(
+                unwritten,
+                "the store did not take the last counts; with a state_file they would be kept"
+            ),
+            Some(Err(error)) => tracing::error!(
+                unwritten,
+                "the store did not take the last counts, and they cannot be kept: {error:#}"
+            ),
+            Some(Ok(())) => tracing::warn!(
+                unwritten,
+                "the store did not take the last counts: the next start will tell it"
+            ),
         }
     }
 
     /// Writes what earlier processes could not, one after the other.
     async fn tell_carried(&mut self) -> Result<(), StoreError> {
         while let Some(earlier) = self.carried.last() {
-            let totals: Vec<(CountKey, u64)> = earlier.totals.iter().map(|(key, total)| (key.clone(), total)).collect();
+            let totals: Vec<(CountKey, u64)> = earlier
+                .totals
+                .iter()
+                .map(|(key, total)| (key.clone(), total))
+                .collect();
             self.writer.flush(&earlier.said.id, &totals).await?;
             self.writer.announce(&earlier.said).await?;
-            tracing::info!(id = earlier.said.id, "the counts of an earlier process are written");
+            tracing::info!(
+                id = earlier.said.id,
+                "the counts of an earlier process are written"
+            );
             self.carried.forget_last().await;
         }
         Ok(())
@@ -182,11 +209,16 @@ impl Flusher {
         if unwritten.is_empty() {
             return Ok(());
         }
-        let totals: Vec<(&CountKey, u64)> = unwritten.iter().map(|&(slot, total)| (&self.keys[slot], total)).collect();
+        let totals: Vec<(&CountKey, u64)> = unwritten
+            .iter()
+            .map(|&(slot, total)| (&self.keys[slot], total))
+            .collect();
         let outcome = self.writer.flush(&self.said.id, &totals).await;
         match &outcome {
             Ok(()) => {
-                unwritten.into_iter().for_each(|(slot, total)| self.written[slot] = total);
+                unwritten
+                    .into_iter()
+                    .for_each(|(slot, total)| self.written[slot] = total);
                 self.doubtful = false;
             }
             Err(_) => self.doubtful = true,
@@ -196,13 +228,24 @@ impl Flusher {
 
     /// Brings what is announced up to date. True if it changed.
     fn said_now(&mut self) -> bool {
-        let now = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let InUse { generation, overrides, alarm, by_file } = now;
+        let now = self
+            .in_use
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let InUse {
+            generation,
+            overrides,
+            alarm,
+            by_file,
+        } = now;
         let said = &mut self.said;
-        let changed = (said.generation, said.overrides, &said.alarm, &said.by_file) != (generation, overrides, &alarm, &by_file);
+        let changed = (said.generation, said.overrides, &said.alarm, &said.by_file)
+            != (generation, overrides, &alarm, &by_file);
         said.certificate_expires = self.tls.as_ref().map(Tls::expires).unwrap_or_default();
         said.refused_hosts = self.refused.most(Instant::now());
-        (said.generation, said.overrides, said.alarm, said.by_file) = (generation, overrides, alarm, by_file);
+        (said.generation, said.overrides, said.alarm, said.by_file) =
+            (generation, overrides, alarm, by_file);
         changed
     }
 
@@ -229,7 +272,9 @@ impl Flusher {
 
     fn note(&mut self, outcome: &Result<(), StoreError>) {
         match (outcome, self.reachable) {
-            (Err(error), true) if self.is_counted() => tracing::warn!("{error}; counts are kept and written later"),
+            (Err(error), true) if self.is_counted() => {
+                tracing::warn!("{error}; counts are kept and written later")
+            }
             (Err(error), true) => tracing::warn!("{error}; there are no counts to write yet"),
             (Ok(()), false) if self.is_counted() => tracing::info!("counts are written again"),
             _ => {}
@@ -257,14 +302,34 @@ mod tests {
         let slot = counters.slot(&key);
         let said = serde_json::from_str(r#"{"id":"r1","host":"","address":"","version":"","generation":0,"overrides":0,"started":0}"#)
             .expect("valid");
-        let flusher =
-            Flusher::new(store.replica(), counters.clone(), InUseCell::default(), said, None, Refused::new(0), CarriedFile::default());
+        let flusher = Flusher::new(
+            store.replica(),
+            counters.clone(),
+            InUseCell::default(),
+            said,
+            None,
+            Refused::new(0),
+            CarriedFile::default(),
+        );
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(flusher.run(async { drop(stopped.await) }, Stop::new().1));
         (0..1000).for_each(|_| counters.shard(0).count(slot));
         stop.send(()).expect("running");
         running.await.expect("no panic");
-        assert_eq!(store.reader().totals().await.expect("memory").sum().get(&key), 1000);
-        assert!(store.reader().replicas().await.expect("memory")[0].said.left);
+        assert_eq!(
+            store
+                .reader()
+                .totals()
+                .await
+                .expect("memory")
+                .sum()
+                .get(&key),
+            1000
+        );
+        assert!(
+            store.reader().replicas().await.expect("memory")[0]
+                .said
+                .left
+        );
     }
 }

@@ -18,7 +18,9 @@ impl ByFile {
     /// # Errors
     /// Names every line that is wrong, one a line.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = files::read(path).and_then(|bytes| String::from_utf8(bytes).map_err(|_| Error::other("is not UTF-8 text")));
+        let text = files::read(path).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| Error::other("is not UTF-8 text"))
+        });
         match text {
             Ok(text) => Self::parse(&path.display().to_string(), &text),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
@@ -42,7 +44,11 @@ impl ByFile {
                 Err(why) => problems.push(format!("{file}:{}: {why}", index + 1)),
             }
         }
-        if problems.is_empty() { Ok(Self(servers)) } else { Err(problems.join("\n")) }
+        if problems.is_empty() {
+            Ok(Self(servers))
+        } else {
+            Err(problems.join("\n"))
+        }
     }
 
     /// `overrides` of the store with what the file says on top.
@@ -57,11 +63,18 @@ impl ByFile {
     /// The servers it names that are not among `farms`: a slip of the pen, or a line that was forgotten. Logged where
     /// they are others than those `said` before.
     pub fn unknown(&self, farms: &Farms, said: &[ServerId]) -> Vec<ServerId> {
-        let is_known =
-            |id: &ServerId| farms.iter().any(|farm| farm.name == id.farm && farm.servers.iter().any(|server| server.name == id.server));
+        let is_known = |id: &ServerId| {
+            farms.iter().any(|farm| {
+                farm.name == id.farm && farm.servers.iter().any(|server| server.name == id.server)
+            })
+        };
         let unknown: Vec<ServerId> = self.0.keys().filter(|id| !is_known(id)).cloned().collect();
         if unknown != said && !unknown.is_empty() {
-            let names = unknown.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let names = unknown
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
             tracing::warn!("override_file: not in the table, and so without effect: {names}");
         }
         unknown
@@ -77,7 +90,9 @@ impl ByFile {
 fn parse_line(line: &str) -> Result<(ServerId, Intent), String> {
     let mut words = line.split_whitespace();
     let (Some(id), Some(intent), None) = (words.next(), words.next(), words.next()) else {
-        return Err(format!("`{line}` is not understood: write FARM/SERVER off, drain or on"));
+        return Err(format!(
+            "`{line}` is not understood: write FARM/SERVER off, drain or on"
+        ));
     };
     let id = id.parse::<ServerId>().map_err(|error| error.to_string())?;
     let intent = match intent.to_ascii_lowercase().as_str() {
@@ -95,13 +110,37 @@ mod tests {
 
     #[test]
     fn lines_set_servers_and_bad_ones_are_all_named() {
-        let good = ByFile::parse("f", "# by night\nimg/srv2 off ; broken disk\n\n  img/srv1\tDRAIN\n").expect("good");
+        let good = ByFile::parse(
+            "f",
+            "# by night\nimg/srv2 off ; broken disk\n\n  img/srv1\tDRAIN\n",
+        )
+        .expect("good");
         assert_eq!(good.words(), "img/srv1 drain, img/srv2 off");
         let id: ServerId = "img/srv2".parse().expect("valid");
-        let stored = [(id.clone(), Override { enable: Some(Intent::On), why: "w".into(), ..Override::default() })].into();
+        let stored = [(
+            id.clone(),
+            Override {
+                enable: Some(Intent::On),
+                why: "w".into(),
+                ..Override::default()
+            },
+        )]
+        .into();
         let all = good.over(&stored);
-        assert_eq!((all[&id].enable, all[&id].why.as_str(), all.len()), (Some(Intent::Off), "w", 2));
-        let bad = ByFile::parse("f", "img off\nimg/a of\nimg/b off off\nimg/c on\nimg/c off\n").expect_err("four problems");
-        assert!(["f:1:", "f:2:", "f:3:", "f:5: img/c is set twice"].iter().all(|place| bad.contains(place)), "{bad}");
+        assert_eq!(
+            (all[&id].enable, all[&id].why.as_str(), all.len()),
+            (Some(Intent::Off), "w", 2)
+        );
+        let bad = ByFile::parse(
+            "f",
+            "img off\nimg/a of\nimg/b off off\nimg/c on\nimg/c off\n",
+        )
+        .expect_err("four problems");
+        assert!(
+            ["f:1:", "f:2:", "f:3:", "f:5: img/c is set twice"]
+                .iter()
+                .all(|place| bad.contains(place)),
+            "{bad}"
+        );
     }
 }

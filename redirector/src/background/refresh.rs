@@ -138,8 +138,11 @@ impl Refresher {
             self.note(&outcome);
             self.end_overrides(Instant::now());
             // Many redirectors started together do not go on polling together.
-            let pause =
-                if self.reachable { POLL.mul_f64(self.rng.random_range(0.9..1.0)) } else { POLL.mul_f64(self.rng.random_range(0.1..1.0)) };
+            let pause = if self.reachable {
+                POLL.mul_f64(self.rng.random_range(0.9..1.0))
+            } else {
+                POLL.mul_f64(self.rng.random_range(0.1..1.0))
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = hints.next() => tokio::time::sleep_until((began + GAP).into()).await,
@@ -167,7 +170,9 @@ impl Refresher {
         }
         match &offered {
             Ok(alarm) => self.tell(alarm.as_ref().map(ToString::to_string)),
-            Err(error) if error.is_damage() => self.tell(Some(format!("{error}; keeping what was read before: run `rbalancer apply`"))),
+            Err(error) if error.is_damage() => self.tell(Some(format!(
+                "{error}; keeping what was read before: run `rbalancer apply`"
+            ))),
             Err(_) => {}
         }
         offered.map(drop).and(health)
@@ -178,14 +183,23 @@ impl Refresher {
         let offered = self.reader.stamp().await?;
         let mut alarm = None;
         let mut is_new = false;
-        match generation::step(&self.cluster, self.table.as_ref().map(|table| &table.stamp), offered.as_ref()) {
+        match generation::step(
+            &self.cluster,
+            self.table.as_ref().map(|table| &table.stamp),
+            offered.as_ref(),
+        ) {
             Step::Keep => {}
             Step::Alarm(reason) => alarm = Some(reason),
             Step::Fetch => {
                 if let Some(stamp) = &offered {
                     match self.read_table(stamp).await? {
                         Ok(table) => {
-                            tracing::info!(generation = table.stamp.table, farms = table.farms.len(), by = table.stamp.by, "new table");
+                            tracing::info!(
+                                generation = table.stamp.table,
+                                farms = table.farms.len(),
+                                by = table.stamp.by,
+                                "new table"
+                            );
                             self.hold(table);
                             is_new = true;
                         }
@@ -194,12 +208,17 @@ impl Refresher {
                 }
             }
         }
-        let Some(offered) = offered.filter(|_| alarm.is_none()) else { return Ok(alarm) };
+        let Some(offered) = offered.filter(|_| alarm.is_none()) else {
+            return Ok(alarm);
+        };
         if let (Some(last_good), Some(table)) = (&mut self.last_good, &self.table) {
             last_good.confirm(table, Instant::now());
         }
         if offered.overrides < self.overrides_generation && !is_new {
-            return Ok(Some(Alarm::OlderOverrides { held: self.overrides_generation, offered: offered.overrides }));
+            return Ok(Some(Alarm::OlderOverrides {
+                held: self.overrides_generation,
+                offered: offered.overrides,
+            }));
         }
         self.take_overrides(offered.overrides).await?;
         Ok(None)
@@ -214,7 +233,10 @@ impl Refresher {
             return Ok(Err(alarm.clone()));
         }
         let read = self.reader.table(stamp.clone()).await?;
-        self.damaged = read.as_ref().err().map(|alarm| (stamp.clone(), alarm.clone(), Instant::now()));
+        self.damaged = read
+            .as_ref()
+            .err()
+            .map(|alarm| (stamp.clone(), alarm.clone(), Instant::now()));
         Ok(read)
     }
 
@@ -223,7 +245,12 @@ impl Refresher {
         let now = Instant::now();
         let outcome = changes.map(|changes| {
             let changed = self.views.take(changes, now);
-            self.stale.farms.extend(changed.iter().filter_map(|check| self.watchers.get(check)).flatten());
+            self.stale.farms.extend(
+                changed
+                    .iter()
+                    .filter_map(|check| self.watchers.get(check))
+                    .flatten(),
+            );
         });
         let fresh = self.views.fresh(now, self.window);
         self.stale.all |= fresh != self.fresh;
@@ -234,7 +261,11 @@ impl Refresher {
     fn hold(&mut self, table: Table) {
         self.watchers.clear();
         for (index, farm) in (0..).zip(table.farms.iter()) {
-            for check in farm.servers.iter().filter_map(|server| server.check.as_ref()) {
+            for check in farm
+                .servers
+                .iter()
+                .filter_map(|server| server.check.as_ref())
+            {
                 self.watchers.entry(check.key()).or_default().push(index);
             }
         }
@@ -244,7 +275,10 @@ impl Refresher {
 
     /// Takes over the table the last run wrote down, so that this one answers without the store.
     pub fn adopt(&mut self, table: Table) {
-        tracing::info!(generation = table.stamp.table, "starting from the last good table on disk");
+        tracing::info!(
+            generation = table.stamp.table,
+            "starting from the last good table on disk"
+        );
         self.hold(table);
         self.rebuild(Instant::now());
         self.tell(None);
@@ -254,10 +288,19 @@ impl Refresher {
         if self.overrides_generation != offered {
             let overrides = self.reader.overrides().await?;
             // Ends are in the store's time, and carried on by our own monotonic clock.
-            let time = if overrides.values().any(|set| set.until.is_some()) { Some(self.reader.time().await?) } else { None };
+            let time = if overrides.values().any(|set| set.until.is_some()) {
+                Some(self.reader.time().await?)
+            } else {
+                None
+            };
             self.read_at = time.map(|time| (time, Instant::now()));
-            let overrides = overrides.into_iter().map(|(id, set)| (id, set.at(time.unwrap_or(0)))).collect();
-            turned(&self.overrides, &overrides).iter().for_each(|words| tracing::info!("{words}"));
+            let overrides = overrides
+                .into_iter()
+                .map(|(id, set)| (id, set.at(time.unwrap_or(0))))
+                .collect();
+            turned(&self.overrides, &overrides)
+                .iter()
+                .for_each(|words| tracing::info!("{words}"));
             self.overrides = overrides;
             (self.overrides_generation, self.stale.all) = (offered, true);
         }
@@ -266,16 +309,26 @@ impl Refresher {
 
     /// The store's time at `now`.
     fn store_time(&self, now: Instant) -> UnixMs {
-        self.read_at.map_or(0, |(time, read)| time + now.saturating_duration_since(read).as_millis() as u64)
+        self.read_at.map_or(0, |(time, read)| {
+            time + now.saturating_duration_since(read).as_millis() as u64
+        })
     }
 
     /// Lets go of what was set by hand for a time that is over, whether or not the store answers.
     fn end_overrides(&mut self, now: Instant) {
         let time = self.store_time(now);
-        if self.overrides.values().any(|set| set.until.is_some_and(|until| until <= time)) {
+        if self
+            .overrides
+            .values()
+            .any(|set| set.until.is_some_and(|until| until <= time))
+        {
             let held = self.overrides.clone();
-            self.overrides.values_mut().for_each(|set| *set = set.at(time));
-            turned(&held, &self.overrides).iter().for_each(|words| tracing::info!("{words}"));
+            self.overrides
+                .values_mut()
+                .for_each(|set| *set = set.at(time));
+            turned(&held, &self.overrides)
+                .iter()
+                .for_each(|words| tracing::info!("{words}"));
             self.stale.all = true;
             self.rebuild(now);
         }
@@ -291,9 +344,22 @@ impl Refresher {
         let previous = self.routes.load_full();
         let overrides = self.by_file.borrow().over(&self.overrides);
         let routes = if self.stale.all {
-            Routes::build(&table.farms, &overrides, &health, &self.counters, &previous, &mut self.rng)
+            Routes::build(
+                &table.farms,
+                &overrides,
+                &health,
+                &self.counters,
+                &previous,
+                &mut self.rng,
+            )
         } else {
-            previous.rebuild(&table.farms, &self.stale.farms, &overrides, &health, &self.counters)
+            previous.rebuild(
+                &table.farms,
+                &self.stale.farms,
+                &overrides,
+                &health,
+                &self.counters,
+            )
         };
         let stale = (!self.stale.all).then_some(&self.stale.farms);
         self.empty.take(&table.farms, stale, &routes);
@@ -320,7 +386,9 @@ impl Refresher {
 
     fn note(&mut self, outcome: &Result<(), StoreError>) {
         match (outcome, self.reachable) {
-            (Err(error), true) if self.table.is_some() => tracing::warn!("{error}; answering from the table in memory"),
+            (Err(error), true) if self.table.is_some() => {
+                tracing::warn!("{error}; answering from the table in memory")
+            }
             (Err(error), true) => tracing::warn!("{error}; no table yet, clients get 503"),
             (Ok(()), false) => tracing::info!("the store answers again"),
             _ => {}

@@ -30,7 +30,11 @@ pub struct LastGood {
 impl LastGood {
     /// The table as of now.
     pub fn of(table: &Table) -> Self {
-        Self { stamp: table.stamp.clone(), farms: table.farms.clone(), written: unix_ms() }
+        Self {
+            stamp: table.stamp.clone(),
+            farms: table.farms.clone(),
+            written: unix_ms(),
+        }
     }
 }
 
@@ -47,27 +51,43 @@ pub struct Keeping {
 impl Keeping {
     /// Keeps the table in `path`; nothing is written yet.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, written: None, failing: Arc::default() }
+        Self {
+            path,
+            written: None,
+            failing: Arc::default(),
+        }
     }
 
     /// Writes `table`, which the store confirms, where the file has another one or has not been written for long. One
     /// writing at a time: what comes meanwhile is written at a later call.
     pub fn confirm(&mut self, table: &Table, now: Instant) {
-        let again = if self.failing.load(Ordering::Relaxed) { RETRY } else { RENEW };
+        let again = if self.failing.load(Ordering::Relaxed) {
+            RETRY
+        } else {
+            RENEW
+        };
         let is_due = match self.written {
-            Some((generation, at)) => generation != table.stamp.table || now.saturating_duration_since(at) >= again,
+            Some((generation, at)) => {
+                generation != table.stamp.table || now.saturating_duration_since(at) >= again
+            }
             None => true,
         };
         if !is_due {
             return;
         }
         let (kept, failing) = (LastGood::of(table), self.failing.clone());
-        let begun = files::start("state_file", &self.path, move |path| match common::process::durable::write(path, &kept) {
-            Err(error) if !failing.swap(true, Ordering::Relaxed) => {
-                tracing::warn!("{error:#}; a restart without the store would start with an older table or none");
+        let begun = files::start("state_file", &self.path, move |path| {
+            match common::process::durable::write(path, &kept) {
+                Err(error) if !failing.swap(true, Ordering::Relaxed) => {
+                    tracing::warn!(
+                        "{error:#}; a restart without the store would start with an older table or none"
+                    );
+                }
+                Ok(()) if failing.swap(false, Ordering::Relaxed) => {
+                    tracing::info!("the last good table is written again")
+                }
+                _ => {}
             }
-            Ok(()) if failing.swap(false, Ordering::Relaxed) => tracing::info!("the last good table is written again"),
-            _ => {}
         });
         // Where an earlier writing has not ended, the next call tries again.
         if begun.is_ok() {
@@ -86,14 +106,23 @@ pub fn read(path: &Path, cluster: &Name, max_age: Duration) -> Result<Option<Tab
     };
     let file = format!("state file {}", path.display());
     if kept.stamp.cluster != *cluster {
-        return Err(format!("{file} belongs to cluster `{}`, this is `{cluster}`: not used", kept.stamp.cluster));
+        return Err(format!(
+            "{file} belongs to cluster `{}`, this is `{cluster}`: not used",
+            kept.stamp.cluster
+        ));
     }
     if unix_ms().saturating_sub(kept.written) > max_age.as_millis() as u64 {
         return Err(format!("{file} is older than state_max_age: not used"));
     }
     // Overrides are not in the file: their generation is read anew.
-    let stamp = Stamp { overrides: 0, ..kept.stamp };
-    Ok(Some(Table { stamp, farms: kept.farms }))
+    let stamp = Stamp {
+        overrides: 0,
+        ..kept.stamp
+    };
+    Ok(Some(Table {
+        stamp,
+        farms: kept.farms,
+    }))
 }
 
 #[cfg(test)]
@@ -103,7 +132,10 @@ mod tests {
     fn table(cluster: &str, generation: u64) -> Table {
         let stamp = serde_json::json!({"table": generation, "overrides": 9, "checksum": "x", "cluster": cluster, "schema": 1,
             "min_reader": 1, "nonce": "", "by": "", "why": ""});
-        Table { stamp: serde_json::from_value(stamp).expect("a stamp"), farms: Farms::default() }
+        Table {
+            stamp: serde_json::from_value(stamp).expect("a stamp"),
+            farms: Farms::default(),
+        }
     }
 
     /// Nobody is writing `path` any more.
@@ -121,7 +153,9 @@ mod tests {
         let mut confirm = async |generation, at| {
             keeping.confirm(&table("prod", generation), at);
             written(&path).await;
-            let held = common::process::durable::read::<LastGood>(&path).expect("a good file").map(|kept| kept.stamp.table);
+            let held = common::process::durable::read::<LastGood>(&path)
+                .expect("a good file")
+                .map(|kept| kept.stamp.table);
             let _ = std::fs::remove_file(&path);
             held
         };
@@ -139,7 +173,9 @@ mod tests {
         let mut confirm = async |at| {
             keeping.confirm(&table("prod", 5), at);
             written(&path).await;
-            common::process::durable::read::<LastGood>(&path).expect("a good file, or none").is_some()
+            common::process::durable::read::<LastGood>(&path)
+                .expect("a good file, or none")
+                .is_some()
         };
         assert!(!confirm(start).await);
         std::fs::create_dir(folder.path().join("gone")).expect("a folder");
@@ -155,10 +191,20 @@ mod tests {
         let day = Duration::from_secs(86_400);
         assert_eq!(read(&path, &name("prod"), day), Ok(None));
         common::process::durable::write(&path, &LastGood::of(&table)).expect("written");
-        assert_eq!(read(&path, &name("prod"), day).expect("good").map(|table| table.stamp.table), Some(5));
+        assert_eq!(
+            read(&path, &name("prod"), day)
+                .expect("good")
+                .map(|table| table.stamp.table),
+            Some(5)
+        );
         assert!(read(&path, &name("stage"), day).is_err());
-        let old = LastGood { written: 1, ..LastGood::of(&table) };
+        let old = LastGood {
+            written: 1,
+            ..LastGood::of(&table)
+        };
         common::process::durable::write(&path, &old).expect("written");
-        assert!(read(&path, &name("prod"), day).is_err_and(|error| error.contains("state_max_age")));
+        assert!(
+            read(&path, &name("prod"), day).is_err_and(|error| error.contains("state_max_age"))
+        );
     }
 }

@@ -36,10 +36,19 @@ impl CarriedFile {
     /// Reads the file beside `state_file`. One that hangs or is damaged is for the log: what is in it waits for the next
     /// start.
     pub async fn open(state_file: Option<&Path>) -> Self {
-        let Some(path) = state_file.map(beside) else { return Self::default() };
-        let (earlier, problem) = files::within(KEY, &path, read).await.unwrap_or_else(|hangs| (Vec::new(), Some(hangs.to_string())));
-        problem.iter().for_each(|problem| tracing::warn!("{problem}"));
-        Self { path: Some(path), earlier }
+        let Some(path) = state_file.map(beside) else {
+            return Self::default();
+        };
+        let (earlier, problem) = files::within(KEY, &path, read)
+            .await
+            .unwrap_or_else(|hangs| (Vec::new(), Some(hangs.to_string())));
+        problem
+            .iter()
+            .for_each(|problem| tracing::warn!("{problem}"));
+        Self {
+            path: Some(path),
+            earlier,
+        }
     }
 
     /// An earlier process whose counts are not in the store yet.
@@ -50,7 +59,10 @@ impl CarriedFile {
     /// The [`last`](Self::last) is in the store. A file that cannot be changed tells it again at the next start, which
     /// does no harm.
     pub async fn forget_last(&mut self) {
-        let Some((path, Carried { said, .. })) = self.path.as_deref().zip(self.earlier.pop()) else { return };
+        let Some((path, Carried { said, .. })) = self.path.as_deref().zip(self.earlier.pop())
+        else {
+            return;
+        };
         if let Err(error) = change_within(path, move |path| forget(path, &said.id)).await {
             tracing::warn!("{error:#}");
         }
@@ -65,8 +77,14 @@ impl CarriedFile {
 /// The key that names the state file, and so the one beside it.
 const KEY: &str = "state_file";
 
-async fn change_within(path: &Path, change: impl FnOnce(&Path) -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<()> {
-    files::within(KEY, path, change).await.map_err(anyhow::Error::from).flatten()
+async fn change_within(
+    path: &Path,
+    change: impl FnOnce(&Path) -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<()> {
+    files::within(KEY, path, change)
+        .await
+        .map_err(anyhow::Error::from)
+        .flatten()
 }
 
 /// The file beside a state file.
@@ -82,8 +100,17 @@ pub fn read(path: &Path) -> (Vec<Carried>, Option<String>) {
     };
     let oldest = unix_ms().saturating_sub(TOLD_FOR.as_millis() as u64);
     let (told, old): (Vec<_>, Vec<_>) = kept.into_iter().partition(|carried| carried.at >= oldest);
-    let lost: u64 = old.iter().flat_map(|carried| carried.totals.iter()).map(|(_, total)| total).sum();
-    let problem = (lost > 0).then(|| format!("{}: {lost} counts are older than seven days: not written", path.display()));
+    let lost: u64 = old
+        .iter()
+        .flat_map(|carried| carried.totals.iter())
+        .map(|(_, total)| total)
+        .sum();
+    let problem = (lost > 0).then(|| {
+        format!(
+            "{}: {lost} counts are older than seven days: not written",
+            path.display()
+        )
+    });
     (told, problem)
 }
 
@@ -109,7 +136,10 @@ pub fn forget(path: &Path, id: &str) -> anyhow::Result<()> {
 /// One change at a time, whoever makes it; nothing left to keep: no file.
 fn change(path: &Path, make: impl FnOnce(&mut Vec<Carried>)) -> anyhow::Result<()> {
     let place = || format!("state file {}", path.display());
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let directory = File::open(directory).with_context(place)?;
     directory.lock().with_context(place)?;
     let (mut kept, _) = read(path);
@@ -118,7 +148,9 @@ fn change(path: &Path, make: impl FnOnce(&mut Vec<Carried>)) -> anyhow::Result<(
         return common::process::durable::write(path, &kept);
     }
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(place),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(place)
+        }
         _ => Ok(()),
     }
 }
@@ -131,7 +163,11 @@ mod tests {
         let said = serde_json::json!({"id": id, "host": "", "address": "", "version": "", "generation": 0, "overrides": 0, "started": 0});
         let mut totals = Tally::default();
         totals.raise(&"img/a".parse().expect("valid"), 7);
-        Carried { said: serde_json::from_value(said).expect("valid"), totals, at }
+        Carried {
+            said: serde_json::from_value(said).expect("valid"),
+            totals,
+            at,
+        }
     }
 
     #[test]
@@ -152,15 +188,22 @@ mod tests {
         let path = beside(&folder.path().join("state"));
         let all = ["a", "b", "c"].map(|id| carried(id, unix_ms()));
         std::thread::scope(|threads| {
-            all.iter().for_each(|carried| drop(threads.spawn(|| keep(&path, carried).expect("kept"))));
+            all.iter()
+                .for_each(|carried| drop(threads.spawn(|| keep(&path, carried).expect("kept"))));
         });
         assert_eq!(read(&path).0.len(), 3);
         keep(&path, &all[0]).expect("kept");
         forget(&path, "b").expect("forgotten");
-        let mut left: Vec<String> = read(&path).0.into_iter().map(|carried| carried.said.id).collect();
+        let mut left: Vec<String> = read(&path)
+            .0
+            .into_iter()
+            .map(|carried| carried.said.id)
+            .collect();
         left.sort();
         assert_eq!(left, ["a", "c"]);
-        ["a", "c"].iter().for_each(|id| forget(&path, id).expect("forgotten"));
+        ["a", "c"]
+            .iter()
+            .for_each(|id| forget(&path, id).expect("forgotten"));
         assert!(!path.exists());
     }
 }

@@ -32,21 +32,34 @@ const FIELDS: [(&[u8], Form); 9] = [
 /// can be read. None: none can.
 pub fn told<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Scheme> {
     let read = |(name, value): (&[u8], &[u8])| {
-        let rank = FIELDS.iter().position(|(known, _)| name.eq_ignore_ascii_case(known))?;
+        let rank = FIELDS
+            .iter()
+            .position(|(known, _)| name.eq_ignore_ascii_case(known))?;
         Some((rank, FIELDS[rank].1.read(value)?))
     };
     // Of several with the same name it takes the first: they are one list.
-    fields.filter_map(read).min_by_key(|(rank, _)| *rank).map(|(_, scheme)| scheme)
+    fields
+        .filter_map(read)
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, scheme)| scheme)
 }
 
 impl Form {
     fn read(self, value: &[u8]) -> Option<Scheme> {
         match self {
             // Empty elements of a list are none (RFC 9110 section 5.6.1).
-            Self::Name => name(value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).find(|element| !element.is_empty())?),
+            Self::Name => name(
+                value
+                    .split(|&byte| byte == b',')
+                    .map(<[u8]>::trim_ascii)
+                    .find(|element| !element.is_empty())?,
+            ),
             Self::Pairs => pairs(value),
             Self::Switch if value.trim_ascii().eq_ignore_ascii_case(b"on") => Some(Scheme::Https),
-            Self::Switch => value.trim_ascii().eq_ignore_ascii_case(b"off").then_some(Scheme::Http),
+            Self::Switch => value
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"off")
+                .then_some(Scheme::Http),
         }
     }
 }
@@ -73,8 +86,13 @@ fn pairs(value: &[u8]) -> Option<Scheme> {
     value.split(ends).find_map(|pair| {
         let equals = pair.iter().position(|&byte| byte == b'=')?;
         let (key, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
-        let bare = value.strip_prefix(b"\"").and_then(|open| open.strip_suffix(b"\"")).unwrap_or(value);
-        key.eq_ignore_ascii_case(b"proto").then(|| name(bare)).flatten()
+        let bare = value
+            .strip_prefix(b"\"")
+            .and_then(|open| open.strip_suffix(b"\""))
+            .unwrap_or(value);
+        key.eq_ignore_ascii_case(b"proto")
+            .then(|| name(bare))
+            .flatten()
     })
 }
 
@@ -84,7 +102,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn of(fields: &[(&str, &str)]) -> Option<Scheme> {
-        told(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())))
+        told(
+            fields
+                .iter()
+                .map(|(name, value)| (name.as_bytes(), value.as_bytes())),
+        )
     }
 
     const HTTPS: Option<Scheme> = Some(Scheme::Https);
@@ -111,7 +133,11 @@ mod tests {
             ("X-Forwarded-Ssl", "https", None),
             ("Front-End-Https", "on", HTTPS),
             ("Forwarded", "proto=https", HTTPS),
-            ("Forwarded", "for=192.0.2.7; Proto=\"HTTPS\" ;by=10.0.0.1, for=10.0.0.2;proto=http", HTTPS),
+            (
+                "Forwarded",
+                "for=192.0.2.7; Proto=\"HTTPS\" ;by=10.0.0.1, for=10.0.0.2;proto=http",
+                HTTPS,
+            ),
             ("Forwarded", "for=192.0.2.7, for=10.0.0.2;proto=http", HTTP),
             ("Forwarded", "for=\"_a,proto=https;\\\"\";proto=http", HTTP),
             ("Forwarded", "for=\"proto=https", None),
@@ -126,13 +152,36 @@ mod tests {
 
     #[test]
     fn where_several_speak_the_most_widely_set_one_is_believed() {
-        assert_eq!(of(&[("Front-End-Https", "on"), ("X-Forwarded-Proto", "http")]), HTTP);
-        assert_eq!(of(&[("X-Forwarded-Ssl", "off"), ("Forwarded", "proto=https"), ("X-Scheme", "http")]), HTTPS);
-        assert_eq!(of(&[("Forwarded", "proto=http"), ("X-Forwarded-Proto", "https")]), HTTPS);
+        assert_eq!(
+            of(&[("Front-End-Https", "on"), ("X-Forwarded-Proto", "http")]),
+            HTTP
+        );
+        assert_eq!(
+            of(&[
+                ("X-Forwarded-Ssl", "off"),
+                ("Forwarded", "proto=https"),
+                ("X-Scheme", "http")
+            ]),
+            HTTPS
+        );
+        assert_eq!(
+            of(&[("Forwarded", "proto=http"), ("X-Forwarded-Proto", "https")]),
+            HTTPS
+        );
         // Whoever cannot be read says nothing.
-        assert_eq!(of(&[("X-Forwarded-Proto", "yes"), ("X-Forwarded-Ssl", "on")]), HTTPS);
+        assert_eq!(
+            of(&[("X-Forwarded-Proto", "yes"), ("X-Forwarded-Ssl", "on")]),
+            HTTPS
+        );
         // Several fields are one list.
-        assert_eq!(of(&[("X-Forwarded-Proto", ""), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Proto", "http")]), HTTPS);
+        assert_eq!(
+            of(&[
+                ("X-Forwarded-Proto", ""),
+                ("X-Forwarded-Proto", "https"),
+                ("X-Forwarded-Proto", "http")
+            ]),
+            HTTPS
+        );
         assert_eq!(of(&[]), None);
     }
 

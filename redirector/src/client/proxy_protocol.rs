@@ -49,10 +49,18 @@ pub fn parse(bytes: &[u8]) -> Proxied {
     let begins = |start: &[u8]| bytes.iter().zip(start).all(|(left, right)| left == right);
     // Empty lines may precede a request: the first bytes may still become either.
     if begins(V2_SIGNATURE) {
-        return if bytes.len() < V2_SIGNATURE.len() { Proxied::Partial } else { v2(bytes) };
+        return if bytes.len() < V2_SIGNATURE.len() {
+            Proxied::Partial
+        } else {
+            v2(bytes)
+        };
     }
     if begins(b"PROXY ") {
-        return if bytes.len() < 6 { Proxied::Partial } else { v1(bytes) };
+        return if bytes.len() < 6 {
+            Proxied::Partial
+        } else {
+            v1(bytes)
+        };
     }
     Proxied::Absent
 }
@@ -60,36 +68,68 @@ pub fn parse(bytes: &[u8]) -> Proxied {
 /// `PROXY TCP4 SOURCE DESTINATION PORT PORT` and CRLF.
 fn v1(bytes: &[u8]) -> Proxied {
     let Some(end) = bytes.iter().take(V1_MAX).position(|&byte| byte == b'\n') else {
-        return if bytes.len() < V1_MAX { Proxied::Partial } else { Proxied::Bad };
+        return if bytes.len() < V1_MAX {
+            Proxied::Partial
+        } else {
+            Proxied::Bad
+        };
     };
-    let line = bytes[..end].strip_suffix(b"\r").and_then(|line| std::str::from_utf8(line).ok());
-    let Some(line) = line else { return Proxied::Bad };
+    let line = bytes[..end]
+        .strip_suffix(b"\r")
+        .and_then(|line| std::str::from_utf8(line).ok());
+    let Some(line) = line else {
+        return Proxied::Bad;
+    };
     let mut words = line.split(' ').skip(1);
     let client = match (words.next(), words.next().map(str::parse::<IpAddr>)) {
-        (Some("UNKNOWN"), _) => return Proxied::Client { address: None, secure: false, length: end + 1 },
-        (Some("TCP4"), Some(Ok(client @ IpAddr::V4(_)))) | (Some("TCP6"), Some(Ok(client @ IpAddr::V6(_)))) => client,
+        (Some("UNKNOWN"), _) => {
+            return Proxied::Client {
+                address: None,
+                secure: false,
+                length: end + 1,
+            };
+        }
+        (Some("TCP4"), Some(Ok(client @ IpAddr::V4(_))))
+        | (Some("TCP6"), Some(Ok(client @ IpAddr::V6(_)))) => client,
         _ => return Proxied::Bad,
     };
-    let destination = words.next().is_some_and(|word| word.parse::<IpAddr>().is_ok_and(|to| to.is_ipv4() == client.is_ipv4()));
-    let ports = [words.next(), words.next()].iter().all(|port| port.is_some_and(|port| port.parse::<u16>().is_ok()));
+    let destination = words.next().is_some_and(|word| {
+        word.parse::<IpAddr>()
+            .is_ok_and(|to| to.is_ipv4() == client.is_ipv4())
+    });
+    let ports = [words.next(), words.next()]
+        .iter()
+        .all(|port| port.is_some_and(|port| port.parse::<u16>().is_ok()));
     match destination && ports && words.next().is_none() {
-        true => Proxied::Client { address: Some(client), secure: false, length: end + 1 },
+        true => Proxied::Client {
+            address: Some(client),
+            secure: false,
+            length: end + 1,
+        },
         false => Proxied::Bad,
     }
 }
 
 fn v2(bytes: &[u8]) -> Proxied {
-    let Some(&[version_command, family, high, low]) = bytes.get(12..16) else { return Proxied::Partial };
+    let Some(&[version_command, family, high, low]) = bytes.get(12..16) else {
+        return Proxied::Partial;
+    };
     let length = usize::from(u16::from_be_bytes([high, low]));
     if version_command >> 4 != 2 || version_command & 0xf > 1 || length > V2_MAX {
         return Proxied::Bad;
     }
-    let Some(rest) = bytes.get(16..16 + length) else { return Proxied::Partial };
+    let Some(rest) = bytes.get(16..16 + length) else {
+        return Proxied::Partial;
+    };
     // LOCAL: the proxy itself asks, for its health checks.
     if version_command & 0xf == 0 {
         return Proxied::Itself(16 + length);
     }
-    told(family >> 4, rest).map_or(Proxied::Bad, |(address, secure)| Proxied::Client { address, secure, length: 16 + length })
+    told(family >> 4, rest).map_or(Proxied::Bad, |(address, secure)| Proxied::Client {
+        address,
+        secure,
+        length: 16 + length,
+    })
 }
 
 /// The client's address, and whether it came over TLS, by what follows the fixed part of version 2.
@@ -97,11 +137,22 @@ fn told(family: u8, rest: &[u8]) -> Option<(Option<IpAddr>, bool)> {
     let (address, told) = match family {
         1 => {
             let (addresses, told) = rest.split_first_chunk::<12>()?;
-            (Some(IpAddr::V4(Ipv4Addr::new(addresses[0], addresses[1], addresses[2], addresses[3]))), told)
+            (
+                Some(IpAddr::V4(Ipv4Addr::new(
+                    addresses[0],
+                    addresses[1],
+                    addresses[2],
+                    addresses[3],
+                ))),
+                told,
+            )
         }
         2 => {
             let (addresses, told) = rest.split_first_chunk::<36>()?;
-            (Some(IpAddr::V6(Ipv6Addr::from(*addresses.first_chunk::<16>()?))), told)
+            (
+                Some(IpAddr::V6(Ipv6Addr::from(*addresses.first_chunk::<16>()?))),
+                told,
+            )
         }
         // Unspecified, or a socket in the file system: nobody with an address.
         0 => (None, rest),
@@ -148,8 +199,14 @@ pub fn forwarded_for<'a>(values: impl Iterator<Item = &'a [u8]>, trusted: &[Netw
             client = Forwarded::Unknown;
         }
         // Empty elements of a list are none (RFC 9110 section 5.6.1).
-        for word in value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|word| !word.is_empty()) {
-            let Some(address) = forwarded_address(word) else { return Forwarded::Unknown };
+        for word in value
+            .rsplit(|&byte| byte == b',')
+            .map(<[u8]>::trim_ascii)
+            .filter(|word| !word.is_empty())
+        {
+            let Some(address) = forwarded_address(word) else {
+                return Forwarded::Unknown;
+            };
             client = Forwarded::Client(address);
             if !trusted.iter().any(|network| network.contains(address)) {
                 return client;
@@ -162,8 +219,16 @@ pub fn forwarded_for<'a>(values: impl Iterator<Item = &'a [u8]>, trusted: &[Netw
 /// An address; some proxies add a port, and brackets around IPv6.
 fn forwarded_address(word: &[u8]) -> Option<IpAddr> {
     let word = std::str::from_utf8(word).ok()?;
-    let address = word.parse::<IpAddr>().ok().or_else(|| word.parse::<std::net::SocketAddr>().ok().map(|both| both.ip()));
-    Some(address.or_else(|| word.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?.to_canonical())
+    let address = word.parse::<IpAddr>().ok().or_else(|| {
+        word.parse::<std::net::SocketAddr>()
+            .ok()
+            .map(|both| both.ip())
+    });
+    Some(
+        address
+            .or_else(|| word.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?
+            .to_canonical(),
+    )
 }
 
 #[cfg(test)]
@@ -176,12 +241,22 @@ mod tests {
     }
 
     fn of(address: Option<IpAddr>, length: usize) -> Proxied {
-        Proxied::Client { address, secure: false, length }
+        Proxied::Client {
+            address,
+            secure: false,
+            length,
+        }
     }
 
     fn binary(version_command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).expect("short").to_be_bytes();
-        [V2_SIGNATURE.as_slice(), &[version_command, family], &length, rest].concat()
+        [
+            V2_SIGNATURE.as_slice(),
+            &[version_command, family],
+            &length,
+            rest,
+        ]
+        .concat()
     }
 
     #[test]
@@ -189,7 +264,10 @@ mod tests {
         let whole = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\nGET / HTTP/1.1\r\n";
         assert_eq!(parse(whole), of(client("192.0.2.7"), 45));
         (1..45).for_each(|cut| assert_eq!(parse(&whole[..cut]), Proxied::Partial, "cut at {cut}"));
-        assert_eq!(parse(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n"), of(client("2001:db8::1"), 32));
+        assert_eq!(
+            parse(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n"),
+            of(client("2001:db8::1"), 32)
+        );
         assert_eq!(parse(b"PROXY UNKNOWN whatever\r\nGET"), of(None, 24));
         for bad in [
             "PROXY TCP4 ::1 ::1 1 2\r\n",
@@ -203,20 +281,34 @@ mod tests {
         ] {
             assert_eq!(parse(bad.as_bytes()), Proxied::Bad, "{bad:?}");
         }
-        assert_eq!(parse(format!("PROXY UNKNOWN {}", "x".repeat(200)).as_bytes()), Proxied::Bad);
+        assert_eq!(
+            parse(format!("PROXY UNKNOWN {}", "x".repeat(200)).as_bytes()),
+            Proxied::Bad
+        );
     }
 
     #[test]
     fn a_header_of_bytes_names_the_client() {
         let v4 = binary(0x21, 0x11, &[192, 0, 2, 7, 198, 51, 100, 1, 1, 2, 3, 4]);
-        assert_eq!(parse(&[&v4[..], b"GET"].concat()), of(client("192.0.2.7"), 28));
+        assert_eq!(
+            parse(&[&v4[..], b"GET"].concat()),
+            of(client("192.0.2.7"), 28)
+        );
         (1..28).for_each(|cut| assert_eq!(parse(&v4[..cut]), Proxied::Partial, "cut at {cut}"));
         let mut addresses = [0; 36];
         addresses[15] = 1;
-        assert_eq!(parse(&binary(0x21, 0x21, &addresses)), of(client("::1"), 52));
+        assert_eq!(
+            parse(&binary(0x21, 0x21, &addresses)),
+            of(client("::1"), 52)
+        );
         assert_eq!(parse(&binary(0x20, 0, &[])), Proxied::Itself(16));
         assert_eq!(parse(&binary(0x21, 0x31, &[0; 216])), of(None, 232));
-        for bad in [binary(0x11, 0x11, &[0; 12]), binary(0x22, 0x11, &[0; 12]), binary(0x21, 0x11, &[0; 8]), binary(0x21, 0x41, &[0; 12])] {
+        for bad in [
+            binary(0x11, 0x11, &[0; 12]),
+            binary(0x22, 0x11, &[0; 12]),
+            binary(0x21, 0x11, &[0; 8]),
+            binary(0x21, 0x41, &[0; 12]),
+        ] {
             assert_eq!(parse(&bad), Proxied::Bad, "{bad:?}");
         }
         assert_eq!(parse(&binary(0x21, 0x11, &[0; V2_MAX + 1])), Proxied::Bad);
@@ -224,26 +316,54 @@ mod tests {
 
     /// Type, length and value.
     fn item(kind: u8, value: &[u8]) -> Vec<u8> {
-        [&[kind], &u16::try_from(value.len()).expect("short").to_be_bytes()[..], value].concat()
+        [
+            &[kind],
+            &u16::try_from(value.len()).expect("short").to_be_bytes()[..],
+            value,
+        ]
+        .concat()
     }
 
     #[test]
     fn a_header_of_bytes_tells_of_tls() {
-        let with = |items: &[u8]| parse(&binary(0x21, 0x11, &[&[192, 0, 2, 7, 198, 51, 100, 1, 1, 2, 3, 4], items].concat()));
+        let with = |items: &[u8]| {
+            parse(&binary(
+                0x21,
+                0x11,
+                &[&[192, 0, 2, 7, 198, 51, 100, 1, 1, 2, 3, 4], items].concat(),
+            ))
+        };
         let secure = |items: &[u8]| match with(items) {
-            Proxied::Client { secure, length, .. } => (length == 28 + items.len()).then_some(secure),
+            Proxied::Client { secure, length, .. } => {
+                (length == 28 + items.len()).then_some(secure)
+            }
             _ => None,
         };
         let version = item(0x21, b"TLSv1.3");
         let tls = item(PP2_TYPE_SSL, &[&[1, 0, 0, 0, 0], &version[..]].concat());
         assert_eq!(secure(&tls), Some(true));
         // Whatever else is told before and behind it: ALPN, authority, checksum, nothing, who knows what.
-        let all = [item(1, b"h2"), item(2, b"img.test"), item(3, &[1, 2, 3, 4]), tls.clone(), item(4, &[0; 9]), item(0xee, b"")].concat();
+        let all = [
+            item(1, b"h2"),
+            item(2, b"img.test"),
+            item(3, &[1, 2, 3, 4]),
+            tls.clone(),
+            item(4, &[0; 9]),
+            item(0xee, b""),
+        ]
+        .concat();
         assert_eq!(secure(&all), Some(true));
         // A client without TLS, and one that only showed a certificate in the session.
         assert_eq!(secure(&item(PP2_TYPE_SSL, &[0, 0, 0, 0, 1])), Some(false));
-        assert_eq!(secure(&item(PP2_TYPE_SSL, &[0b110, 0, 0, 0, 0])), Some(false));
-        assert_eq!(secure(&item(1, &tls)), Some(false), "what stands inside another value is not told");
+        assert_eq!(
+            secure(&item(PP2_TYPE_SSL, &[0b110, 0, 0, 0, 0])),
+            Some(false)
+        );
+        assert_eq!(
+            secure(&item(1, &tls)),
+            Some(false),
+            "what stands inside another value is not told"
+        );
         for bad in [
             &tls[..tls.len() - 1],
             &item(PP2_TYPE_SSL, &[1, 0, 0, 0])[..],
@@ -257,8 +377,22 @@ mod tests {
         }
         // Of a client without an address too; the proxy's own checks tell of nobody.
         let of_nobody = parse(&binary(0x21, 0, &tls));
-        assert_eq!(of_nobody, Proxied::Client { address: None, secure: true, length: 16 + tls.len() });
-        assert!(matches!(parse(&binary(0x21, 0x31, &[&[0; 216], &tls[..]].concat())), Proxied::Client { address: None, secure: true, .. }));
+        assert_eq!(
+            of_nobody,
+            Proxied::Client {
+                address: None,
+                secure: true,
+                length: 16 + tls.len()
+            }
+        );
+        assert!(matches!(
+            parse(&binary(0x21, 0x31, &[&[0; 216], &tls[..]].concat())),
+            Proxied::Client {
+                address: None,
+                secure: true,
+                ..
+            }
+        ));
         assert_eq!(parse(&binary(0x21, 0x31, &[0; 215])), Proxied::Bad);
         assert_eq!(parse(&binary(0x20, 0x11, &[1, 2])), Proxied::Itself(18));
     }
@@ -274,18 +408,28 @@ mod tests {
             "\r\n\r\n\r\n",
             "PROXYX / HTTP/1.1\r\n",
         ] {
-            let expected = if request == "P" { Proxied::Partial } else { Proxied::Absent };
+            let expected = if request == "P" {
+                Proxied::Partial
+            } else {
+                Proxied::Absent
+            };
             assert_eq!(parse(request.as_bytes()), expected, "{request:?}");
         }
     }
 
     #[test]
     fn only_what_trusted_proxies_wrote_is_believed() {
-        let trusted: Vec<Network> = ["10.0.0.0/8", "::1"].iter().map(|text| text.parse().expect("a network")).collect();
+        let trusted: Vec<Network> = ["10.0.0.0/8", "::1"]
+            .iter()
+            .map(|text| text.parse().expect("a network"))
+            .collect();
         for (values, expected) in [
             (&[&b"192.0.2.7"[..]][..], Some("192.0.2.7")),
             (&[b"6.6.6.6, 192.0.2.7"], Some("192.0.2.7")),
-            (&[b"6.6.6.6, 192.0.2.7 ,10.1.1.1,10.2.2.2"], Some("192.0.2.7")),
+            (
+                &[b"6.6.6.6, 192.0.2.7 ,10.1.1.1,10.2.2.2"],
+                Some("192.0.2.7"),
+            ),
             (&[b"10.3.3.3, 10.1.1.1"], Some("10.3.3.3")),
             (&[b"[2001:db8::1]:80, ::1"], Some("2001:db8::1")),
             (&[b"192.0.2.7:1234"], Some("192.0.2.7")),
@@ -298,10 +442,19 @@ mod tests {
             (&[b"", b"192.0.2.7"], Some("192.0.2.7")),
             (&[b"10.1.1.1", b"nonsense"], None),
         ] {
-            let expected = expected.and_then(client).map_or(Forwarded::Unknown, Forwarded::Client);
-            assert_eq!(forwarded_for(values.iter().copied(), &trusted), expected, "{values:?}");
+            let expected = expected
+                .and_then(client)
+                .map_or(Forwarded::Unknown, Forwarded::Client);
+            assert_eq!(
+                forwarded_for(values.iter().copied(), &trusted),
+                expected,
+                "{values:?}"
+            );
         }
-        assert_eq!(forwarded_for(std::iter::empty(), &trusted), Forwarded::Absent);
+        assert_eq!(
+            forwarded_for(std::iter::empty(), &trusted),
+            Forwarded::Absent
+        );
     }
 
     proptest! {

@@ -69,7 +69,12 @@ pub struct Sources {
 impl Desk {
     /// A desk with its buffers.
     pub fn new(sources: Sources, guests: Option<Box<Guests>>) -> Self {
-        Self { sources, guests, input: vec![0; INPUT].into(), output: Vec::new() }
+        Self {
+            sources,
+            guests,
+            input: vec![0; INPUT].into(),
+            output: Vec::new(),
+        }
     }
 
     /// The answer to `ask`; no page: making it failed.

@@ -49,13 +49,20 @@ pub(crate) struct Socket<'a, S> {
 
 impl<'a, S> Socket<'a, S> {
     pub(crate) fn new(stream: &'a S, pages: Option<&'a Pages>) -> Self {
-        Self { stream, ended: false, pages, said: Cell::new(None) }
+        Self {
+            stream,
+            ended: false,
+            pages,
+            said: Cell::new(None),
+        }
     }
 }
 
 impl<S: AsFd> Wire for Socket<'_, S> {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(said) = self.said.take() else { return socket::receive(self.stream, buffer) };
+        let Some(said) = self.said.take() else {
+            return socket::receive(self.stream, buffer);
+        };
         let said = said?;
         buffer[..said.len()].copy_from_slice(said);
         Ok(said.len())
@@ -78,7 +85,11 @@ impl<S: AsFd> Wire for Socket<'_, S> {
     }
 
     fn may_see_stats(&self, client: Option<IpAddr>) -> bool {
-        let Some(pages) = self.pages else { return false };
-        client.or_else(|| self.peer()).is_some_and(|client| pages.allow(client))
+        let Some(pages) = self.pages else {
+            return false;
+        };
+        client
+            .or_else(|| self.peer())
+            .is_some_and(|client| pages.allow(client))
     }
 }

@@ -49,16 +49,43 @@ impl Pick {
     pub fn random<T>(servers: Vec<(u16, T)>) -> (Self, Vec<Column<T>>) {
         let weights: Vec<u16> = servers.iter().map(|(weight, _)| *weight).collect();
         let (height, heights) = alias(&weights);
-        let columns = servers.into_iter().zip(heights).map(|((_, server), (own, other))| Column { own, other, server }).collect();
-        (if weights.len() > 1 { Self::Random { height } } else { Self::First }, columns)
+        let columns = servers
+            .into_iter()
+            .zip(heights)
+            .map(|((_, server), (own, other))| Column { own, other, server })
+            .collect();
+        (
+            if weights.len() > 1 {
+                Self::Random { height }
+            } else {
+                Self::First
+            },
+            columns,
+        )
     }
 
     /// Smooth round-robin among `servers`, each with a weight that is not 0, going on at `position`.
-    pub fn round_robin<T>(servers: Vec<(u16, T)>, position: Arc<AtomicU32>) -> (Self, Vec<Column<T>>) {
+    pub fn round_robin<T>(
+        servers: Vec<(u16, T)>,
+        position: Arc<AtomicU32>,
+    ) -> (Self, Vec<Column<T>>) {
         let weights: Vec<u16> = servers.iter().map(|(weight, _)| *weight).collect();
-        let columns = servers.into_iter().map(|(_, server)| Column { own: 0, other: 0, server }).collect();
-        let pick =
-            if weights.len() > 1 { Self::RoundRobin(Box::new(Cycle { order: smooth_cycle(&weights), position })) } else { Self::First };
+        let columns = servers
+            .into_iter()
+            .map(|(_, server)| Column {
+                own: 0,
+                other: 0,
+                server,
+            })
+            .collect();
+        let pick = if weights.len() > 1 {
+            Self::RoundRobin(Box::new(Cycle {
+                order: smooth_cycle(&weights),
+                position,
+            }))
+        } else {
+            Self::First
+        };
         (pick, columns)
     }
 
@@ -91,9 +118,13 @@ impl Pick {
 fn alias(weights: &[u16]) -> (u64, Vec<(u32, u32)>) {
     let count = weights.len() as u64;
     let height: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
-    let mut own: Vec<u64> = weights.iter().map(|&weight| u64::from(weight) * count).collect();
+    let mut own: Vec<u64> = weights
+        .iter()
+        .map(|&weight| u64::from(weight) * count)
+        .collect();
     let mut other = vec![0; weights.len()];
-    let (mut low, mut high): (Vec<usize>, Vec<usize>) = (0..weights.len()).partition(|&index| own[index] < height);
+    let (mut low, mut high): (Vec<usize>, Vec<usize>) =
+        (0..weights.len()).partition(|&index| own[index] < height);
     while let (Some(short), Some(&tall)) = (low.pop(), high.last()) {
         other[short] = tall as u32;
         own[tall] -= height - own[short];
@@ -102,7 +133,13 @@ fn alias(weights: &[u16]) -> (u64, Vec<(u32, u32)>) {
             low.push(tall);
         }
     }
-    (height, own.into_iter().map(|own| u32::try_from(own).unwrap_or(u32::MAX)).zip(other).collect())
+    (
+        height,
+        own.into_iter()
+            .map(|own| u32::try_from(own).unwrap_or(u32::MAX))
+            .zip(other)
+            .collect(),
+    )
 }
 
 /// One cycle of smooth weighted round-robin, as nginx's upstream module orders it: at each step every server gains
@@ -131,10 +168,25 @@ fn scale(weights: &[u16]) -> Vec<i64> {
     fn gcd(a: u64, b: u64) -> u64 {
         if b == 0 { a } else { gcd(b, a % b) }
     }
-    let divisor = weights.iter().fold(0, |divisor, &weight| gcd(divisor, u64::from(weight))).max(1);
-    let sum: u64 = weights.iter().map(|&weight| u64::from(weight) / divisor).sum();
-    let shrink = |weight: u64| if sum <= MAX_CYCLE { weight } else { (weight * MAX_CYCLE / sum).max(1) };
-    weights.iter().map(|&weight| shrink(u64::from(weight) / divisor) as i64).collect()
+    let divisor = weights
+        .iter()
+        .fold(0, |divisor, &weight| gcd(divisor, u64::from(weight)))
+        .max(1);
+    let sum: u64 = weights
+        .iter()
+        .map(|&weight| u64::from(weight) / divisor)
+        .sum();
+    let shrink = |weight: u64| {
+        if sum <= MAX_CYCLE {
+            weight
+        } else {
+            (weight * MAX_CYCLE / sum).max(1)
+        }
+    };
+    weights
+        .iter()
+        .map(|&weight| shrink(u64::from(weight) / divisor) as i64)
+        .collect()
 }
 
 #[cfg(test)]
@@ -164,7 +216,9 @@ mod tests {
     fn round_robin_is_smooth() {
         let (pick, servers) = Pick::round_robin(numbered(&[20, 10]), Arc::default());
         let mut rng = SmallRng::seed_from_u64(1);
-        let order: Vec<usize> = (0..6).filter_map(|_| pick.next(&servers, &mut rng)).collect();
+        let order: Vec<usize> = (0..6)
+            .filter_map(|_| pick.next(&servers, &mut rng))
+            .collect();
         assert_eq!(order, [0, 1, 0, 0, 1, 0]);
         assert_eq!(smooth_cycle(&[5, 1, 1]).as_ref(), [0, 0, 1, 0, 2, 0, 0]);
     }
@@ -172,8 +226,17 @@ mod tests {
     #[test]
     fn one_is_always_picked_and_of_none_nobody() {
         let mut rng = SmallRng::seed_from_u64(1);
-        for (pick, servers) in [Pick::random(numbered(&[7])), Pick::round_robin(numbered(&[7]), Arc::default())] {
-            assert_eq!((pick.next(&servers, &mut rng), pick.next(&servers[..0], &mut rng)), (Some(0), None));
+        for (pick, servers) in [
+            Pick::random(numbered(&[7])),
+            Pick::round_robin(numbered(&[7]), Arc::default()),
+        ] {
+            assert_eq!(
+                (
+                    pick.next(&servers, &mut rng),
+                    pick.next(&servers[..0], &mut rng)
+                ),
+                (Some(0), None)
+            );
         }
     }
 
@@ -181,10 +244,15 @@ mod tests {
     fn random_follows_the_weights() {
         let (pick, servers) = Pick::random(numbered(&[30, 10, 20]));
         let (mut rng, mut counts) = (SmallRng::seed_from_u64(1), [0; 3]);
-        (0..60_000).filter_map(|_| pick.next(&servers, &mut rng)).for_each(|server| counts[server] += 1);
+        (0..60_000)
+            .filter_map(|_| pick.next(&servers, &mut rng))
+            .for_each(|server| counts[server] += 1);
         // Four standard deviations of a third of 60,000.
         assert!(
-            counts.iter().zip([30_000, 10_000, 20_000]).all(|(count, expected): (&i32, i32)| (count - expected).abs() < 500),
+            counts
+                .iter()
+                .zip([30_000, 10_000, 20_000])
+                .all(|(count, expected): (&i32, i32)| (count - expected).abs() < 500),
             "{counts:?}"
         );
     }

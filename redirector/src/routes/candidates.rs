@@ -13,8 +13,18 @@ pub(crate) struct Candidate<'a> {
     state: State,
 }
 
-pub(crate) fn candidates<'a>(farm: &'a Farm, overrides: &HashMap<ServerId, Override>, health: &Health) -> Vec<Candidate<'a>> {
-    let by_hand = |server| if overrides.is_empty() { None } else { overrides.get(&farm.id(server)) };
+pub(crate) fn candidates<'a>(
+    farm: &'a Farm,
+    overrides: &HashMap<ServerId, Override>,
+    health: &Health,
+) -> Vec<Candidate<'a>> {
+    let by_hand = |server| {
+        if overrides.is_empty() {
+            None
+        } else {
+            overrides.get(&farm.id(server))
+        }
+    };
     let candidate = |server: &'a Server| {
         let hand = by_hand(server);
         let enable = hand.and_then(|hand| hand.enable).unwrap_or(server.enable);
@@ -24,13 +34,26 @@ pub(crate) fn candidates<'a>(farm: &'a Farm, overrides: &HashMap<ServerId, Overr
             (Some(Force::Down), _) => State::Down,
             (None, Some(check)) => health.state(&check.key()),
         };
-        (enable == Intent::On && weight > 0).then_some(Candidate { server, weight, state })
+        (enable == Intent::On && weight > 0).then_some(Candidate {
+            server,
+            weight,
+            state,
+        })
     };
     farm.servers.iter().filter_map(candidate).collect()
 }
 
 /// The candidates in service, where probers are at work (`watched`) or not.
-pub(crate) fn live<'a, 'b>(candidates: &'b [Candidate<'a>], watched: bool) -> Vec<&'b Candidate<'a>> {
-    let mate_up = watched && candidates.iter().any(|candidate| candidate.state == State::Up);
-    candidates.iter().filter(|candidate| candidate.state.serves(mate_up)).collect()
+pub(crate) fn live<'a, 'b>(
+    candidates: &'b [Candidate<'a>],
+    watched: bool,
+) -> Vec<&'b Candidate<'a>> {
+    let mate_up = watched
+        && candidates
+            .iter()
+            .any(|candidate| candidate.state == State::Up);
+    candidates
+        .iter()
+        .filter(|candidate| candidate.state.serves(mate_up))
+        .collect()
 }

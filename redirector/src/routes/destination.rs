@@ -19,7 +19,11 @@ impl Destination {
     /// Where a redirect to `target` leads, counted by `slot`.
     pub fn new(target: &Target, slot: Slot) -> Self {
         let rest = [target.authority().as_bytes(), target.base().as_bytes()].concat();
-        Self { rest: SmallVec::from_slice(&rest), scheme: target.scheme(), slot }
+        Self {
+            rest: SmallVec::from_slice(&rest),
+            scheme: target.scheme(),
+            slot,
+        }
     }
 
     /// What precedes the request's path in a Location, for a request that came by `scheme`: two parts.
@@ -44,10 +48,18 @@ mod tests {
     fn what_it_writes_is_the_targets_own_origin_in_one_cache_line() {
         let slot = Counters::new(1).slot(&CountKey::Refused(400));
         let long = format!("{}.test:8080/base/path", "a".repeat(60));
-        for text in ["img.test", "http://img.test:81", "https://[::1]/base", &long] {
+        for text in [
+            "img.test",
+            "http://img.test:81",
+            "https://[::1]/base",
+            &long,
+        ] {
             let target: Target = text.parse().expect("a target");
             for request in [Scheme::Http, Scheme::Https] {
-                assert_eq!(Destination::new(&target, slot).origin(request).concat(), target.origin(request).as_bytes());
+                assert_eq!(
+                    Destination::new(&target, slot).origin(request).concat(),
+                    target.origin(request).as_bytes()
+                );
             }
         }
         assert_eq!(size_of::<Column<Destination>>(), 64);

@@ -92,22 +92,60 @@ pub(crate) struct Inputs<'a> {
 impl Arena {
     /// An arena with room for farms with so many servers in all.
     pub(crate) fn with_capacity(farms: usize, servers: usize) -> Self {
-        Self { fronts: Vec::with_capacity(farms), servers: Vec::with_capacity(servers) }
+        Self {
+            fronts: Vec::with_capacity(farms),
+            servers: Vec::with_capacity(servers),
+        }
     }
 
     /// Makes the route of `farm`; its place.
-    pub(crate) fn add(&mut self, farm: &Farm, inputs: &Inputs<'_>, positions: Positions, heads: &mut Heads) -> u32 {
+    pub(crate) fn add(
+        &mut self,
+        farm: &Farm,
+        inputs: &Inputs<'_>,
+        positions: Positions,
+        heads: &mut Heads,
+    ) -> u32 {
         let all = candidates(farm, inputs.overrides, inputs.health);
         let takes_https = |target: &Target| target.scheme() != Some(Scheme::Http);
-        let secure: Vec<_> = all.iter().filter(|candidate| takes_https(&candidate.server.target)).copied().collect();
+        let secure: Vec<_> = all
+            .iter()
+            .filter(|candidate| takes_https(&candidate.server.target))
+            .copied()
+            .collect();
         let fallback = farm.fallback.as_ref().filter(|target| takes_https(target));
         let differs = secure.len() < all.len() || fallback != farm.fallback.as_ref();
-        let choice = self.choose(farm, &all, farm.fallback.as_ref(), inputs, &positions[0], heads);
-        let secure = differs.then(|| Box::new(self.choose(farm, &secure, fallback, inputs, &positions[1], heads)));
-        let (first, aliases) = farm.domains.split_first().map_or(("", &[][..]), |(first, aliases)| (first.as_str(), aliases));
-        let service = Service { live: live(&all, inputs.health.is_fresh()).len(), enabled: all.len() };
-        let back = Box::new(Back { name: farm.name.clone(), aliases: aliases.into(), positions, service });
-        self.fronts.push(Front { host: first.as_bytes().into(), choice, secure, keepalive: farm.keepalive, back });
+        let choice = self.choose(
+            farm,
+            &all,
+            farm.fallback.as_ref(),
+            inputs,
+            &positions[0],
+            heads,
+        );
+        let secure = differs
+            .then(|| Box::new(self.choose(farm, &secure, fallback, inputs, &positions[1], heads)));
+        let (first, aliases) = farm
+            .domains
+            .split_first()
+            .map_or(("", &[][..]), |(first, aliases)| (first.as_str(), aliases));
+        let service = Service {
+            live: live(&all, inputs.health.is_fresh()).len(),
+            enabled: all.len(),
+        };
+        let back = Box::new(Back {
+            name: farm.name.clone(),
+            aliases: aliases.into(),
+            positions,
+            service,
+        });
+        self.fronts.push(Front {
+            host: first.as_bytes().into(),
+            choice,
+            secure,
+            keepalive: farm.keepalive,
+            back,
+        });
         (self.fronts.len() - 1) as u32
     }
 
@@ -131,11 +169,17 @@ impl Arena {
         };
         let destination = |candidate: &&Candidate<'_>| {
             let server = candidate.server;
-            (candidate.weight, Destination::new(&server.target, slot(CountKey::Server(farm.id(server)))))
+            (
+                candidate.weight,
+                Destination::new(&server.target, slot(CountKey::Server(farm.id(server)))),
+            )
         };
         let mut servers: Vec<_> = chosen.iter().map(destination).collect();
         if let (true, Some(target)) = (servers.is_empty(), fallback) {
-            servers.push((1, Destination::new(target, slot(CountKey::Fallback(farm.name.clone())))));
+            servers.push((
+                1,
+                Destination::new(target, slot(CountKey::Fallback(farm.name.clone()))),
+            ));
         }
         let slots = in_order(servers.iter().map(|(_, destination)| destination.slot));
         let (pick, columns) = match farm.balance {
@@ -144,21 +188,32 @@ impl Arena {
         };
         let start = self.servers.len() as u32;
         self.servers.extend(columns);
-        Choice { head: heads.of(farm, cache_control), pick, servers: start..self.servers.len() as u32, slots }
+        Choice {
+            head: heads.of(farm, cache_control),
+            pick,
+            servers: start..self.servers.len() as u32,
+            slots,
+        }
     }
 
     /// Has a large arena lie in huge pages: a farm that is seldom asked for is found in fewer steps then.
     pub(crate) fn gather(&self) {
         let addresses = [addresses(&self.fronts), addresses(&self.servers)];
         if addresses.iter().map(Range::len).sum::<usize>() >= huge_pages::HUGE {
-            addresses.into_iter().filter(|addresses| !addresses.is_empty()).for_each(huge_pages::gather);
+            addresses
+                .into_iter()
+                .filter(|addresses| !addresses.is_empty())
+                .for_each(huge_pages::gather);
         }
     }
 
     /// The farm at a place.
     #[inline]
     pub(crate) fn farm(&self, place: u32) -> FarmRoute<'_> {
-        FarmRoute { front: &self.fronts[place as usize], arena: self }
+        FarmRoute {
+            front: &self.fronts[place as usize],
+            arena: self,
+        }
     }
 }
 
@@ -183,7 +238,12 @@ impl<'a> FarmRoute<'a> {
     pub(crate) fn host(self, number: u32) -> &'a [u8] {
         match number.checked_sub(1) {
             None => &self.front.host,
-            Some(alias) => self.front.back.aliases.get(alias as usize).map_or(b"", |alias| alias.as_str().as_bytes()),
+            Some(alias) => self
+                .front
+                .back
+                .aliases
+                .get(alias as usize)
+                .map_or(b"", |alias| alias.as_str().as_bytes()),
         }
     }
 
@@ -203,11 +263,18 @@ impl<'a> FarmRoute<'a> {
             Some(choice) if secure => (&**choice, Refusal::NoSecureServer),
             _ => (&self.front.choice, Refusal::NoServer),
         };
-        let servers = &self.arena.servers[choice.servers.start as usize..choice.servers.end as usize];
+        let servers =
+            &self.arena.servers[choice.servers.start as usize..choice.servers.end as usize];
         let index = choice.pick.next(servers, rng).ok_or(nobody)?;
         let destination = &servers[index].server;
-        let slot = choice.slots.map_or(destination.slot, |first| first.plus(index as u32));
-        Ok(Picked { head: &choice.head, destination, slot })
+        let slot = choice
+            .slots
+            .map_or(destination.slot, |first| first.plus(index as u32));
+        Ok(Picked {
+            head: &choice.head,
+            destination,
+            slot,
+        })
     }
 }
 
@@ -225,7 +292,10 @@ pub struct Picked<'a> {
 /// The first of `slots`, if the others follow it one by one.
 fn in_order(slots: impl Iterator<Item = Slot> + Clone) -> Option<Slot> {
     let first = slots.clone().next()?;
-    slots.zip(0..).all(|(slot, index)| slot == first.plus(index)).then_some(first)
+    slots
+        .zip(0..)
+        .all(|(slot, index)| slot == first.plus(index))
+        .then_some(first)
 }
 
 fn addresses<T>(of: &[T]) -> Range<usize> {
@@ -240,7 +310,9 @@ pub(crate) struct Heads(HashSet<Arc<[u8]>>);
 impl Heads {
     fn of(&mut self, farm: &Farm, cache_control: &str) -> Arc<[u8]> {
         let status = farm.redirect_code.status_line();
-        let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nCache-Control: {cache_control}\r\nLocation: ");
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: 0\r\nCache-Control: {cache_control}\r\nLocation: "
+        );
         if let Some(held) = self.0.get(head.as_bytes()) {
             return held.clone();
         }

@@ -28,7 +28,12 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn new(Listener { socket, passed }: Listener) -> Self {
-        Self { listener: socket, passed, ready: false, rest: None }
+        Self {
+            listener: socket,
+            passed,
+            ready: false,
+            rest: None,
+        }
     }
 
     /// When to look who waits: `now` or at the end of its rest; none where nobody does.
@@ -48,7 +53,11 @@ pub(crate) struct Newcomers {
 
 impl Newcomers {
     pub(crate) fn new() -> Self {
-        Self { streams: Vec::with_capacity(TOGETHER), said: Vec::with_capacity(TOGETHER), bytes: vec![0; TOGETHER * READ].into() }
+        Self {
+            streams: Vec::with_capacity(TOGETHER),
+            said: Vec::with_capacity(TOGETHER),
+            bytes: vec![0; TOGETHER * READ].into(),
+        }
     }
 
     /// Lets in who waits, up to `most` and [`TOGETHER`], and hears them. Whether the process had room for all of them.
@@ -69,14 +78,26 @@ impl Newcomers {
             }
         }
         let pieces = self.bytes.chunks_mut(READ);
-        self.said.extend(self.streams.iter().zip(pieces).map(|(stream, piece)| socket::receive(stream, piece)));
+        self.said.extend(
+            self.streams
+                .iter()
+                .zip(pieces)
+                .map(|(stream, piece)| socket::receive(stream, piece)),
+        );
         had_room
     }
 
     /// Hands them over one by one, each with what it said.
     #[inline]
     pub(crate) fn each(&mut self, mut serve: impl FnMut(TcpStream, io::Result<&[u8]>)) {
-        let said = self.said.drain(..).zip(self.bytes.chunks(READ)).map(|(count, piece)| count.map(|count| &piece[..count]));
-        self.streams.drain(..).zip(said).for_each(|(stream, said)| serve(stream, said));
+        let said = self
+            .said
+            .drain(..)
+            .zip(self.bytes.chunks(READ))
+            .map(|(count, piece)| count.map(|count| &piece[..count]));
+        self.streams
+            .drain(..)
+            .zip(said)
+            .for_each(|(stream, said)| serve(stream, said));
     }
 }

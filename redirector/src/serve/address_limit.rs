@@ -30,12 +30,18 @@ pub struct Held {
 impl PerAddress {
     /// At most `most` connections for each address but those in `exempt`.
     pub fn new(most: usize, exempt: Arc<[Network]>) -> Arc<Self> {
-        Arc::new(Self { most, exempt, held: Mutex::default(), refused: AtomicU64::new(0) })
+        Arc::new(Self {
+            most,
+            exempt,
+            held: Mutex::default(),
+            refused: AtomicU64::new(0),
+        })
     }
 
     /// One more connection of `peer`; none where it holds as many as it may.
     pub fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Held> {
-        let address = (!self.exempt.iter().any(|network| network.contains(peer))).then(|| subject(peer));
+        let address =
+            (!self.exempt.iter().any(|network| network.contains(peer))).then(|| subject(peer));
         if let Some(address) = address {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             let count = held.entry(address).or_default();
@@ -44,7 +50,10 @@ impl PerAddress {
             }
             *count += 1;
         }
-        Some(Held { of: self.clone(), address })
+        Some(Held {
+            of: self.clone(),
+            address,
+        })
     }
 
     /// A connection was refused.
@@ -74,7 +83,9 @@ impl Drop for Held {
 /// What counts as one address: of IPv6 a /64, which is the least that a customer is given (RFC 6177 section 2).
 fn subject(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
         v4 => v4,
     }
 }
@@ -89,13 +100,29 @@ mod tests {
         let all = PerAddress::new(2, exempt);
         let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
         let held = [all.take(ip("192.0.2.1")), all.take(ip("::ffff:192.0.2.1"))];
-        assert!(held.iter().all(Option::is_some) && all.take(ip("192.0.2.1")).is_none() && all.take(ip("192.0.2.2")).is_some());
+        assert!(
+            held.iter().all(Option::is_some)
+                && all.take(ip("192.0.2.1")).is_none()
+                && all.take(ip("192.0.2.2")).is_some()
+        );
         drop(held);
         assert!(all.take(ip("192.0.2.1")).is_some());
         let same = [all.take(ip("2001:db8::1")), all.take(ip("2001:db8::2"))];
-        assert!(all.take(ip("2001:db8::3")).is_none() && all.take(ip("2001:db8:0:1::3")).is_some() && same.len() == 2);
-        assert!([(); 9].map(|()| all.take(ip("10.1.1.1"))).iter().all(Option::is_some));
+        assert!(
+            all.take(ip("2001:db8::3")).is_none()
+                && all.take(ip("2001:db8:0:1::3")).is_some()
+                && same.len() == 2
+        );
+        assert!(
+            [(); 9]
+                .map(|()| all.take(ip("10.1.1.1")))
+                .iter()
+                .all(Option::is_some)
+        );
         all.refuse();
-        assert_eq!((all.refused(), all.held.lock().expect("no panic").len()), (1, 1));
+        assert_eq!(
+            (all.refused(), all.held.lock().expect("no panic").len()),
+            (1, 1)
+        );
     }
 }

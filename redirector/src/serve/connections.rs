@@ -116,7 +116,13 @@ pub struct Connections<T> {
 
 impl<T> Default for Connections<T> {
     fn default() -> Self {
-        Self { clocks: Vec::new(), entries: Vec::new(), free: Vec::new(), tick: 0, draining: false }
+        Self {
+            clocks: Vec::new(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            tick: 0,
+            draining: false,
+        }
     }
 }
 
@@ -133,33 +139,56 @@ impl<T> Connections<T> {
 
     /// Takes a place for a new connection.
     pub fn insert(&mut self, held: T) -> Place {
-        let clock = Clock { phase: Some(Phase::Idle), answered: false, since: self.tick };
+        let clock = Clock {
+            phase: Some(Phase::Idle),
+            answered: false,
+            since: self.tick,
+        };
         if let Some(index) = self.free.pop() {
             let entry = &mut self.entries[index as usize];
             (entry.held, self.clocks[index as usize]) = (Some(held), clock);
-            return Place { index, serial: entry.serial };
+            return Place {
+                index,
+                serial: entry.serial,
+            };
         }
         self.clocks.push(clock);
-        self.entries.push(Entry { serial: 0, held: Some(held) });
-        Place { index: (self.entries.len() - 1) as u32, serial: 0 }
+        self.entries.push(Entry {
+            serial: 0,
+            held: Some(held),
+        });
+        Place {
+            index: (self.entries.len() - 1) as u32,
+            serial: 0,
+        }
     }
 
     /// The place with this number, if a connection is there.
     pub fn at(&self, index: usize) -> Option<Place> {
         let entry = self.entries.get(index)?;
-        entry.held.as_ref().map(|_| Place { index: index as u32, serial: entry.serial })
+        entry.held.as_ref().map(|_| Place {
+            index: index as u32,
+            serial: entry.serial,
+        })
     }
 
     /// The connection at `place`, if it is still there.
     pub fn get_mut(&mut self, place: Place) -> Option<&mut T> {
-        self.entries.get_mut(place.index()).filter(|entry| entry.serial == place.serial)?.held.as_mut()
+        self.entries
+            .get_mut(place.index())
+            .filter(|entry| entry.serial == place.serial)?
+            .held
+            .as_mut()
     }
 
     /// The connection at the place with this number, and what it waits for.
     #[inline]
     pub fn at_mut(&mut self, index: usize) -> Option<(Place, Phase, &mut T)> {
         let (entry, clock) = (self.entries.get_mut(index)?, self.clocks.get(index)?);
-        let place = Place { index: index as u32, serial: entry.serial };
+        let place = Place {
+            index: index as u32,
+            serial: entry.serial,
+        };
         Some((place, clock.phase?, entry.held.as_mut()?))
     }
 
@@ -172,13 +201,20 @@ impl<T> Connections<T> {
             return;
         }
         if moved || clock.phase != Some(phase) || matches!(phase, Phase::Idle | Phase::Page) {
-            *clock = Clock { phase: Some(phase), answered: clock.answered || moved, since: self.tick };
+            *clock = Clock {
+                phase: Some(phase),
+                answered: clock.answered || moved,
+                since: self.tick,
+            };
         }
     }
 
     /// Frees a place.
     pub fn remove(&mut self, place: Place) -> Option<T> {
-        let entry = self.entries.get_mut(place.index()).filter(|entry| entry.serial == place.serial)?;
+        let entry = self
+            .entries
+            .get_mut(place.index())
+            .filter(|entry| entry.serial == place.serial)?;
         let held = entry.held.take()?;
         entry.serial = entry.serial.wrapping_add(1);
         self.clocks[place.index()].phase = None;
@@ -193,8 +229,17 @@ impl<T> Connections<T> {
             true => deadlines.ticks(phase).min(ticks(LAST_REQUEST)),
             false => deadlines.ticks(phase),
         };
-        let over = |clock: &Clock| clock.phase.is_some_and(|phase| self.tick - clock.since > limit(phase));
-        self.clocks.iter().enumerate().filter(|(_, clock)| over(clock)).filter_map(|(index, _)| self.at(index)).collect()
+        let over = |clock: &Clock| {
+            clock
+                .phase
+                .is_some_and(|phase| self.tick - clock.since > limit(phase))
+        };
+        self.clocks
+            .iter()
+            .enumerate()
+            .filter(|(_, clock)| over(clock))
+            .filter_map(|(index, _)| self.at(index))
+            .collect()
     }
 
     /// The process drains from now on: who has been idle for longer than [`LAST_REQUEST`]. The others have that long from
@@ -217,7 +262,8 @@ impl<T> Connections<T> {
 
     /// Whether the connection at `place` is idle, or who is there has gone.
     pub fn is_idle(&self, place: Place) -> bool {
-        self.at(place.index()) != Some(place) || self.clocks[place.index()].phase.is_some_and(Phase::is_idle)
+        self.at(place.index()) != Some(place)
+            || self.clocks[place.index()].phase.is_some_and(Phase::is_idle)
     }
 
     /// The `count` connections that have been idle for longest; where fewer are idle, then those that were answered and
@@ -229,13 +275,20 @@ impl<T> Connections<T> {
             Phase::Head if clock.answered => Some(1),
             _ => None,
         };
-        let waiting = self.clocks.iter().enumerate().filter_map(|(index, clock)| Some((rank(clock)?, clock.since, index)));
+        let waiting = self
+            .clocks
+            .iter()
+            .enumerate()
+            .filter_map(|(index, clock)| Some((rank(clock)?, clock.since, index)));
         let mut waiting: Vec<(u8, u32, usize)> = waiting.collect();
         if count < waiting.len() {
             waiting.select_nth_unstable(count);
             waiting.truncate(count);
         }
-        waiting.into_iter().filter_map(|(.., index)| self.at(index)).collect()
+        waiting
+            .into_iter()
+            .filter_map(|(.., index)| self.at(index))
+            .collect()
     }
 }
 
@@ -245,7 +298,10 @@ mod tests {
 
     #[test]
     fn each_phase_has_its_deadline_and_a_slow_head_cannot_move_it() {
-        let deadlines = Deadlines { idle: Duration::from_secs(65), head: Duration::from_secs(5) };
+        let deadlines = Deadlines {
+            idle: Duration::from_secs(65),
+            head: Duration::from_secs(5),
+        };
         let mut connections = Connections::default();
         let (slow, idle) = (connections.insert("slow"), connections.insert("idle"));
         for tick in 0..21 {
@@ -254,7 +310,10 @@ mod tests {
             assert_eq!(over, if tick < 20 { vec![] } else { vec![slow] });
         }
         assert_eq!(connections.remove(slow), Some("slow"));
-        assert_eq!((connections.len(), connections.longest_waiting(5)), (1, vec![idle]));
+        assert_eq!(
+            (connections.len(), connections.longest_waiting(5)),
+            (1, vec![idle])
+        );
     }
 
     #[test]
@@ -270,7 +329,10 @@ mod tests {
 
     #[test]
     fn a_drain_leaves_a_second_to_who_was_active_and_all_their_time_to_the_busy() {
-        let deadlines = Deadlines { idle: Duration::from_secs(65), head: Duration::from_secs(5) };
+        let deadlines = Deadlines {
+            idle: Duration::from_secs(65),
+            head: Duration::from_secs(5),
+        };
         let mut connections = Connections::default();
         let [old, silent, head, page] = [(); 4].map(|()| connections.insert(()));
         connections.enter(silent, Phase::Hello, false);
@@ -281,20 +343,32 @@ mod tests {
         connections.enter(shaking, Phase::Hello, false);
         connections.enter(shaking, Phase::Handshake, false);
         assert_eq!(connections.drain(), [old, silent]);
-        assert_eq!([old, silent].map(|place| connections.remove(place)), [Some(()); 2]);
+        assert_eq!(
+            [old, silent].map(|place| connections.remove(place)),
+            [Some(()); 2]
+        );
         // It asks, and is idle again a little later.
         for tick in 0..5 {
             let late = connections.insert(());
             assert!(connections.is_idle(late));
             connections.remove(late);
-            assert_eq!(connections.sweep(&deadlines), if tick == 4 { vec![young] } else { vec![] });
+            assert_eq!(
+                connections.sweep(&deadlines),
+                if tick == 4 { vec![young] } else { vec![] }
+            );
         }
-        assert_eq!([young, head, page, shaking].map(|place| connections.is_idle(place)), [true, false, false, false]);
+        assert_eq!(
+            [young, head, page, shaking].map(|place| connections.is_idle(place)),
+            [true, false, false, false]
+        );
     }
 
     #[test]
     fn a_handshake_has_its_time_from_the_accept() {
-        let deadlines = Deadlines { idle: Duration::from_secs(65), head: Duration::from_secs(1) };
+        let deadlines = Deadlines {
+            idle: Duration::from_secs(65),
+            head: Duration::from_secs(1),
+        };
         let mut connections = Connections::default();
         let place = connections.insert(());
         connections.enter(place, Phase::Hello, false);
@@ -306,7 +380,10 @@ mod tests {
 
     #[test]
     fn the_longest_idle_come_first_then_slow_heads_and_the_busy_never() {
-        let deadlines = Deadlines { idle: Duration::from_secs(65), head: Duration::from_secs(5) };
+        let deadlines = Deadlines {
+            idle: Duration::from_secs(65),
+            head: Duration::from_secs(5),
+        };
         let mut connections = Connections::default();
         let places: Vec<Place> = (0..6)
             .map(|number| {

@@ -48,8 +48,14 @@ impl Settings {
     /// # Errors
     /// Where the address holds as many as it may, or cannot be told.
     pub(crate) fn admit(&self, stream: &impl AsFd) -> Result<Option<Held>, Full> {
-        let Some(all) = &self.per_address else { return Ok(None) };
-        socket::peer(stream).ok().and_then(|peer| all.take(peer)).map(Some).ok_or(Full)
+        let Some(all) = &self.per_address else {
+            return Ok(None);
+        };
+        socket::peer(stream)
+            .ok()
+            .and_then(|peer| all.take(peer))
+            .map(Some)
+            .ok_or(Full)
     }
 
     /// Counts a connection that is closed because its address is full.
@@ -137,7 +143,18 @@ impl Room {
     /// Room for `limit` connections of two neighbours together.
     pub fn of_two(limit: usize) -> [Self; 2] {
         let (one, other) = (Arc::<Side>::default(), Arc::<Side>::default());
-        [Self { limit, mine: one.clone(), neighbours: other.clone() }, Self { limit, mine: other, neighbours: one }]
+        [
+            Self {
+                limit,
+                mine: one.clone(),
+                neighbours: other.clone(),
+            },
+            Self {
+                limit,
+                mine: other,
+                neighbours: one,
+            },
+        ]
     }
 
     /// How many more there is room for beside `mine`, which the neighbour is told.
@@ -146,7 +163,8 @@ impl Room {
         if self.mine.held.load(Ordering::Relaxed) != mine {
             self.mine.held.store(mine, Ordering::Relaxed);
         }
-        self.limit.saturating_sub(mine + self.neighbours.held.load(Ordering::Relaxed))
+        self.limit
+            .saturating_sub(mine + self.neighbours.held.load(Ordering::Relaxed))
     }
 
     /// How many of `mine` have to make room for new ones: none below nine tenths of the limit. A neighbour that holds
@@ -167,7 +185,11 @@ impl Room {
 
     /// How many have to make room for the neighbour, at a tick.
     pub(crate) fn asked(&self) -> usize {
-        if self.mine.asked.swap(false, Ordering::Relaxed) { self.batch() } else { 0 }
+        if self.mine.asked.swap(false, Ordering::Relaxed) {
+            self.batch()
+        } else {
+            0
+        }
     }
 
     fn batch(&self) -> usize {
@@ -182,17 +204,32 @@ mod tests {
     #[test]
     fn two_neighbours_share_their_room() {
         let [plain, secure] = Room::of_two(1000);
-        assert_eq!((plain.left(600), secure.left(100), plain.left(600)), (400, 300, 300));
-        assert_eq!((plain.too_many(600), plain.too_many(800), plain.left(2000)), (0, BATCH, 0));
+        assert_eq!(
+            (plain.left(600), secure.left(100), plain.left(600)),
+            (400, 300, 300)
+        );
+        assert_eq!(
+            (plain.too_many(600), plain.too_many(800), plain.left(2000)),
+            (0, BATCH, 0)
+        );
     }
 
     #[test]
     fn who_holds_more_makes_room() {
         let [plain, secure] = Room::of_two(1000);
-        assert_eq!((secure.left(850), plain.too_many(40), secure.asked()), (150, 0, 0));
+        assert_eq!(
+            (secure.left(850), plain.too_many(40), secure.asked()),
+            (150, 0, 0)
+        );
         // Nine tenths are held: the neighbour is asked, once.
-        assert_eq!((plain.too_many(60), secure.asked(), secure.asked()), (0, BATCH, 0));
+        assert_eq!(
+            (plain.too_many(60), secure.asked(), secure.asked()),
+            (0, BATCH, 0)
+        );
         // It has not made room: whoever comes must not be held up by that.
-        assert_eq!((plain.too_many(135), secure.too_many(850), plain.asked()), (BATCH, BATCH, 0));
+        assert_eq!(
+            (plain.too_many(135), secure.too_many(850), plain.asked()),
+            (BATCH, BATCH, 0)
+        );
     }
 }

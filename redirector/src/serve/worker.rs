@@ -80,9 +80,16 @@ impl Waiting {
     /// Lets the connection take its turn.
     #[inline]
     fn advance(&mut self, settings: &Settings, desk: &mut Desk) -> Progress {
-        let wire = Socket { ended: self.ended, ..Socket::new(&self.stream, settings.pages.as_ref()) };
+        let wire = Socket {
+            ended: self.ended,
+            ..Socket::new(&self.stream, settings.pages.as_ref())
+        };
         let progress = caught(|| self.connection.advance(&wire, desk));
-        if self.owes { self.pay(progress, settings) } else { progress }
+        if self.owes {
+            self.pay(progress, settings)
+        } else {
+            progress
+        }
     }
 
     /// Takes the share that is owed, or has the connection closed.
@@ -131,13 +138,22 @@ impl Plain {
     ///
     /// # Errors
     /// When the kernel has nothing to wait with.
-    pub fn new(listeners: Vec<Listener>, desk: Desk, settings: Settings, shutdown: Shutdown) -> io::Result<Self> {
+    pub fn new(
+        listeners: Vec<Listener>,
+        desk: Desk,
+        settings: Settings,
+        shutdown: Shutdown,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         for (number, Listener { socket, .. }) in listeners.iter().enumerate() {
             socket::defer_accept(socket, true)?;
             socket::spare_acks(socket)?;
-            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(FIRST_DOOR - number), Interest::READABLE)?;
+            poll.registry().register(
+                &mut SourceFd(&socket.as_raw_fd()),
+                Token(FIRST_DOOR - number),
+                Interest::READABLE,
+            )?;
         }
         let (arrivals, arriving) = mpsc::channel();
         let (connections, again, stage) = (Connections::default(), VecDeque::new(), Stage::Serving);
@@ -177,7 +193,10 @@ impl Plain {
                 self.tick();
                 next_tick = now + TICK;
             }
-            match self.poll.poll(&mut events, Some(self.patience(now, next_tick))) {
+            match self
+                .poll
+                .poll(&mut events, Some(self.patience(now, next_tick)))
+            {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
@@ -188,7 +207,11 @@ impl Plain {
                     Token(index) => self.serve(index, event.is_read_closed()),
                 }
             }
-            for place in self.again.drain(..self.again.len().min(TURNS)).collect::<Vec<_>>() {
+            for place in self
+                .again
+                .drain(..self.again.len().min(TURNS))
+                .collect::<Vec<_>>()
+            {
                 self.advance(place);
             }
             now = Instant::now();
@@ -211,7 +234,10 @@ impl Plain {
             Stage::Serving => None,
             Stage::LastCalls { until, .. } | Stage::Finishing { until } => Some(until),
         };
-        let first = [door, stage].into_iter().flatten().fold(next_tick, Instant::min);
+        let first = [door, stage]
+            .into_iter()
+            .flatten()
+            .fold(next_tick, Instant::min);
         first.saturating_duration_since(now)
     }
 
@@ -226,10 +252,15 @@ impl Plain {
             // Whoever holds a socket hands what waits in it to the next process.
             self.doors.retain(|door| !door.passed);
             // Silent clients that are already connected are handed over too.
-            self.doors.iter().for_each(|door| drop(socket::defer_accept(&door.listener, false)));
+            self.doors
+                .iter()
+                .for_each(|door| drop(socket::defer_accept(&door.listener, false)));
             self.stage = match self.doors.is_empty() {
                 true => Stage::Finishing { until: grace },
-                false => Stage::LastCalls { until: grace.min(now + LAST_CALLS), grace },
+                false => Stage::LastCalls {
+                    until: grace.min(now + LAST_CALLS),
+                    grace,
+                },
             };
         }
         if let Stage::LastCalls { until, grace } = self.stage
@@ -244,7 +275,9 @@ impl Plain {
             }
             self.stage = Stage::Finishing { until: grace };
         }
-        let Stage::Finishing { until } = self.stage else { return false };
+        let Stage::Finishing { until } = self.stage else {
+            return false;
+        };
         self.doors.clear();
         self.connections.is_empty() || now >= until || phase == ProcessPhase::Stopping
     }
@@ -259,10 +292,17 @@ impl Plain {
     /// Ends idle connections, but for those that have just asked: they are answered, and told to leave.
     fn leave(&mut self, idle: &[Place]) {
         for &place in idle {
-            if self.connections.get_mut(place).is_some_and(|waiting| !waiting.queued) {
+            if self
+                .connections
+                .get_mut(place)
+                .is_some_and(|waiting| !waiting.queued)
+            {
                 self.advance(place);
             }
-            let queued = self.connections.get_mut(place).is_some_and(|waiting| waiting.queued);
+            let queued = self
+                .connections
+                .get_mut(place)
+                .is_some_and(|waiting| waiting.queued);
             if !queued && self.connections.is_idle(place) {
                 self.connections.remove(place);
             }
@@ -272,7 +312,10 @@ impl Plain {
     /// Lets in who waits, serves them, and closes what is done.
     fn accept(&mut self, now: Instant) {
         for number in 0..self.doors.len() {
-            if self.doors[number].opens(now).is_some_and(|opens| now >= opens) {
+            if self.doors[number]
+                .opens(now)
+                .is_some_and(|opens| now >= opens)
+            {
                 self.let_in(number, now);
             }
         }
@@ -300,13 +343,18 @@ impl Plain {
 
     /// Lets nobody in until then.
     fn rest(&mut self, until: Instant) {
-        self.doors.iter_mut().for_each(|door| door.rest = Some(until));
+        self.doors
+            .iter_mut()
+            .for_each(|door| door.rest = Some(until));
     }
 
     /// Ends the `count` connections that have waited for longest.
     fn evict(&mut self, count: usize) {
         if count > 0 {
-            self.connections.longest_waiting(count).into_iter().for_each(|place| drop(self.connections.remove(place)));
+            self.connections
+                .longest_waiting(count)
+                .into_iter()
+                .for_each(|place| drop(self.connections.remove(place)));
         }
     }
 
@@ -314,7 +362,10 @@ impl Plain {
     #[inline]
     fn take(&mut self, stream: TcpStream, said: Option<io::Result<&[u8]>>) {
         let mut connection = Connection::default();
-        let wire = Socket { said: Cell::new(said), ..Socket::new(&stream, self.settings.pages.as_ref()) };
+        let wire = Socket {
+            said: Cell::new(said),
+            ..Socket::new(&stream, self.settings.pages.as_ref())
+        };
         let progress = caught(|| connection.advance(&wire, &mut self.desk));
         if progress == Progress::Done {
             return self.leaving.push(stream);
@@ -326,8 +377,20 @@ impl Plain {
             (Err(Full), _) => (None, true),
         };
         let (descriptor, moved) = (stream.as_raw_fd(), connection.has_moved());
-        let place = self.connections.insert(Waiting { stream, connection, ended: false, queued: false, writes: false, owes, held });
-        match self.poll.registry().register(&mut SourceFd(&descriptor), Token(place.index()), Interest::READABLE) {
+        let place = self.connections.insert(Waiting {
+            stream,
+            connection,
+            ended: false,
+            queued: false,
+            writes: false,
+            owes,
+            held,
+        });
+        match self.poll.registry().register(
+            &mut SourceFd(&descriptor),
+            Token(place.index()),
+            Interest::READABLE,
+        ) {
             Ok(()) => self.settle(place, progress, moved),
             Err(_) => drop(self.connections.remove(place)),
         }
@@ -336,7 +399,9 @@ impl Plain {
     /// Goes on with the connection at a place of which the kernel has told something.
     #[inline]
     fn serve(&mut self, index: usize, ended: bool) {
-        let Some((place, phase, waiting)) = self.connections.at_mut(index) else { return };
+        let Some((place, phase, waiting)) = self.connections.at_mut(index) else {
+            return;
+        };
         waiting.ended |= ended;
         // What comes before a page is there is read behind it; who waits for a turn has only one.
         if phase != Phase::Page && !waiting.queued {
@@ -347,7 +412,9 @@ impl Plain {
     }
 
     fn advance(&mut self, place: Place) {
-        let Some(waiting) = self.connections.get_mut(place) else { return };
+        let Some(waiting) = self.connections.get_mut(place) else {
+            return;
+        };
         waiting.queued = false;
         let progress = waiting.advance(&self.settings, &mut self.desk);
         let moved = waiting.connection.has_moved();
@@ -357,14 +424,21 @@ impl Plain {
     /// Notes what the connection at `place` waits for, and whether it has `moved`.
     #[inline]
     fn settle(&mut self, place: Place, progress: Progress, moved: bool) {
-        let owes = self.settings.per_address.is_some() && self.connections.get_mut(place).is_some_and(|waiting| waiting.owes);
+        let owes = self.settings.per_address.is_some()
+            && self
+                .connections
+                .get_mut(place)
+                .is_some_and(|waiting| waiting.owes);
         let phase = match progress {
             Progress::Done => return drop(self.connections.remove(place)),
             Progress::Idle => Phase::Idle,
             Progress::Head => Phase::Head,
             Progress::Linger => Phase::Linger,
             Progress::Again => {
-                self.connections.get_mut(place).into_iter().for_each(|waiting| waiting.queued = true);
+                self.connections
+                    .get_mut(place)
+                    .into_iter()
+                    .for_each(|waiting| waiting.queued = true);
                 self.again.push_back(place);
                 Phase::Idle
             }
@@ -378,20 +452,40 @@ impl Plain {
             }
         };
         // Who owes has one time for all of it, however often it moves, but for pages.
-        let (phase, moved) = if owes && phase != Phase::Page { (Phase::Linger, false) } else { (phase, moved) };
+        let (phase, moved) = if owes && phase != Phase::Page {
+            (Phase::Linger, false)
+        } else {
+            (phase, moved)
+        };
         self.connections.enter(place, phase, moved);
     }
 
     fn watch_writes(&mut self, place: Place) {
-        let Some(waiting) = self.connections.get_mut(place).filter(|waiting| !waiting.writes) else { return };
+        let Some(waiting) = self
+            .connections
+            .get_mut(place)
+            .filter(|waiting| !waiting.writes)
+        else {
+            return;
+        };
         let both = Interest::READABLE | Interest::WRITABLE;
-        waiting.writes = self.poll.registry().reregister(&mut SourceFd(&waiting.stream.as_raw_fd()), Token(place.index()), both).is_ok();
+        waiting.writes = self
+            .poll
+            .registry()
+            .reregister(
+                &mut SourceFd(&waiting.stream.as_raw_fd()),
+                Token(place.index()),
+                both,
+            )
+            .is_ok();
     }
 
     /// Has a page made.
     fn ask(&self, place: Place, ask: PageAsk) {
         let (arrivals, waker) = (self.arrivals.clone(), self.waker.clone());
-        let Some(pages) = &self.settings.pages else { return };
+        let Some(pages) = &self.settings.pages else {
+            return;
+        };
         let making = pages.make(&ask.target);
         pages.runtime.spawn(async move {
             let page = making.await.ok();
@@ -407,7 +501,10 @@ impl Plain {
         self.phase = self.shutdown.phase();
         while let Ok(Arrival { place, ask, page }) = self.arriving.try_recv() {
             if let Some(waiting) = self.connections.get_mut(place) {
-                waiting.connection.page(&self.desk.page(page.as_ref(), &ask), ask.keep_alive && page.is_some());
+                waiting.connection.page(
+                    &self.desk.page(page.as_ref(), &ask),
+                    ask.keep_alive && page.is_some(),
+                );
                 self.advance(place);
             }
         }
@@ -418,7 +515,10 @@ impl Plain {
         self.desk.tick(SystemTime::now());
         self.settings.room.left(self.connections.len());
         self.evict(self.settings.room.asked());
-        self.connections.sweep(&self.settings.deadlines).into_iter().for_each(|place| drop(self.connections.remove(place)));
+        self.connections
+            .sweep(&self.settings.deadlines)
+            .into_iter()
+            .for_each(|place| drop(self.connections.remove(place)));
     }
 }
 

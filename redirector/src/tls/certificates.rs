@@ -64,7 +64,11 @@ impl Certificates {
                 Err(bad) => problems.extend(bad),
             }
         }
-        if problems.is_empty() { Ok(Self::of(loaded)) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self::of(loaded))
+        } else {
+            Err(problems)
+        }
     }
 
     /// Reads the same pairs again: new certificates, if any pair has changed, and what is wrong with others, which
@@ -96,12 +100,19 @@ impl Certificates {
             }
         }
         let expiries = loaded.iter().map(|pair| pair.expiry.clone()).collect();
-        Self { loaded, by_name, expiries }
+        Self {
+            loaded,
+            by_name,
+            expiries,
+        }
     }
 
     /// Whether a certificate is for `host`, in lower case.
     pub fn covers(&self, host: &str) -> bool {
-        let beside = || host.split_once('.').is_some_and(|(_, rest)| self.by_name.contains_key(&format!("*.{rest}")));
+        let beside = || {
+            host.split_once('.')
+                .is_some_and(|(_, rest)| self.by_name.contains_key(&format!("*.{rest}")))
+        };
         self.by_name.contains_key(host) || beside()
     }
 
@@ -113,7 +124,9 @@ impl Certificates {
             let beside = || self.by_name.get(&format!("*.{}", host.split_once('.')?.1));
             self.by_name.get(host).or_else(beside)
         });
-        self.loaded.get(found.copied().unwrap_or(0)).map(|pair| pair.key.clone())
+        self.loaded
+            .get(found.copied().unwrap_or(0))
+            .map(|pair| pair.key.clone())
     }
 }
 
@@ -127,10 +140,15 @@ impl Contents {
     fn read(pair: &Pair) -> Result<Self, PairProblems> {
         match (read(&pair.certificate), read(&pair.key)) {
             (Ok(certificate), Ok(key)) => Ok(Self { certificate, key }),
-            (certificate, key) => Err([(&pair.certificate, certificate.err()), (&pair.key, key.err())]
-                .into_iter()
-                .filter_map(|(file, error)| error.map(|error| (file.clone(), format!("cannot be read: {error}"))))
-                .collect()),
+            (certificate, key) => Err([
+                (&pair.certificate, certificate.err()),
+                (&pair.key, key.err()),
+            ]
+            .into_iter()
+            .filter_map(|(file, error)| {
+                error.map(|error| (file.clone(), format!("cannot be read: {error}")))
+            })
+            .collect()),
         }
     }
 
@@ -146,10 +164,16 @@ impl Contents {
             .collect::<Result<_, _>>()
             .map_err(|error| of_certificate(format!("is no PEM file of certificates: {error}")))?;
         let Some(own) = chain.first().cloned() else {
-            return Err(of_certificate("holds no certificate: it must hold the server's own, then its chain, in PEM".into()));
+            return Err(of_certificate(
+                "holds no certificate: it must hold the server's own, then its chain, in PEM"
+                    .into(),
+            ));
         };
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|error| of_key(format!("holds no private key in PEM (PKCS #8, RSA or EC, without a password): {error}")))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| {
+            of_key(format!(
+                "holds no private key in PEM (PKCS #8, RSA or EC, without a password): {error}"
+            ))
+        })?;
         let provider = ring::default_provider();
         let key = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
@@ -161,7 +185,15 @@ impl Contents {
             )),
         })?;
         let (names, at) = parse(&own).map_err(of_certificate)?;
-        Ok(Loaded { key: Arc::new(key), names, expiry: Expiry { file: pair.certificate.clone(), at }, checksum: self.checksum() })
+        Ok(Loaded {
+            key: Arc::new(key),
+            names,
+            expiry: Expiry {
+                file: pair.certificate.clone(),
+                at,
+            },
+            checksum: self.checksum(),
+        })
     }
 }
 
@@ -169,36 +201,61 @@ impl Contents {
 /// of RFC 5480 section 2.1.1.1, SEC 2 and RFC 8410 section 3, in DER.
 fn unsupported(pem: &[u8]) -> String {
     const KNOWN: [(&str, &[u8]); 4] = [
-        ("an ECDSA key on P-521", &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23]),
-        ("an ECDSA key on P-224", &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x21]),
-        ("an ECDSA key on secp256k1", &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a]),
+        (
+            "an ECDSA key on P-521",
+            &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23],
+        ),
+        (
+            "an ECDSA key on P-224",
+            &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x21],
+        ),
+        (
+            "an ECDSA key on secp256k1",
+            &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a],
+        ),
         ("an Ed448 key", &[0x06, 0x03, 0x2b, 0x65, 0x71]),
     ];
     let key = PrivateKeyDer::from_pem_slice(pem).ok();
-    let bytes = key.as_ref().map(PrivateKeyDer::secret_der).unwrap_or_default();
-    let known = KNOWN.iter().find(|(_, identifier)| memchr::memmem::find(bytes, identifier).is_some());
-    known.map_or_else(|| "cannot be used".into(), |(name, _)| format!("is {name}, which is not supported"))
+    let bytes = key
+        .as_ref()
+        .map(PrivateKeyDer::secret_der)
+        .unwrap_or_default();
+    let known = KNOWN
+        .iter()
+        .find(|(_, identifier)| memchr::memmem::find(bytes, identifier).is_some());
+    known.map_or_else(
+        || "cannot be used".into(),
+        |(name, _)| format!("is {name}, which is not supported"),
+    )
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let read = files::open_regular(path).and_then(|file| {
         let mut bytes = Vec::new();
-        file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map(|_| bytes)
+        file.take(MAX_SIZE + 1)
+            .read_to_end(&mut bytes)
+            .map(|_| bytes)
     });
     match read {
-        Ok(bytes) if bytes.len() as u64 > MAX_SIZE => Err(format!("is larger than {MAX_SIZE} bytes")),
+        Ok(bytes) if bytes.len() as u64 > MAX_SIZE => {
+            Err(format!("is larger than {MAX_SIZE} bytes"))
+        }
         read => read.map_err(|error| error.to_string()),
     }
 }
 
 /// The DNS names a certificate is for, and when it ends.
 fn parse(own: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String> {
-    let (_, parsed) = X509Certificate::from_der(own).map_err(|error| format!("holds a certificate that cannot be read: {error}"))?;
+    let (_, parsed) = X509Certificate::from_der(own)
+        .map_err(|error| format!("holds a certificate that cannot be read: {error}"))?;
     let names = parsed.subject_alternative_name().ok().flatten();
-    let names = names.into_iter().flat_map(|extension| &extension.value.general_names).filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        _ => None,
-    });
+    let names = names
+        .into_iter()
+        .flat_map(|extension| &extension.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        });
     Ok((names.collect(), parsed.validity().not_after.timestamp()))
 }
 
@@ -245,7 +302,10 @@ mod tests {
         let pair = |(index, names): (usize, &&[&str])| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-            let (certificate, key) = (folder.path().join(format!("{index}.pem")), folder.path().join(format!("{index}.key")));
+            let (certificate, key) = (
+                folder.path().join(format!("{index}.pem")),
+                folder.path().join(format!("{index}.key")),
+            );
             fs::write(&certificate, made.cert.pem()).expect("written");
             fs::write(&key, made.signing_key.serialize_pem()).expect("written");
             Pair { certificate, key }
@@ -260,11 +320,19 @@ mod tests {
         let certificates = Certificates::read(&made.pairs).expect("good");
         let index = |host: Option<&str>| {
             let key = certificates.choose(host).expect("one is always chosen");
-            certificates.loaded.iter().position(|held| Arc::ptr_eq(&held.key, &key))
+            certificates
+                .loaded
+                .iter()
+                .position(|held| Arc::ptr_eq(&held.key, &key))
         };
-        for (host, expected) in
-            [(None, 0), (Some("other.org"), 0), (Some("A.org"), 1), (Some("y.b.org"), 1), (Some("x.b.org"), 2), (Some("z.y.b.org"), 0)]
-        {
+        for (host, expected) in [
+            (None, 0),
+            (Some("other.org"), 0),
+            (Some("A.org"), 1),
+            (Some("y.b.org"), 1),
+            (Some("x.b.org"), 2),
+            (Some("z.y.b.org"), 0),
+        ] {
             assert_eq!(index(host), Some(expected), "{host:?}");
         }
         assert_eq!(certificates.expiries.len(), 3);
@@ -278,19 +346,33 @@ mod tests {
         let copy = |from: &Path, to: &Path| {
             fs::copy(from, to).expect("copied");
         };
-        let shown = |certificates: &Certificates, host| certificates.choose(Some(host)).map(|key| key.cert.clone());
+        let shown = |certificates: &Certificates, host| {
+            certificates.choose(Some(host)).map(|key| key.cert.clone())
+        };
         // Of the first the certificate alone, of the second both files.
         copy(&new.pairs[0].certificate, &made.pairs[0].certificate);
         copy(&new.pairs[1].certificate, &made.pairs[1].certificate);
         copy(&new.pairs[1].key, &made.pairs[1].key);
         let (half, problems) = old.again(&made.pairs);
         let half = half.expect("the second is new");
-        assert!(problems.len() == 1 && problems[0].0 == made.pairs[0].key, "{problems:?}");
-        assert_eq!((shown(&half, "a.org") == shown(&old, "a.org"), shown(&half, "b.org") == shown(&old, "b.org")), (true, false));
+        assert!(
+            problems.len() == 1 && problems[0].0 == made.pairs[0].key,
+            "{problems:?}"
+        );
+        assert_eq!(
+            (
+                shown(&half, "a.org") == shown(&old, "a.org"),
+                shown(&half, "b.org") == shown(&old, "b.org")
+            ),
+            (true, false)
+        );
         assert!(matches!(half.again(&made.pairs), (None, problems) if problems.len() == 1));
         copy(&new.pairs[0].key, &made.pairs[0].key);
         let (whole, problems) = half.again(&made.pairs);
-        assert!(problems.is_empty() && shown(&whole.expect("the first is new"), "a.org") != shown(&old, "a.org"));
+        assert!(
+            problems.is_empty()
+                && shown(&whole.expect("the first is new"), "a.org") != shown(&old, "a.org")
+        );
     }
 
     #[test]
@@ -298,7 +380,11 @@ mod tests {
         let made = made(&[&["a.org"], &["b.org"]]);
         let [first, second] = [&made.pairs[0], &made.pairs[1]];
         let words = |certificate: &Path, key: &Path| {
-            let problems = Certificates::read(&[Pair { certificate: certificate.into(), key: key.into() }]).expect_err("a bad pair");
+            let problems = Certificates::read(&[Pair {
+                certificate: certificate.into(),
+                key: key.into(),
+            }])
+            .expect_err("a bad pair");
             format!("{}: {}", problems[0].0.display(), problems[0].1)
         };
         assert!(words(&first.certificate, &second.key).contains("1.key: is not the key of"));
@@ -306,8 +392,15 @@ mod tests {
         assert!(words(&first.certificate, &first.certificate).contains("holds no private key"));
         assert!(words(&made.folder.path().join("none"), &first.key).contains("cannot be read"));
         assert!(words(made.folder.path(), &first.key).contains("is a folder"));
-        for (curve, name) in [("secp521r1", "P-521"), ("secp224r1", "P-224"), ("secp256k1", "secp256k1")] {
-            let paths = [made.folder.path().join("odd.pem"), made.folder.path().join("odd.key")];
+        for (curve, name) in [
+            ("secp521r1", "P-521"),
+            ("secp224r1", "P-224"),
+            ("secp256k1", "secp256k1"),
+        ] {
+            let paths = [
+                made.folder.path().join("odd.pem"),
+                made.folder.path().join("odd.key"),
+            ];
             let mut command = std::process::Command::new("openssl");
             command.args([
                 "req",
@@ -321,9 +414,24 @@ mod tests {
                 &format!("ec_paramgen_curve:{curve}"),
                 "-out",
             ]);
-            assert!(command.arg(&paths[0]).arg("-keyout").arg(&paths[1]).output().expect("openssl").status.success(), "{curve}");
+            assert!(
+                command
+                    .arg(&paths[0])
+                    .arg("-keyout")
+                    .arg(&paths[1])
+                    .output()
+                    .expect("openssl")
+                    .status
+                    .success(),
+                "{curve}"
+            );
             let said = words(&paths[0], &paths[1]);
-            assert!(said.contains(&format!("is an ECDSA key on {name}, which is not supported: use an RSA key")), "{said}");
+            assert!(
+                said.contains(&format!(
+                    "is an ECDSA key on {name}, which is not supported: use an RSA key"
+                )),
+                "{said}"
+            );
         }
     }
 }

@@ -31,16 +31,29 @@ pub async fn follow(tls: Tls, mut reload: Reload) {
             () = reload.asked() => said.clear(),
         }
         let (pairs, now) = (tls.pairs.clone(), tls.chosen.now());
-        let Some(first) = tls.pairs.first() else { continue };
+        let Some(first) = tls.pairs.first() else {
+            continue;
+        };
         // What hangs is named by those who watch.
-        let Ok((renewed, problems)) = files::within("tls_cert", &first.certificate, move |_| now.again(&pairs)).await else { continue };
+        let Ok((renewed, problems)) =
+            files::within("tls_cert", &first.certificate, move |_| now.again(&pairs)).await
+        else {
+            continue;
+        };
         if !problems.is_empty() && problems != said {
-            let words: Vec<String> = problems.iter().map(|(file, problem)| format!("{} {problem}", file.display())).collect();
+            let words: Vec<String> = problems
+                .iter()
+                .map(|(file, problem)| format!("{} {problem}", file.display()))
+                .collect();
             tracing::error!("keeping the certificates in use: {}", words.join("; "));
         }
         said = problems;
         if let Some(certificates) = renewed {
-            let files: Vec<String> = certificates.expiries.iter().map(|expiry| expiry.file.display().to_string()).collect();
+            let files: Vec<String> = certificates
+                .expiries
+                .iter()
+                .map(|expiry| expiry.file.display().to_string())
+                .collect();
             tracing::info!("new certificates are in use: {}", files.join(", "));
             tls.chosen.swap(certificates);
             warned = None;
@@ -51,8 +64,15 @@ pub async fn follow(tls: Tls, mut reload: Reload) {
 fn warn(expiries: &[Expiry], now: i64) {
     for Expiry { file, at } in expiries {
         match at - now {
-            left if left <= 0 => tracing::error!("certificate {} has expired: clients refuse it; renew it", file.display()),
-            left if left < SOON => tracing::warn!("certificate {} expires in {} days: renew it", file.display(), left / 86_400),
+            left if left <= 0 => tracing::error!(
+                "certificate {} has expired: clients refuse it; renew it",
+                file.display()
+            ),
+            left if left < SOON => tracing::warn!(
+                "certificate {} expires in {} days: renew it",
+                file.display(),
+                left / 86_400
+            ),
             _ => {}
         }
     }

@@ -49,7 +49,10 @@ pub struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { place: Semaphore::new(1), waiting: Cell::new(0) }
+        Self {
+            place: Semaphore::new(1),
+            waiting: Cell::new(0),
+        }
     }
 }
 
@@ -61,7 +64,10 @@ impl Gate {
 
     async fn turn(&self) -> Turn<'_> {
         self.waiting.set(self.waiting.get() + 1);
-        let mut turn = Turn { gate: self, _place: None };
+        let mut turn = Turn {
+            gate: self,
+            _place: None,
+        };
         turn._place = self.place.acquire().await.ok();
         turn
     }
@@ -86,7 +92,12 @@ impl Session {
     ///
     /// # Errors
     /// When the peer goes away or breaks the protocol.
-    pub async fn accept(stream: &TcpStream, config: Arc<ServerConfig>, gate: &Gate, began: impl Fn()) -> io::Result<Self> {
+    pub async fn accept(
+        stream: &TcpStream,
+        config: Arc<ServerConfig>,
+        gate: &Gate,
+        began: impl Fn(),
+    ) -> io::Result<Self> {
         let mut inner = ServerConnection::new(config).map_err(io::Error::other)?;
         loop {
             let step = {
@@ -114,7 +125,12 @@ impl Session {
     }
 
     fn new(inner: ServerConnection) -> Self {
-        Self { inner: RefCell::new(inner), ended: Cell::default(), more: Cell::default(), sent: Cell::default() }
+        Self {
+            inner: RefCell::new(inner),
+            ended: Cell::default(),
+            more: Cell::default(),
+            sent: Cell::default(),
+        }
     }
 
     /// Whether the client chose HTTP/2.
@@ -149,8 +165,15 @@ impl Session {
             if filled == buffer.len() {
                 return Ok(filled);
             }
-            let mut source = Incoming { socket, short: false };
-            match if empty { Err(ErrorKind::WouldBlock.into()) } else { inner.read_tls(&mut source) } {
+            let mut source = Incoming {
+                socket,
+                short: false,
+            };
+            match if empty {
+                Err(ErrorKind::WouldBlock.into())
+            } else {
+                inner.read_tls(&mut source)
+            } {
                 Ok(_) => empty = source.short,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.more.set(false);
@@ -200,7 +223,9 @@ impl Session {
     }
 
     fn push(&self, inner: &mut ServerConnection, socket: &impl AsFd, last: bool) -> io::Result<()> {
-        flush_counted(inner, socket, last, |count| self.sent.set(self.sent.get() + count))
+        flush_counted(inner, socket, last, |count| {
+            self.sent.set(self.sent.get() + count)
+        })
     }
 
     /// Says that nothing more comes, as far as there is room for it.
@@ -222,7 +247,10 @@ fn step(inner: &mut ServerConnection, socket: &impl AsFd) -> io::Result<Step> {
     if !inner.is_handshaking() {
         return Ok(Step::Done);
     }
-    let mut source = Incoming { socket, short: false };
+    let mut source = Incoming {
+        socket,
+        short: false,
+    };
     match inner.read_tls(&mut source) {
         Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
         Ok(_) => {}
@@ -233,13 +261,19 @@ fn step(inner: &mut ServerConnection, socket: &impl AsFd) -> io::Result<Step> {
     match (inner.wants_write(), inner.is_handshaking()) {
         (true, _) => Ok(Step::Write),
         (false, false) => Ok(Step::Done),
-        (false, true) => Ok(if source.short { Step::Read } else { Step::Again }),
+        (false, true) => Ok(if source.short {
+            Step::Read
+        } else {
+            Step::Again
+        }),
     }
 }
 
 /// Takes in what was read and sends what that calls for: the answers of a handshake, or the alert of a failed one.
 fn process(inner: &mut ServerConnection, socket: &impl AsFd) -> io::Result<()> {
-    let processed = inner.process_new_packets().map_err(|error| io::Error::new(ErrorKind::InvalidData, error));
+    let processed = inner
+        .process_new_packets()
+        .map_err(|error| io::Error::new(ErrorKind::InvalidData, error));
     match flush(inner, socket, false) {
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
         _ => processed.map(drop),
@@ -250,7 +284,12 @@ fn flush(inner: &mut ServerConnection, socket: &impl AsFd, last: bool) -> io::Re
     flush_counted(inner, socket, last, |_| {})
 }
 
-fn flush_counted(inner: &mut ServerConnection, socket: &impl AsFd, last: bool, sent: impl Fn(usize)) -> io::Result<()> {
+fn flush_counted(
+    inner: &mut ServerConnection,
+    socket: &impl AsFd,
+    last: bool,
+    sent: impl Fn(usize),
+) -> io::Result<()> {
     while inner.wants_write() {
         match inner.write_tls(&mut Outgoing { socket, last }) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -33,8 +33,15 @@ struct Latest {
 impl Viewers {
     /// Nobody yet; `shown` is for whoever comes before the first reading.
     pub(crate) fn new(shown: Shown) -> Self {
-        let shown = watch::Sender::new(Latest { shown: Arc::new(shown), old: false });
-        Self(Arc::new(Inner { shown, looked: Mutex::default(), came: Notify::new() }))
+        let shown = watch::Sender::new(Latest {
+            shown: Arc::new(shown),
+            old: false,
+        });
+        Self(Arc::new(Inner {
+            shown,
+            looked: Mutex::default(),
+            came: Notify::new(),
+        }))
     }
 
     /// What there is to show to somebody who looks.
@@ -42,7 +49,11 @@ impl Viewers {
         *self.0.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if self.0.shown.borrow().old {
             self.0.came.notify_one();
-            let _ = tokio::time::timeout(PATIENCE, self.0.shown.subscribe().wait_for(|latest| !latest.old)).await;
+            let _ = tokio::time::timeout(
+                PATIENCE,
+                self.0.shown.subscribe().wait_for(|latest| !latest.old),
+            )
+            .await;
         }
         self.latest()
     }
@@ -54,7 +65,10 @@ impl Viewers {
 
     /// What was read now.
     pub(crate) fn show(&self, shown: Shown) {
-        self.0.shown.send_replace(Latest { shown: Arc::new(shown), old: false });
+        self.0.shown.send_replace(Latest {
+            shown: Arc::new(shown),
+            old: false,
+        });
     }
 
     /// Whether somebody looks.
@@ -90,7 +104,9 @@ mod tests {
             resting.show(shown());
         });
         tokio::task::yield_now().await;
-        let seen = tokio::spawn(async move { looking.look().await }).await.expect("no panic");
+        let seen = tokio::spawn(async move { looking.look().await })
+            .await
+            .expect("no panic");
         reading.await.expect("the rest is over");
         assert!(!Arc::ptr_eq(&before, &seen) && Arc::ptr_eq(&seen, &viewers.latest()));
         assert!(viewers.look_on(Instant::now()));

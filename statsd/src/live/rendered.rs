@@ -23,7 +23,13 @@ pub struct Shown {
 impl Shown {
     /// A report that nobody has asked for yet.
     pub fn new(report: Report) -> Self {
-        Self { report, html: Mutex::default(), json: OnceLock::new(), csv: OnceLock::new(), metrics: Default::default() }
+        Self {
+            report,
+            html: Mutex::default(),
+            json: OnceLock::new(),
+            csv: OnceLock::new(),
+            metrics: Default::default(),
+        }
     }
 
     /// What is shown.
@@ -36,7 +42,10 @@ impl Shown {
         let mut held = self.html.lock().unwrap_or_else(PoisonError::into_inner);
         match &*held {
             Some((at, page)) if now.saturating_sub(*at) < AGES_MS => page.clone(),
-            _ => held.insert((now, render::html::page(&self.report, now).into())).1.clone(),
+            _ => held
+                .insert((now, render::html::page(&self.report, now).into()))
+                .1
+                .clone(),
         }
     }
 
@@ -45,18 +54,25 @@ impl Shown {
     /// # Errors
     /// Why it has no such form.
     pub fn json(&self) -> Result<Bytes, String> {
-        let make = || render::json::page(&self.report).map(Bytes::from).map_err(|error| error.to_string());
+        let make = || {
+            render::json::page(&self.report)
+                .map(Bytes::from)
+                .map_err(|error| error.to_string())
+        };
         self.json.get_or_init(make).clone()
     }
 
     /// The report as CSV.
     pub fn csv(&self) -> Bytes {
-        self.csv.get_or_init(|| render::csv::page(&self.report).into()).clone()
+        self.csv
+            .get_or_init(|| render::csv::page(&self.report).into())
+            .clone()
     }
 
     /// The report as metrics in this form.
     pub fn metrics(&self, form: Exposition) -> Bytes {
-        let make = || (form.render(&render::openmetrics::families(&self.report)) + form.end()).into();
+        let make =
+            || (form.render(&render::openmetrics::families(&self.report)) + form.end()).into();
         self.metrics[form as usize].get_or_init(make).clone()
     }
 }
@@ -73,7 +89,10 @@ mod tests {
         let first = shown.html(at);
         assert_eq!(shown.html(at + AGES_MS - 1).as_ptr(), first.as_ptr());
         assert_ne!(shown.html(at + 60 * AGES_MS), first);
-        assert_eq!(shown.json().expect("JSON").as_ptr(), shown.json().expect("JSON").as_ptr());
+        assert_eq!(
+            shown.json().expect("JSON").as_ptr(),
+            shown.json().expect("JSON").as_ptr()
+        );
         assert_eq!(shown.csv().as_ptr(), shown.csv().as_ptr());
         let metrics = |form| shown.metrics(form);
         for form in [Exposition::Text, Exposition::OpenMetrics] {

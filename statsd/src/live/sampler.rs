@@ -98,17 +98,26 @@ impl Sampler {
                     Some(outage) => outage.failures += 1,
                     none => {
                         let held = viewers.latest().report().clone();
-                        let shown = if held.generation > 0 { "the last good figures are shown" } else { "there are no figures yet" };
+                        let shown = if held.generation > 0 {
+                            "the last good figures are shown"
+                        } else {
+                            "there are no figures yet"
+                        };
                         tracing::warn!("{error}; {shown}");
                         *none = Some(Outage { failures: 1 });
-                        viewers.show(Shown::new(Report { alarm: Some(outage_alarm(&held, &error)), ..held }));
+                        viewers.show(Shown::new(Report {
+                            alarm: Some(outage_alarm(&held, &error)),
+                            ..held
+                        }));
                     }
                 },
             }
             let pause = async {
                 match &outage {
                     Some(outage) => tokio::time::sleep(outage.pause()).await,
-                    None if viewers.look_on(Instant::now()) || self.table.is_none() => tokio::time::sleep(PERIOD).await,
+                    None if viewers.look_on(Instant::now()) || self.table.is_none() => {
+                        tokio::time::sleep(PERIOD).await
+                    }
                     None => viewers.rest(SELDOM).await,
                 }
             };
@@ -125,12 +134,17 @@ impl Sampler {
         self.read_health().await?;
         self.reader.follow(&mut self.counted).await?;
         self.ring.push(Instant::now(), &self.counted);
-        let (replicas, events) = (self.reader.replicas().await?, self.reader.events(EVENTS).await?);
+        let (replicas, events) = (
+            self.reader.replicas().await?,
+            self.reader.events(EVENTS).await?,
+        );
         let health = self.views.merge(Instant::now(), self.window);
         let at = unix_ms();
         if self.overrides.values().any(|set| set.until.is_some()) {
             let time = self.reader.time().await?;
-            self.overrides.values_mut().for_each(|set| *set = set.at(time));
+            self.overrides
+                .values_mut()
+                .for_each(|set| *set = set.at(time));
         }
         Ok(Report::new(Inputs {
             cluster: &self.cluster,
@@ -151,7 +165,11 @@ impl Sampler {
         let probers: Vec<String> = changes.sequences.keys().cloned().collect();
         self.views.take(changes, Instant::now());
         let checks = self.table.as_ref().map(Known::checks).unwrap_or_default();
-        let from = if self.refreshed < checks.len() { self.refreshed } else { 0 };
+        let from = if self.refreshed < checks.len() {
+            self.refreshed
+        } else {
+            0
+        };
         let until = checks.len().min(from + FINDINGS);
         for prober in probers {
             let findings = self.reader.findings(&prober, &checks[from..until]).await?;
@@ -164,13 +182,21 @@ impl Sampler {
     async fn read_table(&mut self) -> Result<(), StoreError> {
         let mut is_new = false;
         let offered = self.reader.stamp().await?;
-        let alarm = match step(&self.cluster, self.table.as_ref().map(|known| &known.table().stamp), offered.as_ref()) {
+        let alarm = match step(
+            &self.cluster,
+            self.table.as_ref().map(|known| &known.table().stamp),
+            offered.as_ref(),
+        ) {
             Step::Alarm(alarm) => Some(alarm),
             Step::Keep => None,
             Step::Fetch => match offered.clone() {
                 Some(stamp) => match self.reader.table(stamp).await? {
                     Ok(table) => {
-                        tracing::debug!(generation = table.stamp.table, farms = table.farms.len(), "table read");
+                        tracing::debug!(
+                            generation = table.stamp.table,
+                            farms = table.farms.len(),
+                            "table read"
+                        );
                         self.table = Some(Known::new(table));
                         is_new = true;
                         None
@@ -183,7 +209,9 @@ impl Sampler {
         let sound = alarm.is_none();
         self.note_table_alarm(alarm.map(|alarm| alarm.to_string()));
         // Overrides that came with a table of no use to us are another cluster's, or older than ours.
-        if let Some(stamp) = offered.filter(|stamp| sound && self.overrides_read != Some(stamp.overrides)) {
+        if let Some(stamp) =
+            offered.filter(|stamp| sound && self.overrides_read != Some(stamp.overrides))
+        {
             self.overrides = self.reader.overrides().await?;
             self.overrides_read = Some(stamp.overrides);
             is_new = true;
@@ -219,19 +247,39 @@ impl Sampler {
             ));
         }
         if !health.is_fresh() && !known.checks().is_empty() {
-            return Some("no prober is at work: health is what was seen last; is rbalancer-healthd running?".into());
+            return Some(
+                "no prober is at work: health is what was seen last; is rbalancer-healthd running?"
+                    .into(),
+            );
         }
         self.disagreement()
     }
 
     /// What probers that are at work see differently: the network between them and the server, most often.
     fn disagreement(&self) -> Option<String> {
-        let mut disputed = self.views.disagreements(Instant::now(), self.window).into_iter();
+        let mut disputed = self
+            .views
+            .disagreements(Instant::now(), self.window)
+            .into_iter();
         let (check, said) = disputed.next()?;
-        let said = |state| said.iter().filter(|(_, said)| *said == state).map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(", ");
+        let said = |state| {
+            said.iter()
+                .filter(|(_, said)| *said == state)
+                .map(|(id, _)| id.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let more = disputed.count();
-        let others = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-        Some(format!("probers disagree about {check}{others}: up for {}, down for {}", said(State::Up), said(State::Down)))
+        let others = if more == 0 {
+            String::new()
+        } else {
+            format!(" (and {more} more)")
+        };
+        Some(format!(
+            "probers disagree about {check}{others}: up for {}, down for {}",
+            said(State::Up),
+            said(State::Down)
+        ))
     }
 }
 
@@ -243,7 +291,9 @@ struct Outage {
 impl Outage {
     /// Longer with every failure, and never the same for two programs.
     fn pause(&self) -> Duration {
-        let longest = PERIOD.saturating_mul(1 << self.failures.min(4)).min(LONGEST_PAUSE);
+        let longest = PERIOD
+            .saturating_mul(1 << self.failures.min(4))
+            .min(LONGEST_PAUSE);
         longest.mul_f64(rand::random_range(0.25..1.0))
     }
 }
@@ -253,7 +303,10 @@ fn outage_alarm(held: &Report, error: &StoreError) -> String {
     if held.generation == 0 {
         return format!("the store does not answer since {now} ({error}); nothing was read yet");
     }
-    format!("the store does not answer since {now} ({error}); figures are from {}", clock_time(held.at))
+    format!(
+        "the store does not answer since {now} ({error}); figures are from {}",
+        clock_time(held.at)
+    )
 }
 
 /// A moment as people write it, in UTC.
@@ -271,7 +324,10 @@ mod tests {
     fn pauses_grow_to_a_limit_and_times_never_panic() {
         for failures in [1, 2, 50, u32::MAX] {
             let pause = Outage { failures }.pause();
-            assert!(pause <= LONGEST_PAUSE && pause >= Duration::from_millis(250), "{pause:?}");
+            assert!(
+                pause <= LONGEST_PAUSE && pause >= Duration::from_millis(250),
+                "{pause:?}"
+            );
         }
         assert_eq!(clock_time(0), "Thu, 01 Jan 1970 00:00:00 GMT");
         assert!(clock_time(u64::MAX).contains("9999"));

@@ -23,15 +23,24 @@ const RENEW_MS: u64 = 14 * 86_400_000;
 
 /// The report as a page, with ages as of `now`.
 pub fn page(report: &Report, now: UnixMs) -> String {
-    let servers = report.farms.iter().map(|farm| farm.servers.len()).sum::<usize>();
+    let servers = report
+        .farms
+        .iter()
+        .map(|farm| farm.servers.len())
+        .sum::<usize>();
     let mut out = String::with_capacity(16_000 + servers * 900);
     out.push_str("<!DOCTYPE html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>");
     escape(&mut out, report.cluster.as_str());
-    out.push_str(" – rbalancer</title><noscript><meta http-equiv=refresh content=5></noscript><style>");
+    out.push_str(
+        " – rbalancer</title><noscript><meta http-equiv=refresh content=5></noscript><style>",
+    );
     out.push_str(STYLE);
     out.push_str("</style><body><main>");
     head(&mut out, report);
-    report.farms.iter().for_each(|farm| farm_table(&mut out, farm, now));
+    report
+        .farms
+        .iter()
+        .for_each(|farm| farm_table(&mut out, farm, now));
     removed_farms(&mut out, report);
     refused(&mut out, report);
     replicas(&mut out, &report.replicas, now);
@@ -65,9 +74,20 @@ fn farm_table(out: &mut String, farm: &FarmReport, now: UnixMs) {
         out.push_str(if index == 0 { "" } else { ", " });
         escape(out, domain);
     }
-    put(out, format_args!(" · {} · {} of {} in service", farm.balance.as_str(), farm.in_service, farm.servers.len()));
+    put(
+        out,
+        format_args!(
+            " · {} · {} of {} in service",
+            farm.balance.as_str(),
+            farm.in_service,
+            farm.servers.len()
+        ),
+    );
     if farm.ever_checked < farm.probed {
-        put(out, format_args!(" · {} of {} ever checked", farm.ever_checked, farm.probed));
+        put(
+            out,
+            format_args!(" · {} of {} ever checked", farm.ever_checked, farm.probed),
+        );
     }
     out.push_str("</small></h2>");
     if farm.in_service == 0 {
@@ -77,12 +97,24 @@ fn farm_table(out: &mut String, farm: &FarmReport, now: UnixMs) {
         "<div class=wide><table><thead><tr><th>Server<th>Health<th>Enable<th class=n>Weight<th class=n>Redirects<th class=n>Per second\
          <th>Share: intended, actual<th>Since<th>Reason<th>Last check<th>Target<tbody>",
     );
-    farm.servers.iter().for_each(|server| server_row(out, server, now));
+    farm.servers
+        .iter()
+        .for_each(|server| server_row(out, server, now));
     out.push_str("<tfoot>");
     for removed in &farm.removed {
-        counted_row(out, removed.name.as_str(), "no longer in the table", removed.redirects);
+        counted_row(
+            out,
+            removed.name.as_str(),
+            "no longer in the table",
+            removed.redirects,
+        );
     }
-    counted_row(out, "fallback", "sent on while no server was live", farm.fallbacks);
+    counted_row(
+        out,
+        "fallback",
+        "sent on while no server was live",
+        farm.fallbacks,
+    );
     out.push_str("<tr class=total><th colspan=4>Farm total<td class=n>");
     number(out, farm.redirects);
     out.push_str("<td class=n>");
@@ -96,7 +128,10 @@ fn server_row(out: &mut String, server: &ServerReport, now: UnixMs) {
     escape(out, server.name.as_str());
     out.push_str("<td class=h>");
     out.push_str(health_words(server));
-    put(out, format_args!("<td class=e-{0}>{0}", server.enable.as_str()));
+    put(
+        out,
+        format_args!("<td class=e-{0}>{0}", server.enable.as_str()),
+    );
     if let Some(by_hand) = &server.by_hand {
         out.push_str(" <abbr title=\"");
         escape(out, by_hand);
@@ -211,9 +246,16 @@ fn refused(out: &mut String, report: &Report) {
     }
     out.push_str("</table>");
     if !report.refused_hosts.is_empty() {
-        out.push_str("<table><thead><tr><th>Refused most in the last hour<th>Why<th class=n>Requests<tbody>");
+        out.push_str(
+            "<table><thead><tr><th>Refused most in the last hour<th>Why<th class=n>Requests<tbody>",
+        );
     }
-    for RefusedHost { host, reason, count } in &report.refused_hosts {
+    for RefusedHost {
+        host,
+        reason,
+        count,
+    } in &report.refused_hosts
+    {
         out.push_str("<tr><th>");
         escape(out, host);
         out.push_str("<td>");
@@ -221,7 +263,11 @@ fn refused(out: &mut String, report: &Report) {
         out.push_str("<td class=n>");
         number(out, *count);
     }
-    out.push_str(if report.refused_hosts.is_empty() { "</section>" } else { "</table></section>" });
+    out.push_str(if report.refused_hosts.is_empty() {
+        "</section>"
+    } else {
+        "</table></section>"
+    });
 }
 
 fn replicas(out: &mut String, replicas: &[Replica], now: UnixMs) {
@@ -270,7 +316,13 @@ fn certificate(out: &mut String, expires: UnixMs, now: UnixMs) {
         None => out.push_str("<br><b>✕ its certificate has expired</b>"),
         Some(left) => {
             let urgent = if left < RENEW_MS { "▲ renew: " } else { "" };
-            put(out, format_args!("<br><span title=\"{}\">{urgent}certificate ends in ", clock_time(expires)));
+            put(
+                out,
+                format_args!(
+                    "<br><span title=\"{}\">{urgent}certificate ends in ",
+                    clock_time(expires)
+                ),
+            );
             span(out, left);
             out.push_str("</span>");
         }
@@ -283,9 +335,14 @@ fn events(out: &mut String, events: &[Event], now: UnixMs) {
         out.push_str("<p>Nothing happened yet.</p></section>");
         return;
     }
-    out.push_str("<div class=wide><table class=events><thead><tr><th>When<th>What<th>Why<th>Who<tbody>");
+    out.push_str(
+        "<div class=wide><table class=events><thead><tr><th>When<th>What<th>Why<th>Who<tbody>",
+    );
     for event in events {
-        put(out, format_args!("<tr><td title=\"{}\">", clock_time(event.at)));
+        put(
+            out,
+            format_args!("<tr><td title=\"{}\">", clock_time(event.at)),
+        );
         span(out, now.saturating_sub(event.at));
         out.push_str(" ago<th>");
         escape(out, &event.what);
@@ -308,11 +365,21 @@ mod tests {
         report.alarm = Some("<img src=x>".into());
         report.farms[0].servers[0].reason = "</td><script>".into();
         report.farms[0].servers[0].by_hand = Some("\" onload=\"x".into());
-        report.refused_hosts = vec![RefusedHost { host: "<img src=y>".into(), reason: "unknown-host".into(), count: 3 }];
+        report.refused_hosts = vec![RefusedHost {
+            host: "<img src=y>".into(),
+            reason: "unknown-host".into(),
+            count: 3,
+        }];
         let html = page(&report, report.at);
         assert!(html.contains("&lt;img src=y&gt;"), "{html}");
-        assert!(html.contains("&lt;img src=x&gt;") && html.contains("&lt;b&gt;refused"), "{html}");
-        assert!(!html.contains("<img") && !html.contains("<b>refused") && !html.contains("\" onload"), "{html}");
+        assert!(
+            html.contains("&lt;img src=x&gt;") && html.contains("&lt;b&gt;refused"),
+            "{html}"
+        );
+        assert!(
+            !html.contains("<img") && !html.contains("<b>refused") && !html.contains("\" onload"),
+            "{html}"
+        );
         assert_eq!(html.matches("<script>").count(), 1);
     }
 
@@ -328,10 +395,15 @@ mod tests {
         ] {
             report.farms[0].servers[0].caution = Some(caution);
             let html = page(&report, report.at);
-            assert!(html.contains(&format!("<tr class=caution><th>srv1<td class=h>{words}<td")), "{html}");
+            assert!(
+                html.contains(&format!("<tr class=caution><th>srv1<td class=h>{words}<td")),
+                "{html}"
+            );
             assert!(html.contains(" · 0 of 2 ever checked</small>"), "{html}");
         }
-        assert!(STYLE.contains(".caution{background:var(--warnbg)}") && STYLE.contains(".caution .h,"));
+        assert!(
+            STYLE.contains(".caution{background:var(--warnbg)}") && STYLE.contains(".caution .h,")
+        );
     }
 
     #[test]
@@ -340,6 +412,10 @@ mod tests {
         for outside in ["src=", "href=", "@import", "url("] {
             assert!(!html.contains(outside), "{outside}");
         }
-        assert!(html.contains("✕ down") && html.contains("no longer in the table") && html.contains("img.org, pic.org"));
+        assert!(
+            html.contains("✕ down")
+                && html.contains("no longer in the table")
+                && html.contains("img.org, pic.org")
+        );
     }
 }

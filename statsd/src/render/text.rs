@@ -54,7 +54,14 @@ pub(super) fn number(out: &mut String, value: u64) {
 /// Appends a rate per second: tenths while they matter.
 pub(super) fn rate(out: &mut String, value: f64) {
     let tenths = (value * 10.0).round() as u64;
-    number(out, if tenths < 1000 { tenths / 10 } else { value.round() as u64 });
+    number(
+        out,
+        if tenths < 1000 {
+            tenths / 10
+        } else {
+            value.round() as u64
+        },
+    );
     if (1..1000).contains(&tenths) {
         put(out, format_args!(".{}", tenths % 10));
     }
@@ -101,9 +108,18 @@ mod tests {
     #[test]
     fn numbers_and_times_are_easy_to_read() {
         assert_eq!(written(|out| number(out, 1_234_567)), "1,234,567");
-        assert_eq!(written(|out| number(out, 0)) + &written(|out| number(out, 999)), "0999");
-        assert_eq!(written(|out| number(out, u64::MAX)), "18,446,744,073,709,551,615");
-        assert_eq!(written(|out| percent(out, 0.0625)) + &written(|out| percent(out, 1.0)), "6.3%100.0%");
+        assert_eq!(
+            written(|out| number(out, 0)) + &written(|out| number(out, 999)),
+            "0999"
+        );
+        assert_eq!(
+            written(|out| number(out, u64::MAX)),
+            "18,446,744,073,709,551,615"
+        );
+        assert_eq!(
+            written(|out| percent(out, 0.0625)) + &written(|out| percent(out, 1.0)),
+            "6.3%100.0%"
+        );
         assert_eq!(written(|out| number(out, 1_000_005)), "1,000,005");
         assert_eq!(written(|out| rate(out, 12.34)), "12.3");
         assert_eq!(written(|out| rate(out, 99.97)), "100");

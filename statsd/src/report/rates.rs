@@ -58,7 +58,9 @@ impl Ring {
         let (rounds, sums) = (counted.rounds(), counted.sums());
         self.0.push_back(Sample { at, rounds, sums });
         // The oldest kept is the youngest that reaches over the whole span, and over a reading of every total.
-        let reaches = |sample: &Sample| at.saturating_duration_since(sample.at) >= SPAN && sample.rounds < rounds;
+        let reaches = |sample: &Sample| {
+            at.saturating_duration_since(sample.at) >= SPAN && sample.rounds < rounds
+        };
         while self.0.get(1).is_some_and(reaches) {
             self.0.pop_front();
         }
@@ -66,14 +68,30 @@ impl Ring {
 
     /// The newest sums, with their rates since the oldest. What fell (the store lost data) has none.
     pub fn counts(&self, counted: &Counted) -> Counts {
-        let (Some(old), Some(new)) = (self.0.front(), self.0.back()) else { return Counts::default() };
+        let (Some(old), Some(new)) = (self.0.front(), self.0.back()) else {
+            return Counts::default();
+        };
         let seconds = new.at.saturating_duration_since(old.at).as_secs_f64();
         let rate = |place: usize, total: u64| {
             let grown = total.saturating_sub(old.sums.get(place).copied().unwrap_or(0));
-            if seconds > 0.0 { grown as f64 / seconds } else { 0.0 }
+            if seconds > 0.0 {
+                grown as f64 / seconds
+            } else {
+                0.0
+            }
         };
         let keyed = counted.keys().iter().zip(&new.sums).enumerate();
-        keyed.map(|(place, (key, &total))| (key.clone(), Count { total, rate: rate(place, total) })).collect()
+        keyed
+            .map(|(place, (key, &total))| {
+                (
+                    key.clone(),
+                    Count {
+                        total,
+                        rate: rate(place, total),
+                    },
+                )
+            })
+            .collect()
     }
 }
 
@@ -91,13 +109,25 @@ mod tests {
 
     impl Counting {
         fn new() -> Self {
-            Self(Store::Memory(Memory::default()), Counted::default(), Ring::default())
+            Self(
+                Store::Memory(Memory::default()),
+                Counted::default(),
+                Ring::default(),
+            )
         }
 
         async fn sample(&mut self, at: Instant, replica: &str, total: u64) -> Count {
             let Self(store, counted, ring) = self;
-            store.replica().flush(replica, &[(key(), total)]).await.expect("memory never fails");
-            store.reader().follow(counted).await.expect("memory never fails");
+            store
+                .replica()
+                .flush(replica, &[(key(), total)])
+                .await
+                .expect("memory never fails");
+            store
+                .reader()
+                .follow(counted)
+                .await
+                .expect("memory never fails");
             ring.push(at, counted);
             ring.counts(counted).of(&key())
         }
@@ -109,7 +139,15 @@ mod tests {
         let Counting(_, counted, ring) = &mut counting;
         ring.push(start, counted);
         assert_eq!(ring.counts(counted).of(&key()), Count::default());
-        assert_eq!(counting.sample(start + Duration::from_secs(2), "r", 100).await, Count { total: 100, rate: 50.0 });
+        assert_eq!(
+            counting
+                .sample(start + Duration::from_secs(2), "r", 100)
+                .await,
+            Count {
+                total: 100,
+                rate: 50.0
+            }
+        );
     }
 
     #[tokio::test]
@@ -117,12 +155,35 @@ mod tests {
         let (start, mut counting) = (Instant::now(), Counting::new());
         let mut last = Count::default();
         for second in 0..=30 {
-            last = counting.sample(start + Duration::from_secs(second), "r", 100 * second.min(10)).await;
+            last = counting
+                .sample(
+                    start + Duration::from_secs(second),
+                    "r",
+                    100 * second.min(10),
+                )
+                .await;
         }
-        assert_eq!((last, counting.2.0.len()), (Count { total: 1000, rate: 0.0 }, 11));
+        assert_eq!(
+            (last, counting.2.0.len()),
+            (
+                Count {
+                    total: 1000,
+                    rate: 0.0
+                },
+                11
+            )
+        );
         // The store is emptied: the total falls.
         counting.0 = Store::Memory(Memory::default());
-        let fallen = counting.sample(start + Duration::from_secs(31), "another", 1).await;
-        assert_eq!(fallen, Count { total: 1, rate: 0.0 });
+        let fallen = counting
+            .sample(start + Duration::from_secs(31), "another", 1)
+            .await;
+        assert_eq!(
+            fallen,
+            Count {
+                total: 1,
+                rate: 0.0
+            }
+        );
     }
 }

@@ -9,10 +9,17 @@ use common::model::overrides::{Force, Override};
 use common::model::tally::CountKey;
 
 /// The server without what depends on its mates, and the state by which that is decided.
-pub(super) fn report(inputs: &Inputs<'_>, farm: &Farm, server: &Server, facts: &ServerFacts) -> (ServerReport, State) {
+pub(super) fn report(
+    inputs: &Inputs<'_>,
+    farm: &Farm,
+    server: &Server,
+    facts: &ServerFacts,
+) -> (ServerReport, State) {
     let id = farm.id(server);
     let by_hand = inputs.overrides.get(&id);
-    let enable = by_hand.and_then(|by_hand| by_hand.enable).unwrap_or(server.enable);
+    let enable = by_hand
+        .and_then(|by_hand| by_hand.enable)
+        .unwrap_or(server.enable);
     // A server that is off is not probed: what an earlier probe found says nothing about it any more.
     let check = facts.check.as_ref().filter(|_| enable != Intent::Off);
     let finding = check.and_then(|check| inputs.health.of(check));
@@ -26,15 +33,24 @@ pub(super) fn report(inputs: &Inputs<'_>, farm: &Farm, server: &Server, facts: &
     let report = ServerReport {
         name: server.name.clone(),
         domain: facts.domain.clone(),
-        weight: by_hand.and_then(|by_hand| by_hand.weight).unwrap_or(server.weight),
+        weight: by_hand
+            .and_then(|by_hand| by_hand.weight)
+            .unwrap_or(server.weight),
         enable,
         health: standing(state),
-        caution: check.filter(|_| force.is_none()).and_then(|_| caution(finding)),
+        caution: check
+            .filter(|_| force.is_none())
+            .and_then(|_| caution(finding)),
         in_service: false,
         checked: check.map_or(Checked::Off, |_| checked(finding)),
-        last_check: finding.map(|finding| finding.last_check).filter(|at| *at > 0),
+        last_check: finding
+            .map(|finding| finding.last_check)
+            .filter(|at| *at > 0),
         reason: reason(force, finding, check.is_some()),
-        since: finding.filter(|_| force.is_none()).map(|finding| finding.since).filter(|at| *at > 0),
+        since: finding
+            .filter(|_| force.is_none())
+            .map(|finding| finding.since)
+            .filter(|at| *at > 0),
         by_hand: by_hand.map(hand),
         redirects: count.total,
         rate: count.rate,
@@ -67,21 +83,37 @@ fn checked(finding: Option<&Finding>) -> Checked {
 }
 
 fn reason(force: Option<Force>, finding: Option<&Finding>, probed: bool) -> String {
-    let untold = if probed { "no prober has told of it yet" } else { "" };
+    let untold = if probed {
+        "no prober has told of it yet"
+    } else {
+        ""
+    };
     let seen = finding.map_or(untold, |finding| finding.why.as_str());
     let forced = match force {
         Some(Force::Up) => "forced up",
         Some(Force::Down) => "forced down",
         None => return seen.to_owned(),
     };
-    if seen.is_empty() { forced.to_owned() } else { format!("{forced}; probes say: {seen}") }
+    if seen.is_empty() {
+        forced.to_owned()
+    } else {
+        format!("{forced}; probes say: {seen}")
+    }
 }
 
 fn hand(by_hand: &Override) -> String {
     let set = [
-        by_hand.enable.map(|enable| format!("enable {}", enable.as_str())),
+        by_hand
+            .enable
+            .map(|enable| format!("enable {}", enable.as_str())),
         by_hand.weight.map(|weight| format!("weight {weight}")),
-        by_hand.force.map(|force| if force == Force::Up { "force up".to_owned() } else { "force down".to_owned() }),
+        by_hand.force.map(|force| {
+            if force == Force::Up {
+                "force up".to_owned()
+            } else {
+                "force down".to_owned()
+            }
+        }),
     ];
     let mut text = set.into_iter().flatten().collect::<Vec<_>>().join(", ");
     if let Some(until) = by_hand.until {

@@ -28,13 +28,26 @@ pub struct Known {
 impl Known {
     /// Works it out.
     pub fn new(table: Table) -> Self {
-        let facts =
-            |server: &Server| ServerFacts { check: server.check.as_ref().map(Check::key), domain: server.target.to_string().into() };
-        let facts: Vec<Vec<ServerFacts>> = table.farms.iter().map(|farm| farm.servers.iter().map(facts).collect()).collect();
+        let facts = |server: &Server| ServerFacts {
+            check: server.check.as_ref().map(Check::key),
+            domain: server.target.to_string().into(),
+        };
+        let facts: Vec<Vec<ServerFacts>> = table
+            .farms
+            .iter()
+            .map(|farm| farm.servers.iter().map(facts).collect())
+            .collect();
         let mut seen = HashSet::new();
-        let keys = facts.iter().flatten().filter_map(|facts| facts.check.as_ref());
+        let keys = facts
+            .iter()
+            .flatten()
+            .filter_map(|facts| facts.check.as_ref());
         let checks = keys.filter(|key| seen.insert(*key)).cloned().collect();
-        Self { table, facts, checks }
+        Self {
+            table,
+            facts,
+            checks,
+        }
     }
 
     /// The table itself.
@@ -44,7 +57,10 @@ impl Known {
 
     /// Its farms, each with what is known of its servers.
     pub fn farms(&self) -> impl Iterator<Item = (&Farm, &[ServerFacts])> {
-        self.table.farms.iter().zip(self.facts.iter().map(Vec::as_slice))
+        self.table
+            .farms
+            .iter()
+            .zip(self.facts.iter().map(Vec::as_slice))
     }
 
     /// Every check that is to be made.

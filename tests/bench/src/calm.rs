@@ -25,28 +25,51 @@ impl Calmest {
     ///
     /// # Errors
     /// Those of `round`, or that the kernel does not tell its times.
-    pub fn of(wanted: usize, mut round: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Self> {
+    pub fn of(
+        wanted: usize,
+        mut round: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let mut taken: Vec<f64> = Vec::new();
-        while taken.iter().filter(|&&share| share <= CALM).count() < wanted && taken.len() < TRIES * wanted {
+        while taken.iter().filter(|&&share| share <= CALM).count() < wanted
+            && taken.len() < TRIES * wanted
+        {
             let (stolen, all) = times()?;
             round()?;
             let (stolen_since, all_since) = times()?;
             taken.push((stolen_since - stolen) as f64 / (all_since - all).max(1) as f64);
         }
         let rounds = least(&taken, wanted);
-        Ok(Self { made: taken.len(), taken: rounds.iter().map(|&round| taken[round]).fold(0.0, f64::max), rounds })
+        Ok(Self {
+            made: taken.len(),
+            taken: rounds.iter().map(|&round| taken[round]).fold(0.0, f64::max),
+            rounds,
+        })
     }
 
     /// What `of_all` holds of the rounds that count.
     pub fn only<T>(&self, of_all: Vec<T>) -> Vec<T> {
-        of_all.into_iter().enumerate().filter(|(round, _)| self.rounds.contains(round)).map(|(_, held)| held).collect()
+        of_all
+            .into_iter()
+            .enumerate()
+            .filter(|(round, _)| self.rounds.contains(round))
+            .map(|(_, held)| held)
+            .collect()
     }
 }
 
 impl fmt::Display for Calmest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rounds, made, taken } = self;
-        write!(f, "{} rounds of {made}: those in which the host took least of the time, at most {:.1} %.", rounds.len(), taken * 100.0)
+        let Self {
+            rounds,
+            made,
+            taken,
+        } = self;
+        write!(
+            f,
+            "{} rounds of {made}: those in which the host took least of the time, at most {:.1} %.",
+            rounds.len(),
+            taken * 100.0
+        )
     }
 }
 
@@ -62,9 +85,17 @@ fn least(shares: &[f64], count: usize) -> Vec<usize> {
 /// The ticks so far that the host took, and all, of all cores.
 fn times() -> anyhow::Result<(u64, u64)> {
     let stat = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
-    let ticks: Vec<u64> = stat.lines().next().unwrap_or("").split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    let ticks: Vec<u64> = stat
+        .lines()
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
     // user nice system idle iowait irq softirq steal; what follows is counted in them.
-    let stolen = *ticks.get(7).context("/proc/stat does not say what the host takes")?;
+    let stolen = *ticks
+        .get(7)
+        .context("/proc/stat does not say what the host takes")?;
     Ok((stolen, ticks[..8].iter().sum()))
 }
 
@@ -86,6 +117,9 @@ mod tests {
             Ok(())
         });
         let calmest = calmest.expect("a kernel that tells its times");
-        assert!((2..=6).contains(&made.len()) && calmest.only(made).len() == 2, "{calmest}");
+        assert!(
+            (2..=6).contains(&made.len()) && calmest.only(made).len() == 2,
+            "{calmest}"
+        );
     }
 }

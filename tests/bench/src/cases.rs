@@ -103,21 +103,51 @@ impl Case {
 }
 
 /// rbalancer on `cores`, with a table of its own.
-fn rbalancer(effort: &Effort, name: &str, cores: &str, threads: usize, farms: usize, servers: usize) -> anyhow::Result<Server> {
+fn rbalancer(
+    effort: &Effort,
+    name: &str,
+    cores: &str,
+    threads: usize,
+    farms: usize,
+    servers: usize,
+) -> anyhow::Result<Server> {
     let port = free_port()?;
     let file = write_rbalancer(effort, port, threads, farms, servers)?;
     start_rbalancer(effort, name, port, &file, cores)
 }
 
 /// A configuration file for it.
-fn write_rbalancer(effort: &Effort, port: u16, threads: usize, farms: usize, servers: usize) -> anyhow::Result<PathBuf> {
+fn write_rbalancer(
+    effort: &Effort,
+    port: u16,
+    threads: usize,
+    farms: usize,
+    servers: usize,
+) -> anyhow::Result<PathBuf> {
     let text = configuration::rbalancer(port, threads, farms, servers, "img");
     configuration::write(&effort.folder, &format!("rbalancer-{port}.conf"), &text)
 }
 
-fn start_rbalancer(effort: &Effort, name: &str, port: u16, file: &Path, cores: &str) -> anyhow::Result<Server> {
+fn start_rbalancer(
+    effort: &Effort,
+    name: &str,
+    port: u16,
+    file: &Path,
+    cores: &str,
+) -> anyhow::Result<Server> {
     let program = effort.programs.join("rbalancer");
-    let mut server = Server::start(name, port, &[&program.to_string_lossy(), "up", "-c", &file.to_string_lossy()], cores, &effort.folder)?;
+    let mut server = Server::start(
+        name,
+        port,
+        &[
+            &program.to_string_lossy(),
+            "up",
+            "-c",
+            &file.to_string_lossy(),
+        ],
+        cores,
+        &effort.folder,
+    )?;
     server.ready(&Manner::KeepAlive.request(HOST))?;
     Ok(server)
 }
@@ -126,8 +156,17 @@ fn start_rbalancer(effort: &Effort, name: &str, port: u16, file: &Path, cores: &
 fn floor(effort: &Effort, manner: Manner, reply: &str) -> anyhow::Result<Server> {
     let port = free_port()?;
     let program = effort.programs.join("floor");
-    let closes = if manner == Manner::ServerCloses { "close" } else { "keep" };
-    let command = [&*program.to_string_lossy(), &port.to_string(), closes, reply];
+    let closes = if manner == Manner::ServerCloses {
+        "close"
+    } else {
+        "keep"
+    };
+    let command = [
+        &*program.to_string_lossy(),
+        &port.to_string(),
+        closes,
+        reply,
+    ];
     let mut server = Server::start("floor", port, &command, SERVER_CORE, &effort.folder)?;
     server.ready(&manner.request(HOST))?;
     Ok(server)
@@ -135,23 +174,47 @@ fn floor(effort: &Effort, manner: Manner, reply: &str) -> anyhow::Result<Server>
 
 fn haproxy(effort: &Effort, more: &str) -> anyhow::Result<Server> {
     let port = free_port()?;
-    let file = configuration::write(&effort.folder, "haproxy.cfg", &configuration::haproxy(port, more))?;
-    let mut server = Server::start("haproxy", port, &["haproxy", "-db", "-f", &file.to_string_lossy()], SERVER_CORE, &effort.folder)?;
+    let file = configuration::write(
+        &effort.folder,
+        "haproxy.cfg",
+        &configuration::haproxy(port, more),
+    )?;
+    let mut server = Server::start(
+        "haproxy",
+        port,
+        &["haproxy", "-db", "-f", &file.to_string_lossy()],
+        SERVER_CORE,
+        &effort.folder,
+    )?;
     server.ready(&Manner::KeepAlive.request(HOST))?;
     Ok(server)
 }
 
 fn nginx(effort: &Effort, more: &str) -> anyhow::Result<Server> {
     let port = free_port()?;
-    let file = configuration::write(&effort.folder, "nginx.conf", &configuration::nginx(port, &effort.folder, more))?;
-    let mut server = Server::start("nginx", port, &["nginx", "-c", &file.to_string_lossy()], SERVER_CORE, &effort.folder)?;
+    let file = configuration::write(
+        &effort.folder,
+        "nginx.conf",
+        &configuration::nginx(port, &effort.folder, more),
+    )?;
+    let mut server = Server::start(
+        "nginx",
+        port,
+        &["nginx", "-c", &file.to_string_lossy()],
+        SERVER_CORE,
+        &effort.folder,
+    )?;
     server.ready(&Manner::KeepAlive.request(HOST))?;
     Ok(server)
 }
 
 /// rbalancer, haproxy and nginx.
 fn peers(effort: &Effort) -> anyhow::Result<Vec<Server>> {
-    Ok(vec![rbalancer(effort, "rbalancer", SERVER_CORE, 1, 1, 2)?, haproxy(effort, "")?, nginx(effort, "")?])
+    Ok(vec![
+        rbalancer(effort, "rbalancer", SERVER_CORE, 1, 1, 2)?,
+        haproxy(effort, "")?,
+        nginx(effort, "")?,
+    ])
 }
 
 /// The floor and the peers.
@@ -165,7 +228,9 @@ fn all(effort: &Effort, manner: Manner) -> anyhow::Result<Vec<Server>> {
 
 /// A request to each host of a large table, in an order that no cache can guess (a prime stride).
 fn requests_for_all(farms: usize, manner: Manner) -> Vec<Vec<u8>> {
-    (0..farms).map(|index| manner.request(&configuration::host(index * 7919 % farms))).collect()
+    (0..farms)
+        .map(|index| manner.request(&configuration::host(index * 7919 % farms)))
+        .collect()
 }
 
 /// One measurement.
@@ -187,13 +252,22 @@ impl Measured {
 
 /// `load` on `server`.
 fn measure(server: &Server, load: &Load<'_>) -> anyhow::Result<Measured> {
-    let (before, served_before, slept_before) = (server.cpu()?, server.serving_cpu()?, server.sleeps());
+    let (before, served_before, slept_before) =
+        (server.cpu()?, server.serving_cpu()?, server.sleeps());
     let outcome = load.run().with_context(|| server.name.clone())?;
     // The last connections are closed after the last reply.
     std::thread::sleep(SETTLE);
-    let (used, serving, slept) =
-        (server.cpu()? - before, server.serving_cpu()? - served_before, server.sleeps().saturating_sub(slept_before));
+    let (used, serving, slept) = (
+        server.cpu()? - before,
+        server.serving_cpu()? - served_before,
+        server.sleeps().saturating_sub(slept_before),
+    );
     let redirects = outcome.redirects as f64;
     let each = |time: Duration| time.as_secs_f64() * 1e6 / redirects;
-    Ok(Measured { cpu: each(used), serving: each(serving), sleeps: slept as f64 * 1e3 / redirects, outcome })
+    Ok(Measured {
+        cpu: each(used),
+        serving: each(serving),
+        sleeps: slept as f64 * 1e3 / redirects,
+        outcome,
+    })
 }

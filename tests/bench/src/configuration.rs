@@ -15,14 +15,26 @@ pub const CONNECTIONS: usize = 10_000;
 /// rbalancer with `farms` farms of `servers` servers each. The first is [`HOST`]'s; `mark` begins the servers' names,
 /// so that one table can be told from another. Its settings are the defaults but for the address and the threads.
 pub fn rbalancer(port: u16, threads: usize, farms: usize, servers: usize, mark: &str) -> String {
-    let names = |count: usize, prefix: &str| (0..count).map(|index| format!("{prefix}{index}")).collect::<Vec<_>>().join(", ");
-    let mut text = format!("[global]\nbind = 127.0.0.1:{port}\nthreads = {threads}\ncheck = off\n[farms]\nlist = {}\n", names(farms, "f"));
+    let names = |count: usize, prefix: &str| {
+        (0..count)
+            .map(|index| format!("{prefix}{index}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut text = format!(
+        "[global]\nbind = 127.0.0.1:{port}\nthreads = {threads}\ncheck = off\n[farms]\nlist = {}\n",
+        names(farms, "f")
+    );
     for farm in 0..farms {
         let list = names(servers, &format!("f{farm}-"));
         let _ = write!(text, "[f{farm}]\ndomain = {}\nlist = {list}\n", host(farm));
         for server in 0..servers {
             let weight = if server == 0 { 20 } else { 10 };
-            let _ = write!(text, "[f{farm}-{server}]\ndomain = http://{mark}{}.test\nweight = {weight}\n", server + 1);
+            let _ = write!(
+                text,
+                "[f{farm}-{server}]\ndomain = http://{mark}{}.test\nweight = {weight}\n",
+                server + 1
+            );
         }
     }
     text
@@ -31,14 +43,31 @@ pub fn rbalancer(port: u16, threads: usize, farms: usize, servers: usize, mark: 
 /// A table of servers that are probed every two seconds, each on an address of its own on loopback and the port that
 /// `port` gives it.
 pub fn watched(farms: usize, servers: usize, port: impl Fn(usize) -> u16) -> String {
-    let names = |count: usize, prefix: &str| (0..count).map(|index| format!("{prefix}{index}")).collect::<Vec<_>>().join(", ");
-    let mut text = format!("[global]\ninter = 2s\n[farms]\nlist = {}\n", names(farms, "f"));
+    let names = |count: usize, prefix: &str| {
+        (0..count)
+            .map(|index| format!("{prefix}{index}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut text = format!(
+        "[global]\ninter = 2s\n[farms]\nlist = {}\n",
+        names(farms, "f")
+    );
     for farm in 0..farms {
-        let _ = write!(text, "[f{farm}]\ndomain = {}\nlist = {}\n", host(farm), names(servers, &format!("f{farm}-")));
+        let _ = write!(
+            text,
+            "[f{farm}]\ndomain = {}\nlist = {}\n",
+            host(farm),
+            names(servers, &format!("f{farm}-"))
+        );
         for server in 0..servers {
             let number = farm * servers + server;
             let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + number as u32);
-            let _ = write!(text, "[f{farm}-{server}]\ndomain = http://{address}:{}\n", port(number));
+            let _ = write!(
+                text,
+                "[f{farm}-{server}]\ndomain = http://{address}:{}\n",
+                port(number)
+            );
         }
     }
     text
@@ -46,7 +75,11 @@ pub fn watched(farms: usize, servers: usize, port: impl Fn(usize) -> u16) -> Str
 
 /// The host of one of many farms.
 pub fn host(farm: usize) -> String {
-    if farm == 0 { HOST.to_owned() } else { format!("img{farm}.test") }
+    if farm == 0 {
+        HOST.to_owned()
+    } else {
+        format!("img{farm}.test")
+    }
 }
 
 /// HAProxy: http-request redirect, which keeps connections, and connections handed over with their first bytes.

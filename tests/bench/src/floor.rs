@@ -27,8 +27,18 @@ struct Floor<'a> {
 /// When the listener or epoll fails.
 pub fn serve(listener: &OwnedFd, reply: &[u8], closes: bool) -> io::Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-    let mut floor = Floor { epoll, reply, closes, waiting: Vec::new() };
+    epoll::add(
+        &epoll,
+        listener,
+        EventData::new_u64(LISTENER),
+        EventFlags::IN,
+    )?;
+    let mut floor = Floor {
+        epoll,
+        reply,
+        closes,
+        waiting: Vec::new(),
+    };
     let mut events: Vec<Event> = Vec::with_capacity(1024);
     loop {
         events.clear();
@@ -65,7 +75,12 @@ impl Floor<'_> {
     /// Waits for what comes next on a connection.
     fn keep(&mut self, socket: OwnedFd) -> io::Result<()> {
         let descriptor = socket.as_raw_fd() as usize;
-        epoll::add(&self.epoll, &socket, EventData::new_u64(descriptor as u64), EventFlags::IN)?;
+        epoll::add(
+            &self.epoll,
+            &socket,
+            EventData::new_u64(descriptor as u64),
+            EventFlags::IN,
+        )?;
         if self.waiting.len() <= descriptor {
             self.waiting.resize_with(descriptor + 1, || None);
         }
@@ -74,7 +89,9 @@ impl Floor<'_> {
     }
 
     fn ready(&mut self, descriptor: usize) {
-        let Some(socket) = self.waiting.get(descriptor).and_then(Option::as_ref) else { return };
+        let Some(socket) = self.waiting.get(descriptor).and_then(Option::as_ref) else {
+            return;
+        };
         if !self.answer(socket) {
             self.waiting[descriptor] = None;
         }

@@ -25,7 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When a handshake or a request fails, or a session is not resumed.
-pub fn load(port: u16, certificate: &CertificateDer<'static>, kind: HandshakeKind, time: Duration) -> anyhow::Result<u64> {
+pub fn load(
+    port: u16,
+    certificate: &CertificateDer<'static>,
+    kind: HandshakeKind,
+    time: Duration,
+) -> anyhow::Result<u64> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone())?;
     let began = Instant::now();
@@ -49,7 +54,14 @@ pub fn load(port: u16, certificate: &CertificateDer<'static>, kind: HandshakeKin
     };
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-        clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a client panicked")))).sum()
+        clients
+            .into_iter()
+            .map(|client| {
+                client
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow::anyhow!("a client panicked")))
+            })
+            .sum()
     })
 }
 
@@ -64,9 +76,15 @@ fn connect(port: u16, config: Arc<ClientConfig>) -> anyhow::Result<Option<Handsh
     let mut reply = Vec::new();
     match stream.read_to_end(&mut reply) {
         // A close without the goodbye of TLS loses nothing here.
-        Err(error) if error.kind() != ErrorKind::UnexpectedEof => return Err(error).context("no end of the answer"),
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => {
+            return Err(error).context("no end of the answer");
+        }
         _ => {}
     }
-    ensure!(is_whole_redirect(&reply), "no redirect: {}", String::from_utf8_lossy(&reply));
+    ensure!(
+        is_whole_redirect(&reply),
+        "no redirect: {}",
+        String::from_utf8_lossy(&reply)
+    );
     Ok(stream.conn.handshake_kind())
 }

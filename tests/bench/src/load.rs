@@ -45,7 +45,11 @@ impl Manner {
 
     /// The request for `host`.
     pub fn request(self, host: &str) -> Vec<u8> {
-        let close = if self == Self::ServerCloses { "Connection: close\r\n" } else { "" };
+        let close = if self == Self::ServerCloses {
+            "Connection: close\r\n"
+        } else {
+            ""
+        };
         format!("GET /img/a.jpg?x=1 HTTP/1.1\r\nHost: {host}\r\nUser-Agent: load/1\r\nAccept: */*\r\n{close}\r\n").into_bytes()
     }
 }
@@ -105,7 +109,9 @@ pub struct Outcome {
 impl Outcome {
     /// The part of the redirects of all `outcomes` that was not timed, in words.
     pub fn untimed<'a>(outcomes: impl Iterator<Item = &'a Self>) -> String {
-        let (untimed, all) = outcomes.fold((0, 0), |(untimed, all), outcome| (untimed + outcome.untimed, all + outcome.redirects));
+        let (untimed, all) = outcomes.fold((0, 0), |(untimed, all), outcome| {
+            (untimed + outcome.untimed, all + outcome.redirects)
+        });
         format!(
             "{:.1} % of the redirects are not timed: the load itself did not run while they were under way.",
             untimed as f64 * 100.0 / all as f64
@@ -115,8 +121,22 @@ impl Outcome {
 
 impl<'a> Load<'a> {
     /// A closed one of `clients` who send together.
-    pub fn closed(port: u16, manner: Manner, requests: &'a [Vec<u8>], clients: usize, time: Duration) -> Self {
-        Self { port, requests, manner, pace: Pace::Closed, sending: Sending::Together, clients, time }
+    pub fn closed(
+        port: u16,
+        manner: Manner,
+        requests: &'a [Vec<u8>],
+        clients: usize,
+        time: Duration,
+    ) -> Self {
+        Self {
+            port,
+            requests,
+            manner,
+            pace: Pace::Closed,
+            sending: Sending::Together,
+            clients,
+            time,
+        }
     }
 
     /// Does it.
@@ -138,7 +158,12 @@ impl<'a> Load<'a> {
         let mut outcome = run.outcome;
         outcome.elapsed = began.elapsed();
         outcome.latencies.sort();
-        ensure!(outcome.redirects > 0, "nothing was redirected on port {}, {} requests failed", self.port, outcome.failures);
+        ensure!(
+            outcome.redirects > 0,
+            "nothing was redirected on port {}, {} requests failed",
+            self.port,
+            outcome.failures
+        );
         Ok(outcome)
     }
 }
@@ -179,7 +204,14 @@ impl Run<'_> {
         let mut events: Vec<Event> = Vec::with_capacity(256);
         let mut due = Due::new(began);
         // The open load looks all the time: its core is its own, and a sleep would be late.
-        let rest = Timespec { tv_sec: 0, tv_nsec: if self.load.pace == Pace::Closed { 50_000_000 } else { 0 } };
+        let rest = Timespec {
+            tv_sec: 0,
+            tv_nsec: if self.load.pace == Pace::Closed {
+                50_000_000
+            } else {
+                0
+            },
+        };
         loop {
             let now = Instant::now();
             if self.load.pace != Pace::Closed {
@@ -190,10 +222,15 @@ impl Run<'_> {
                 return Ok(());
             }
             if now >= end + LAST {
-                self.outcome.failures += (self.clients.len() - self.free.len() + due.waiting.len()) as u64;
+                self.outcome.failures +=
+                    (self.clients.len() - self.free.len() + due.waiting.len()) as u64;
                 return Ok(());
             }
-            ensure!(self.outcome.failures < FAILURES, "{FAILURES} requests failed on port {}", self.load.port);
+            ensure!(
+                self.outcome.failures < FAILURES,
+                "{FAILURES} requests failed on port {}",
+                self.load.port
+            );
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&rest)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -221,7 +258,9 @@ impl Run<'_> {
                     None => return,
                 },
             };
-            let Some(client) = self.free.pop() else { return };
+            let Some(client) = self.free.pop() else {
+                return;
+            };
             self.begin(client, since);
         }
     }
@@ -236,10 +275,18 @@ impl Run<'_> {
         self.made += 1;
         if client.socket.is_none() {
             // What the server closes waits (TIME_WAIT) at the server, and the client's ports are free at once.
-            let source = if self.load.manner == Manner::ServerCloses { 0 } else { self.made as u32 };
+            let source = if self.load.manner == Manner::ServerCloses {
+                0
+            } else {
+                self.made as u32
+            };
             (client.socket, client.watched) = (dial(self.load.port, source).ok(), None);
             if self.load.sending == Sending::Together {
-                let turn = if client.socket.is_some() && self.watch(index).is_ok() { Turn::Pending } else { Turn::Failed };
+                let turn = if client.socket.is_some() && self.watch(index).is_ok() {
+                    Turn::Pending
+                } else {
+                    Turn::Failed
+                };
                 return self.settle(index, turn);
             }
         }
@@ -257,8 +304,17 @@ impl Run<'_> {
 
     fn watch(&mut self, index: usize) -> rustix::io::Result<()> {
         let client = &mut self.clients[index];
-        let Some(socket) = &client.socket else { return Ok(()) };
-        let (wanted, token) = (if client.unsent { EventFlags::OUT } else { EventFlags::IN }, EventData::new_u64(index as u64));
+        let Some(socket) = &client.socket else {
+            return Ok(());
+        };
+        let (wanted, token) = (
+            if client.unsent {
+                EventFlags::OUT
+            } else {
+                EventFlags::IN
+            },
+            EventData::new_u64(index as u64),
+        );
         match client.watched.replace(wanted) {
             None => epoll::add(&self.epoll, socket, token, wanted),
             Some(watched) if watched != wanted => epoll::modify(&self.epoll, socket, token, wanted),
@@ -269,12 +325,21 @@ impl Run<'_> {
     /// Sends and reads as far as that goes.
     fn advance(&mut self, index: usize) -> Turn {
         let client = &mut self.clients[index];
-        let Some(socket) = &client.socket else { return Turn::Failed };
+        let Some(socket) = &client.socket else {
+            return Turn::Failed;
+        };
         if client.unsent {
             let request = &self.load.requests[client.request];
             match send(socket, request) {
                 Ok(sent) if sent == request.len() => client.unsent = false,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => return Turn::Pending,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::NotConnected
+                    ) =>
+                {
+                    return Turn::Pending;
+                }
                 _ => return Turn::Failed,
             }
             return Turn::Pending;
@@ -282,7 +347,12 @@ impl Run<'_> {
         let mut piece = [0; 4096];
         loop {
             match receive(socket, &mut piece) {
-                Ok(0) if self.load.manner == Manner::ServerCloses && is_whole_redirect(&client.reply) => return Turn::Redirected,
+                Ok(0)
+                    if self.load.manner == Manner::ServerCloses
+                        && is_whole_redirect(&client.reply) =>
+                {
+                    return Turn::Redirected;
+                }
                 Ok(0) => return Turn::Failed,
                 Ok(count) => client.reply.extend_from_slice(&piece[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Turn::Pending,
@@ -328,7 +398,11 @@ struct Due {
 
 impl Due {
     fn new(began: Instant) -> Self {
-        Self { next: began, waiting: VecDeque::new(), random: 0x9e37_79b9_7f4a_7c15 }
+        Self {
+            next: began,
+            waiting: VecDeque::new(),
+            random: 0x9e37_79b9_7f4a_7c15,
+        }
     }
 
     /// Moves everything due by `now` to those that wait.
@@ -350,10 +424,18 @@ pub fn is_whole_redirect(reply: &[u8]) -> bool {
     if !reply.starts_with(b"HTTP/1.1 302 ") {
         return false;
     }
-    let Some(end) = reply.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let Some(end) = reply.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return false;
+    };
     let length = reply[..end].split(|&byte| byte == b'\n').find_map(|line| {
         let (name, value) = line.split_at_checked(15)?;
-        name.eq_ignore_ascii_case(b"content-length:").then(|| std::str::from_utf8(value).ok()?.trim().parse::<usize>().ok())?
+        name.eq_ignore_ascii_case(b"content-length:").then(|| {
+            std::str::from_utf8(value)
+                .ok()?
+                .trim()
+                .parse::<usize>()
+                .ok()
+        })?
     });
     reply.len() == end + 4 + length.unwrap_or(0)
 }
@@ -367,7 +449,9 @@ mod tests {
         let reply = b"HTTP/1.1 302 Found\r\ncontent-length: 3\r\nLocation: http://a/\r\n\r\nabc";
         assert!(is_whole_redirect(reply));
         assert!((0..reply.len()).all(|length| !is_whole_redirect(&reply[..length])));
-        assert!(!is_whole_redirect(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"));
+        assert!(!is_whole_redirect(
+            b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+        ));
     }
 
     #[test]
@@ -375,6 +459,10 @@ mod tests {
         let began = Instant::now();
         let mut due = Due::new(began);
         due.advance(began + Duration::from_secs(10), 1000.0);
-        assert!((9_500..10_500).contains(&due.waiting.len()), "{}", due.waiting.len());
+        assert!(
+            (9_500..10_500).contains(&due.waiting.len()),
+            "{}",
+            due.waiting.len()
+        );
     }
 }

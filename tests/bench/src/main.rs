@@ -1,6 +1,10 @@
 //! `bench`: runs the cases asked for, prints what they found and writes it as Markdown. Started by tests/bench/run,
 //! which installs and builds what is needed.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's own words")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program's own words"
+)]
 
 use anyhow::{Context, ensure};
 use bench::cases::{Case, Effort};
@@ -45,14 +49,20 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism()?.get();
-    ensure!(cores >= 2, "one core for the servers and one for the load are needed, and there is {cores}");
+    ensure!(
+        cores >= 2,
+        "one core for the servers and one for the load are needed, and there is {cores}"
+    );
     let folder = tempfile::tempdir()?;
     let here = std::env::current_exe()?;
     let effort = Effort {
         rounds: arguments.rounds.max(1),
         time: Duration::from_secs_f64(arguments.seconds),
         farms: arguments.farms.max(1),
-        programs: here.parent().context("a program lies in a folder")?.to_owned(),
+        programs: here
+            .parent()
+            .context("a program lies in a folder")?
+            .to_owned(),
         folder: folder.path().to_owned(),
     };
     // The servers have core 0 to themselves.
@@ -64,7 +74,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let place = place(arguments, cores, polling.is_some());
     println!("{place}");
     let mut markdown = format!("{place}\n");
-    let cases = if arguments.cases.is_empty() { Case::value_variants() } else { &arguments.cases };
+    let cases = if arguments.cases.is_empty() {
+        Case::value_variants()
+    } else {
+        &arguments.cases
+    };
     let mut failed = Vec::new();
     for case in cases {
         eprintln!("… {case:?}");
@@ -81,7 +95,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
         }
         // After each case, so that a long run that is stopped leaves what it has found.
-        std::fs::write(&arguments.output, &markdown).with_context(|| format!("{}", arguments.output.display()))?;
+        std::fs::write(&arguments.output, &markdown)
+            .with_context(|| format!("{}", arguments.output.display()))?;
     }
     println!("\nas Markdown in {}", arguments.output.display());
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
@@ -92,12 +107,20 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn place(arguments: &Arguments, cores: usize, polling: bool) -> String {
     let first_line = |program: &str, argument: &str| {
         let said = Command::new(program).arg(argument).output().ok()?;
-        let said = if said.stdout.is_empty() { said.stderr } else { said.stdout };
+        let said = if said.stdout.is_empty() {
+            said.stderr
+        } else {
+            said.stdout
+        };
         Some(String::from_utf8_lossy(&said).lines().next()?.to_owned())
     };
-    let said = |program, argument| first_line(program, argument).unwrap_or_else(|| format!("{program} ?"));
+    let said =
+        |program, argument| first_line(program, argument).unwrap_or_else(|| format!("{program} ?"));
     let processor = std::fs::read_to_string("/proc/cpuinfo").ok();
-    let processor = processor.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("model name")));
+    let processor = processor.as_deref().and_then(|text| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("model name"))
+    });
     format!(
         "{cores} cores ({}), Linux {}, {}, {}. Median (min-max) of {} interleaved rounds of {} s; servers on core 0, load on core 1{}.",
         processor.map_or("unknown", |name| name.trim_start_matches([' ', '\t', ':'])),
@@ -106,6 +129,10 @@ fn place(arguments: &Arguments, cores: usize, polling: bool) -> String {
         said("nginx", "-v"),
         arguments.rounds,
         arguments.seconds,
-        if polling { "; cores without work poll instead of going back to the machine's host" } else { "" },
+        if polling {
+            "; cores without work poll instead of going back to the machine's host"
+        } else {
+            ""
+        },
     )
 }

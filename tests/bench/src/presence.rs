@@ -19,7 +19,11 @@ pub(crate) struct Presence {
 impl Presence {
     /// It is here now.
     pub(crate) fn begin() -> Self {
-        Self { looked: Instant::now(), ran: ran(), back: None }
+        Self {
+            looked: Instant::now(),
+            ran: ran(),
+            back: None,
+        }
     }
 
     /// Whether it has been away since `start`, as far as can be told at `now`.
@@ -33,7 +37,11 @@ impl Presence {
     /// Looks whether it was away until `now`.
     pub(crate) fn look(&mut self, now: Instant) {
         let ran = ran();
-        if now.saturating_duration_since(self.looked).saturating_sub(ran.saturating_sub(self.ran)) >= ABSENCE {
+        if now
+            .saturating_duration_since(self.looked)
+            .saturating_sub(ran.saturating_sub(self.ran))
+            >= ABSENCE
+        {
             self.back = Some(now);
         }
         (self.looked, self.ran) = (now, ran);

@@ -41,7 +41,11 @@ pub struct Target {
 impl Target {
     /// A figure and its bound.
     pub fn new(what: impl Into<String>, measured: Spread, bound: Bound) -> Self {
-        Self { what: what.into(), measured, bound }
+        Self {
+            what: what.into(),
+            measured,
+            bound,
+        }
     }
 
     fn row(&self) -> Vec<String> {
@@ -49,14 +53,23 @@ impl Target {
             Bound::AtMost(bound) => (self.measured.median <= bound, format!("≤ {bound}")),
             Bound::AtLeast(bound) => (self.measured.median >= bound, format!("≥ {bound}")),
         };
-        vec![self.what.clone(), self.measured.to_string(), bound, if met { "met" } else { "missed" }.into()]
+        vec![
+            self.what.clone(),
+            self.measured.to_string(),
+            bound,
+            if met { "met" } else { "missed" }.into(),
+        ]
     }
 }
 
 impl Report {
     /// An empty report.
     pub fn new(title: impl Into<String>, columns: &[&str]) -> Self {
-        Self { title: title.into(), columns: columns.iter().map(ToString::to_string).collect(), ..Self::default() }
+        Self {
+            title: title.into(),
+            columns: columns.iter().map(ToString::to_string).collect(),
+            ..Self::default()
+        }
     }
 
     /// For a terminal.
@@ -67,7 +80,9 @@ impl Report {
             text += "\n";
             text += &aligned(&target_columns(), &self.target_rows());
         }
-        self.notes.iter().for_each(|note| text += &format!("  {note}\n"));
+        self.notes
+            .iter()
+            .for_each(|note| text += &format!("  {note}\n"));
         text
     }
 
@@ -101,10 +116,19 @@ fn table(columns: &[String], rows: &[Vec<String>]) -> String {
 
 fn aligned(columns: &[String], rows: &[Vec<String>]) -> String {
     let all = || std::iter::once(columns).chain(rows.iter().map(Vec::as_slice));
-    let width = |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        all()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let line = |row: &[String]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     all().map(line).collect()

@@ -62,7 +62,12 @@ pub fn listen_for_a_child(port: u16) -> io::Result<OwnedFd> {
 }
 
 fn unbound() -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     Ok(socket)
@@ -70,7 +75,12 @@ fn unbound() -> io::Result<OwnedFd> {
 
 /// Begins a connection to `port` on loopback, from one of many addresses by `turn`; does not wait for it.
 pub fn dial(port: u16, turn: u32) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )?;
     setsockopt(&socket, BindAddressNoPort, &true)?;
     let source = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 1, 1)) + turn % SOURCES);
     rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
@@ -82,7 +92,10 @@ pub fn dial(port: u16, turn: u32) -> io::Result<OwnedFd> {
 
 /// Accepts one connection, already non-blocking.
 pub fn accept(listener: &impl AsFd) -> io::Result<OwnedFd> {
-    Ok(rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+    Ok(rustix::net::accept_with(
+        listener,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+    )?)
 }
 
 /// Reads what is there; 0 is the peer's end.

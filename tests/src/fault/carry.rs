@@ -44,9 +44,17 @@ struct Shared {
 type Piece = (Instant, Vec<u8>);
 
 /// Carries one connection to its end.
-pub(super) async fn connection(client: TcpStream, wire: watch::Receiver<Wire>, _place: OwnedSemaphorePermit) {
+pub(super) async fn connection(
+    client: TcpStream,
+    wire: watch::Receiver<Wire>,
+    _place: OwnedSemaphorePermit,
+) {
     let born = *wire.borrow();
-    let shared = Shared { wire: wire.clone(), spoiled: OnceLock::new(), requested: AtomicUsize::new(0) };
+    let shared = Shared {
+        wire: wire.clone(),
+        spoiled: OnceLock::new(),
+        requested: AtomicUsize::new(0),
+    };
     let end = tokio::select! {
         () = doomed(wire, born, &shared.spoiled) => End::Reset,
         end = dial_and_carry(&client, born.target, &shared) => end,
@@ -66,7 +74,10 @@ pub(super) fn reset(stream: &TcpStream) {
 async fn doomed(mut wire: watch::Receiver<Wire>, born: Wire, spoiled: &OnceLock<Mode>) {
     loop {
         let now = *wire.borrow_and_update();
-        if now.epoch != born.epoch || now.mode == Mode::Cut || spoiled.get().is_some_and(|mode| *mode != now.mode) {
+        if now.epoch != born.epoch
+            || now.mode == Mode::Cut
+            || spoiled.get().is_some_and(|mode| *mode != now.mode)
+        {
             return;
         }
         if wire.changed().await.is_err() {
@@ -80,7 +91,9 @@ async fn dial_and_carry(client: &TcpStream, target: SocketAddr, shared: &Shared)
         shared.spoiled.get_or_init(|| Mode::Blackhole);
         return std::future::pending().await;
     }
-    let Ok(server) = TcpStream::connect(target).await else { return End::Reset };
+    let Ok(server) = TcpStream::connect(target).await else {
+        return End::Reset;
+    };
     let end = match (client.set_nodelay(true), server.set_nodelay(true)) {
         (Ok(()), Ok(())) => tokio::select! {
             end = direction(client, &server, Way::Requests, shared) => end,
@@ -128,7 +141,12 @@ async fn read(from: &TcpStream, pieces: mpsc::Sender<Piece>, way: Way, shared: &
         }
         let (carried, last) = shared.limit(mode, way, count);
         let due = Instant::now() + mode.delay();
-        if pieces.send((due, buffer[..carried].to_vec())).await.is_err() || last {
+        if pieces
+            .send((due, buffer[..carried].to_vec()))
+            .await
+            .is_err()
+            || last
+        {
             return End::Reset;
         }
     }
@@ -144,10 +162,18 @@ async fn receive(from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-async fn write(to: &TcpStream, mut queued: mpsc::Receiver<Piece>, shared: &Shared) -> io::Result<()> {
+async fn write(
+    to: &TcpStream,
+    mut queued: mpsc::Receiver<Piece>,
+    shared: &Shared,
+) -> io::Result<()> {
     while let Some((due, piece)) = queued.recv().await {
         tokio::time::sleep_until(due).await;
-        let step = if matches!(shared.mode(), Mode::Slice(_)) { 1 } else { piece.len().max(1) };
+        let step = if matches!(shared.mode(), Mode::Slice(_)) {
+            1
+        } else {
+            piece.len().max(1)
+        };
         for slice in piece.chunks(step) {
             send(to, slice).await?;
         }
@@ -179,7 +205,9 @@ impl Shared {
         }
         let before = self.requested.fetch_add(count, Ordering::Relaxed);
         match mode {
-            Mode::ResetAfter(limit) if before + count >= limit => (limit.saturating_sub(before), true),
+            Mode::ResetAfter(limit) if before + count >= limit => {
+                (limit.saturating_sub(before), true)
+            }
             _ => (count, false),
         }
     }

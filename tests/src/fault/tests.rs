@@ -55,7 +55,10 @@ fn take(stream: &mut TcpStream, count: usize) -> Vec<u8> {
 fn is_silent(stream: &mut TcpStream) {
     stream.set_read_timeout(Some(SHORT)).expect("a limit");
     let error = stream.read(&mut [0]).expect_err("nothing comes");
-    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    assert!(
+        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "{error}"
+    );
     stream.set_read_timeout(Some(START)).expect("a limit");
 }
 
@@ -85,7 +88,11 @@ fn a_cut_wire_refuses_and_resets_and_heals() {
     let mut before = greeted(&proxy);
     proxy.set(Mode::Cut);
     is_reset(&mut before);
-    eventually!(START, TcpStream::connect(proxy.address()).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+    eventually!(
+        START,
+        TcpStream::connect(proxy.address())
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    );
     proxy.set(Mode::Pass);
     eventually!(START, TcpStream::connect(proxy.address()).is_ok());
     greeted(&proxy);
@@ -140,7 +147,10 @@ fn a_connection_is_reset_in_the_middle_of_a_request() {
     let mut stream = greeted(&proxy);
     stream.write_all(b"12345").expect("sent");
     let mut rest = Vec::new();
-    assert_eq!(stream.read_to_end(&mut rest).expect_err("reset").kind(), ErrorKind::ConnectionReset);
+    assert_eq!(
+        stream.read_to_end(&mut rest).expect_err("reset").kind(),
+        ErrorKind::ConnectionReset
+    );
     assert!(read.load(Ordering::SeqCst) <= 3);
 }
 
@@ -153,7 +163,11 @@ fn bytes_are_late_both_ways_and_come_one_by_one() {
         let started = Instant::now();
         stream.write_all(b"there and back").expect("sent");
         assert_eq!(take(&mut stream, 14), b"there and back");
-        assert!(started.elapsed() >= 2 * SHORT, "{mode:?}: {:?}", started.elapsed());
+        assert!(
+            started.elapsed() >= 2 * SHORT,
+            "{mode:?}: {:?}",
+            started.elapsed()
+        );
     }
 }
 

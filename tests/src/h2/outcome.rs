@@ -35,9 +35,13 @@ impl Raw {
         loop {
             match self.next_frame() {
                 Some((HEADERS, _, _, block)) => return Outcome::Answer(status(&block)),
-                Some((RST_STREAM, _, _, payload)) if error(&payload) != 0 => return Outcome::Stream(error(&payload)),
+                Some((RST_STREAM, _, _, payload)) if error(&payload) != 0 => {
+                    return Outcome::Stream(error(&payload));
+                }
                 // Without an error it announces an end and ends nothing.
-                Some((GOAWAY, _, _, payload)) if error(&payload[4..]) != 0 => return Outcome::Connection(error(&payload[4..])),
+                Some((GOAWAY, _, _, payload)) if error(&payload[4..]) != 0 => {
+                    return Outcome::Connection(error(&payload[4..]));
+                }
                 Some(_) => {}
                 None => return Outcome::End,
             }
@@ -56,5 +60,9 @@ pub fn still_serves(up: &SecureUp, after: &str) {
     good.send(&headers(END_STREAM, 1, &get("/good")));
     assert_eq!(good.outcome(), Outcome::Answer(302), "after {after}");
     let lines = up.process.lines();
-    assert!(!lines.iter().any(|line| line.contains("panicked")), "after {after}:\n{}", lines.join("\n"));
+    assert!(
+        !lines.iter().any(|line| line.contains("panicked")),
+        "after {after}:\n{}",
+        lines.join("\n")
+    );
 }

@@ -16,7 +16,12 @@ impl RedisServer {
         assert!(self.process.is_none(), "redis-server runs");
         for entry in std::fs::read_dir(self.directory()).expect("its directory") {
             let path = entry.expect("an entry").path();
-            if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.expect("removed");
+            if path.is_dir() {
+                std::fs::remove_dir_all(path)
+            } else {
+                std::fs::remove_file(path)
+            }
+            .expect("removed");
         }
     }
 
@@ -33,18 +38,31 @@ impl RedisServer {
     /// Waits until it answers again.
     pub fn wait_until_awake(&self) {
         let answers = || self.connect().and_then(|mut open| open.call(&["PING"]));
-        eventually!(START, answers().is_ok_and(|reply| reply == Reply::Word("PONG".into())), "{:?}", answers());
+        eventually!(
+            START,
+            answers().is_ok_and(|reply| reply == Reply::Word("PONG".into())),
+            "{:?}",
+            answers()
+        );
     }
 
     /// Loads its own data anew, so slowly that it takes about `duration`; commands are refused with LOADING
     /// meanwhile. Returns when that has begun.
     pub fn load_slowly(&self, duration: Duration) {
         self.call(&["DEBUG", "POPULATE", &FILLERS.to_string(), "filler", "1024"]);
-        self.set("key-load-delay", &(duration.as_micros() / u128::from(FILLERS)).to_string());
+        self.set(
+            "key-load-delay",
+            &(duration.as_micros() / u128::from(FILLERS)).to_string(),
+        );
         self.set("loading-process-events-interval-bytes", "1024");
         self.say(&["DEBUG", "RELOAD"]);
         let loading = || self.connect().and_then(|mut open| open.call(&["DBSIZE"]));
-        eventually!(START, loading().is_ok_and(|reply| matches!(reply, Reply::Error(why) if why.starts_with("LOADING"))));
+        eventually!(
+            START,
+            loading().is_ok_and(
+                |reply| matches!(reply, Reply::Error(why) if why.starts_with("LOADING"))
+            )
+        );
     }
 
     /// Cannot save, and refuses writes for it (MISCONF). Root may write everywhere, but nobody can rename a file
@@ -73,7 +91,10 @@ impl RedisServer {
     /// Takes no clients but the one returned, and drops those there are.
     pub fn shut_out_clients(&self) -> Resp {
         let mut kept = self.connect().expect("redis-server lets us in");
-        for command in [&["CONFIG", "SET", "maxclients", "1"][..], &["CLIENT", "KILL", "TYPE", "normal"]] {
+        for command in [
+            &["CONFIG", "SET", "maxclients", "1"][..],
+            &["CLIENT", "KILL", "TYPE", "normal"],
+        ] {
             let reply = kept.call(command).expect("an answer");
             assert!(!matches!(reply, Reply::Error(_)), "{command:?}: {reply:?}");
         }
@@ -95,9 +116,13 @@ impl RedisServer {
 
     /// Drops subscribers as often as they come, from now on.
     pub fn kill_subscribers_for(&self, duration: Duration) -> JoinHandle<()> {
-        let (mut open, until) = (self.connect().expect("redis-server lets us in"), Instant::now() + duration);
+        let (mut open, until) = (
+            self.connect().expect("redis-server lets us in"),
+            Instant::now() + duration,
+        );
         thread::spawn(move || {
-            while Instant::now() < until && open.call(&["CLIENT", "KILL", "TYPE", "pubsub"]).is_ok() {
+            while Instant::now() < until && open.call(&["CLIENT", "KILL", "TYPE", "pubsub"]).is_ok()
+            {
                 thread::sleep(LOOK / 10);
             }
         })
@@ -112,16 +137,31 @@ impl RedisServer {
     pub fn replace_by_other_types(&self, patterns: &[&str]) {
         for key in patterns.iter().flat_map(|pattern| self.keys_like(pattern)) {
             let mut open = self.connect().expect("redis-server lets us in");
-            let is_text = open.call(&["TYPE", &key]).is_ok_and(|reply| reply.text() == "string");
-            let replaced: [&[&str]; 4] =
-                [&["MULTI"], &["DEL", &key], if is_text { &["RPUSH", &key, "1"] } else { &["SET", &key, "1"] }, &["EXEC"]];
-            replaced.iter().for_each(|command| drop(open.call(command).expect("an answer")));
+            let is_text = open
+                .call(&["TYPE", &key])
+                .is_ok_and(|reply| reply.text() == "string");
+            let replaced: [&[&str]; 4] = [
+                &["MULTI"],
+                &["DEL", &key],
+                if is_text {
+                    &["RPUSH", &key, "1"]
+                } else {
+                    &["SET", &key, "1"]
+                },
+                &["EXEC"],
+            ];
+            replaced
+                .iter()
+                .for_each(|command| drop(open.call(command).expect("an answer")));
         }
     }
 
     /// Deletes keys.
     pub fn delete(&self, patterns: &[&str]) {
-        patterns.iter().flat_map(|pattern| self.keys_like(pattern)).for_each(|key| drop(self.call(&["DEL", &key])));
+        patterns
+            .iter()
+            .flat_map(|pattern| self.keys_like(pattern))
+            .for_each(|key| drop(self.call(&["DEL", &key])));
     }
 
     /// Says a command without waiting for its answer, which comes late or never.

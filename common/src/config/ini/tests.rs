@@ -14,7 +14,12 @@ fn indented_files_with_inline_comments_read_as_a_person_reads_them() {
         "\u{feff}    [global]\n    PORT = 9998      # Listening port.\n\n    ; about img\n    [img]  ; it\n    list=srv1, srv2\n    a=x#y;z\n    q=\"a ; b\" ; c\n\te: 'v'\n    empty=\n",
     );
     assert_eq!(problems, Vec::<String>::new());
-    let value = |section: &str, key: &str| document.section(section)?.get(key).map(|entry| (entry.value.as_str(), entry.line));
+    let value = |section: &str, key: &str| {
+        document
+            .section(section)?
+            .get(key)
+            .map(|entry| (entry.value.as_str(), entry.line))
+    };
     assert_eq!(value("global", "port"), Some(("9998", 2)));
     assert_eq!(value("img", "list"), Some(("srv1, srv2", 6)));
     assert_eq!(value("img", "a"), Some(("x#y;z", 7)));
@@ -29,15 +34,37 @@ fn a_value_goes_on_in_lines_that_stand_deeper_than_its_key() {
         "  [img]\n  list = a,\n    b, ; the second\n\n  # between\n    c\n  domain =\n\thttp://one.org\n\t  [::1]:80,\n\ttwo.org:81\n     weight = 3\n  rise: 4\n    [next]\n    k = 1\n    v = x=1\n     , y\n",
     );
     assert_eq!(problems, Vec::<String>::new());
-    let value = |section: &str, key: &str| document.section(section)?.get(key).map(|entry| (entry.value.as_str(), entry.line));
+    let value = |section: &str, key: &str| {
+        document
+            .section(section)?
+            .get(key)
+            .map(|entry| (entry.value.as_str(), entry.line))
+    };
     assert_eq!(value("img", "list"), Some(("a, b, c", 2)));
-    assert_eq!(value("img", "domain"), Some(("http://one.org, [::1]:80, two.org:81", 7)));
-    assert_eq!(value("img", "weight"), Some(("3", 11)), "a key is one however deep it stands");
-    assert_eq!((value("img", "rise"), value("next", "k")), (Some(("4", 12)), Some(("1", 14))));
+    assert_eq!(
+        value("img", "domain"),
+        Some(("http://one.org, [::1]:80, two.org:81", 7))
+    );
+    assert_eq!(
+        value("img", "weight"),
+        Some(("3", 11)),
+        "a key is one however deep it stands"
+    );
+    assert_eq!(
+        (value("img", "rise"), value("next", "k")),
+        (Some(("4", 12)), Some(("1", 14)))
+    );
     assert_eq!(value("next", "v"), Some(("x=1 , y", 15)));
     let (_, problems) = parse("[a]\nk = 1\nk = 2\n  more\nwhat\n  so\n x\\\n[b]\nk = 1\n  x\\\n");
-    assert_eq!(problems.len(), 3, "what belongs to a line that is refused is not refused again: {problems:?}");
-    assert!(problems[2].starts_with("f:10: `x\\` has a backslash"), "{problems:?}");
+    assert_eq!(
+        problems.len(),
+        3,
+        "what belongs to a line that is refused is not refused again: {problems:?}"
+    );
+    assert!(
+        problems[2].starts_with("f:10: `x\\` has a backslash"),
+        "{problems:?}"
+    );
 }
 
 #[test]
@@ -54,22 +81,38 @@ fn every_problem_is_found_at_once_and_placed() {
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:?}");
     for (problem, start) in problems.iter().zip(starts) {
-        assert!(problem.starts_with(start), "{problem} should start with {start}");
+        assert!(
+            problem.starts_with(start),
+            "{problem} should start with {start}"
+        );
     }
 }
 
 #[test]
 fn a_large_file_is_read_whole_and_its_lines_are_known_across_pieces() {
     let section = |n: usize| format!("[s{n}]\nkey = {n}\n");
-    let text: String = (0..10_000).map(section).chain([section(0), section(9_999)]).collect();
+    let text: String = (0..10_000)
+        .map(section)
+        .chain([section(0), section(9_999)])
+        .collect();
     assert!(text.len() > 2 * PIECE);
     let (document, problems) = parse(&text);
     assert_eq!(problems.len(), 2);
-    assert!(problems[0].starts_with("f:20001: section [s0] appears twice, first on line 1:"), "{problems:?}");
-    assert!(problems[1].starts_with("f:20003: section [s9999] appears twice, first on line 19999:"), "{problems:?}");
+    assert!(
+        problems[0].starts_with("f:20001: section [s0] appears twice, first on line 1:"),
+        "{problems:?}"
+    );
+    assert!(
+        problems[1].starts_with("f:20003: section [s9999] appears twice, first on line 19999:"),
+        "{problems:?}"
+    );
     for n in 0..10_000 {
         let found = document.section(&format!("s{n}")).expect("there");
-        let entry = Entry { key: "key".into(), value: n.to_string(), line: 2 * n + 2 };
+        let entry = Entry {
+            key: "key".into(),
+            value: n.to_string(),
+            line: 2 * n + 2,
+        };
         assert_eq!((found.line, &found.entries), (2 * n + 1, &vec![entry]));
     }
 }

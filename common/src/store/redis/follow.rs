@@ -29,7 +29,8 @@ impl Redis {
                 counted.forget_folds();
                 self.scan_to_end(counted, Part::Base).await?;
             }
-            let unknown = |(id, owner): (&String, &Owner)| (!known || !owner.whole).then(|| id.clone());
+            let unknown =
+                |(id, owner): (&String, &Owner)| (!known || !owner.whole).then(|| id.clone());
             let ids: Vec<String> = counted.owners.iter().filter_map(unknown).collect();
             for id in &ids {
                 self.scan_to_end(counted, Part::Folded(id)).await?;
@@ -44,7 +45,11 @@ impl Redis {
     }
 
     /// How many members there were.
-    async fn scan_to_end(&self, counted: &mut Counted, part: Part<'_>) -> Result<usize, StoreError> {
+    async fn scan_to_end(
+        &self,
+        counted: &mut Counted,
+        part: Part<'_>,
+    ) -> Result<usize, StoreError> {
         let key = match part {
             Part::Base => self.keys.count("base"),
             Part::Folded(id) => self.keys.folded(id),
@@ -52,7 +57,11 @@ impl Redis {
         };
         let (mut cursor, mut members) = (0, 0);
         loop {
-            let (next, slice) = self.scans(&[(key.clone(), cursor)]).await?.pop().unwrap_or_default();
+            let (next, slice) = self
+                .scans(&[(key.clone(), cursor)])
+                .await?
+                .pop()
+                .unwrap_or_default();
             members += slice.len();
             counted.take(part, slice);
             cursor = next;
@@ -64,7 +73,12 @@ impl Redis {
 
     /// Whoever was never read to the end is read whole: a part of it would be a wrong figure, not an old one.
     async fn read_newcomers(&self, counted: &mut Counted) -> Result<(), StoreError> {
-        let new: Vec<String> = counted.owners.iter().filter(|(_, owner)| !owner.whole).map(|(id, _)| id.clone()).collect();
+        let new: Vec<String> = counted
+            .owners
+            .iter()
+            .filter(|(_, owner)| !owner.whole)
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in new {
             let size = self.scan_to_end(counted, Part::Live(&id)).await?;
             if let Some(owner) = counted.owners.get_mut(&id) {
@@ -79,7 +93,10 @@ impl Redis {
         let (mut room, mut left) = (ROOM, counted.owners.len());
         while left > 0 && room > 0 {
             let batch = counted.next_batch(left);
-            let keys: Vec<(String, u64)> = batch.iter().map(|(id, cursor)| (self.keys.count(id), *cursor)).collect();
+            let keys: Vec<(String, u64)> = batch
+                .iter()
+                .map(|(id, cursor)| (self.keys.count(id), *cursor))
+                .collect();
             let slices = self.scans(&keys).await?;
             room = room.saturating_sub(slices.iter().map(|(_, slice)| slice.len()).sum());
             left -= slices.iter().filter(|(cursor, _)| *cursor == 0).count();
@@ -92,13 +109,24 @@ impl Redis {
     async fn scans(&self, keys: &[(String, u64)]) -> Result<Vec<Scanned>, StoreError> {
         let mut call = pipe();
         for (key, cursor) in keys {
-            call.cmd("ZSCAN").arg(key).arg(cursor).arg("COUNT").arg(SCAN);
+            call.cmd("ZSCAN")
+                .arg(key)
+                .arg(cursor)
+                .arg("COUNT")
+                .arg(SCAN);
         }
         let answers: Vec<Value> = self.reading.pipeline(&call).await?;
-        answers.into_iter().map(|answer| decode(Some(answer))).collect()
+        answers
+            .into_iter()
+            .map(|answer| decode(Some(answer)))
+            .collect()
     }
 
-    pub(in crate::store) async fn findings(&self, prober: &str, checks: &[CheckKey]) -> Result<HashMap<CheckKey, Finding>, StoreError> {
+    pub(in crate::store) async fn findings(
+        &self,
+        prober: &str,
+        checks: &[CheckKey],
+    ) -> Result<HashMap<CheckKey, Finding>, StoreError> {
         let mut findings = HashMap::with_capacity(checks.len());
         for slice in checks.chunks(SLICE) {
             let mut call = pipe();
@@ -107,7 +135,9 @@ impl Redis {
                 call.arg(&*check.0);
             });
             let (texts,): (Vec<Option<String>>,) = self.reading.pipeline(&call).await?;
-            let found = slice.iter().zip(texts).filter_map(|(check, json)| Some((check.clone(), serde_json::from_str(&json?).ok()?)));
+            let found = slice.iter().zip(texts).filter_map(|(check, json)| {
+                Some((check.clone(), serde_json::from_str(&json?).ok()?))
+            });
             findings.extend(found);
         }
         Ok(findings)
@@ -118,7 +148,8 @@ impl Counted {
     /// The owners to read next, each from where it stands: as many as make one slice together, and `most`.
     fn next_batch(&self, most: usize) -> Vec<(String, u64)> {
         let (mut batch, mut members) = (Vec::new(), 0);
-        let after = |(id, _): &(&String, &Owner)| self.reached.as_ref().is_none_or(|reached| *id > reached);
+        let after =
+            |(id, _): &(&String, &Owner)| self.reached.as_ref().is_none_or(|reached| *id > reached);
         let (ahead, behind): (Vec<_>, Vec<_>) = self.owners.iter().partition(after);
         for (id, owner) in ahead.into_iter().chain(behind).take(most) {
             members += owner.size.clamp(1, SLICE);
@@ -134,9 +165,16 @@ impl Counted {
     fn take_batch(&mut self, batch: &[(String, u64)], slices: Vec<Scanned>) {
         let mut in_a_row = true;
         for ((id, _), (cursor, slice)) in batch.iter().zip(slices) {
-            let (read, last) = (slice.len(), self.owners.last_key_value().is_some_and(|(last, _)| last == id));
+            let (read, last) = (
+                slice.len(),
+                self.owners
+                    .last_key_value()
+                    .is_some_and(|(last, _)| last == id),
+            );
             self.take(Part::Live(id), slice);
-            let Some(owner) = self.owners.get_mut(id) else { continue };
+            let Some(owner) = self.owners.get_mut(id) else {
+                continue;
+            };
             (owner.cursor, owner.seen) = (cursor, owner.seen + read);
             if cursor == 0 {
                 owner.size = std::mem::take(&mut owner.seen);

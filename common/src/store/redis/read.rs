@@ -20,7 +20,19 @@ impl Redis {
     pub(in crate::store) async fn stamp(&self) -> Result<Option<Stamp>, StoreError> {
         let mut call = pipe();
         call.cmd("HMGET").arg(self.keys.generation());
-        for field in ["table", "overrides", "checksum", "cluster", "schema", "min_reader", "nonce", "by", "why", "forced", "farms"] {
+        for field in [
+            "table",
+            "overrides",
+            "checksum",
+            "cluster",
+            "schema",
+            "min_reader",
+            "nonce",
+            "by",
+            "why",
+            "forced",
+            "farms",
+        ] {
             call.arg(field);
         }
         let (fields,): (Vec<Option<String>>,) = self.reading.pipeline(&call).await?;
@@ -29,7 +41,10 @@ impl Redis {
         }
         let mut fields = fields.into_iter().map(Option::unwrap_or_default);
         let mut next = || fields.next().unwrap_or_default();
-        let number = |name: &str, text: String| text.parse().map_err(|_| content(format!("generation field {name} is `{text}`")));
+        let number = |name: &str, text: String| {
+            text.parse()
+                .map_err(|_| content(format!("generation field {name} is `{text}`")))
+        };
         Ok(Some(Stamp {
             table: number("table", next())?,
             overrides: number("overrides", next()).unwrap_or(0),
@@ -50,7 +65,10 @@ impl Redis {
         call.cmd("HVALS").arg(self.keys.tables());
         let (held,): (Vec<String>,) = self.reading.pipeline(&call).await?;
         // One that cannot be read, by a newer version perhaps, is not shown; the others are.
-        let mut editions: Vec<Edition> = held.iter().filter_map(|json| serde_json::from_str(json).ok()).collect();
+        let mut editions: Vec<Edition> = held
+            .iter()
+            .filter_map(|json| serde_json::from_str(json).ok())
+            .collect();
         editions.sort_by_key(|edition| std::cmp::Reverse(edition.stamp.table));
         Ok(editions)
     }
@@ -62,17 +80,33 @@ impl Redis {
         Ok(seconds * 1000 + micros / 1000)
     }
 
-    pub(in crate::store) async fn table_json(&self, stamp: &Stamp) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(in crate::store) async fn table_json(
+        &self,
+        stamp: &Stamp,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let key = self.keys.table(stamp.table);
-        let held = self.partial.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut json = held.filter(|partial| partial.generation == stamp.table).map(|partial| partial.json).unwrap_or_default();
+        let held = self
+            .partial
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let mut json = held
+            .filter(|partial| partial.generation == stamp.table)
+            .map(|partial| partial.json)
+            .unwrap_or_default();
         loop {
             let mut call = pipe();
-            call.cmd("GETRANGE").arg(&key).arg(json.len()).arg(json.len() + TEXT_SLICE - 1);
+            call.cmd("GETRANGE")
+                .arg(&key)
+                .arg(json.len())
+                .arg(json.len() + TEXT_SLICE - 1);
             let slice: Vec<u8> = match self.reading.pipeline(&call).await {
                 Ok((slice,)) => slice,
                 Err(error) => {
-                    let partial = Partial { generation: stamp.table, json };
+                    let partial = Partial {
+                        generation: stamp.table,
+                        json,
+                    };
                     *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = Some(partial);
                     return Err(error);
                 }
@@ -86,12 +120,19 @@ impl Redis {
     }
 
     /// One that is set between two slices moves the overrides' generation: then all are read again.
-    pub(in crate::store) async fn overrides(&self) -> Result<HashMap<ServerId, Override>, StoreError> {
+    pub(in crate::store) async fn overrides(
+        &self,
+    ) -> Result<HashMap<ServerId, Override>, StoreError> {
         let (mut overrides, mut cursor) = (HashMap::new(), 0u64);
         loop {
             let mut call = pipe();
-            call.cmd("HSCAN").arg(self.keys.overrides()).arg(cursor).arg("COUNT").arg(SCAN);
-            let ((next, slice),): ((u64, Vec<(String, String)>),) = self.reading.pipeline(&call).await?;
+            call.cmd("HSCAN")
+                .arg(self.keys.overrides())
+                .arg(cursor)
+                .arg("COUNT")
+                .arg(SCAN);
+            let ((next, slice),): ((u64, Vec<(String, String)>),) =
+                self.reading.pipeline(&call).await?;
             for (id, json) in slice {
                 match (id.parse(), serde_json::from_str(&json)) {
                     (Ok(id), Ok(set)) => drop(overrides.insert(id, set)),
@@ -108,36 +149,62 @@ impl Redis {
         }
     }
 
-    pub(in crate::store) async fn health(&self, read_to: &BTreeMap<String, u64>) -> Result<ViewChanges, StoreError> {
+    pub(in crate::store) async fn health(
+        &self,
+        read_to: &BTreeMap<String, u64>,
+    ) -> Result<ViewChanges, StoreError> {
         let mut call = pipe();
-        call.cmd("ZRANGE").arg(self.keys.probers()).arg(0).arg(SLICE - 1).arg("WITHSCORES");
-        read_to.iter().for_each(|(id, from)| self.add_changes(&mut call, id, *from));
+        call.cmd("ZRANGE")
+            .arg(self.keys.probers())
+            .arg(0)
+            .arg(SLICE - 1)
+            .arg("WITHSCORES");
+        read_to
+            .iter()
+            .for_each(|(id, from)| self.add_changes(&mut call, id, *from));
         let answers: Vec<Value> = self.reading.pipeline(&call).await?;
         let mut answers = answers.into_iter();
-        let sequences: BTreeMap<String, u64> =
-            decode::<Vec<(String, f64)>>(answers.next())?.into_iter().map(|(id, sequence)| (id, sequence as u64)).collect();
-        let mut changes = ViewChanges { sequences, ..ViewChanges::default() };
+        let sequences: BTreeMap<String, u64> = decode::<Vec<(String, f64)>>(answers.next())?
+            .into_iter()
+            .map(|(id, sequence)| (id, sequence as u64))
+            .collect();
+        let mut changes = ViewChanges {
+            sequences,
+            ..ViewChanges::default()
+        };
         for ((id, &from), answer) in read_to.iter().zip(answers) {
             let sequence = changes.sequences.get(id).copied().unwrap_or(0);
-            self.read_changes(id, from, sequence, decode(Some(answer))?, &mut changes).await?;
+            self.read_changes(id, from, sequence, decode(Some(answer))?, &mut changes)
+                .await?;
         }
-        let new = |(id, sequence): (&String, &u64)| (!read_to.contains_key(id)).then(|| (id.clone(), *sequence));
+        let new = |(id, sequence): (&String, &u64)| {
+            (!read_to.contains_key(id)).then(|| (id.clone(), *sequence))
+        };
         let unknown: Vec<(String, u64)> = changes.sequences.iter().filter_map(new).collect();
         for (id, sequence) in unknown {
-            self.read_changes(&id, 0, sequence, self.latest(&id, 0).await?, &mut changes).await?;
+            self.read_changes(&id, 0, sequence, self.latest(&id, 0).await?, &mut changes)
+                .await?;
         }
         Ok(changes)
     }
 
     fn add_changes(&self, call: &mut Pipeline, prober: &str, from: u64) {
-        call.cmd("ZRANGEBYSCORE").arg(self.keys.health_at(prober)).arg(format!("({from}")).arg("+inf");
+        call.cmd("ZRANGEBYSCORE")
+            .arg(self.keys.health_at(prober))
+            .arg(format!("({from}"))
+            .arg("+inf");
         call.arg("WITHSCORES").arg("LIMIT").arg(0).arg(SLICE);
     }
 
     /// A slice of a prober's checks, those that changed last first. By rank: to skip a slice costs Redis nothing.
     async fn latest(&self, prober: &str, offset: usize) -> Result<Vec<(String, f64)>, StoreError> {
         let mut call = pipe();
-        call.cmd("ZRANGE").arg(self.keys.health_at(prober)).arg(offset).arg(offset + SLICE - 1).arg("REV").arg("WITHSCORES");
+        call.cmd("ZRANGE")
+            .arg(self.keys.health_at(prober))
+            .arg(offset)
+            .arg(offset + SLICE - 1)
+            .arg("REV")
+            .arg("WITHSCORES");
         let (slice,) = self.reading.pipeline(&call).await?;
         Ok(slice)
     }
@@ -169,12 +236,18 @@ impl Redis {
             for ((check, at), json) in slice.iter().zip(texts) {
                 read_to = read_to.max(*at as u64);
                 // One unreadable finding is one server without an opinion, not a reason to read none.
-                if let Some(finding) = json.and_then(|json| serde_json::from_str::<Finding>(&json).ok()) {
+                if let Some(finding) =
+                    json.and_then(|json| serde_json::from_str::<Finding>(&json).ok())
+                {
                     findings.insert(CheckKey(check.as_str().into()), finding);
                 }
             }
             offset += slice.len();
-            slice = if several { self.latest(prober, offset).await? } else { Vec::new() };
+            slice = if several {
+                self.latest(prober, offset).await?
+            } else {
+                Vec::new()
+            };
             slice.retain(|(_, at)| *at as u64 > from);
         }
         if several && self.standing(prober).await? != (sequence, latest) {
@@ -190,17 +263,30 @@ impl Redis {
     async fn standing(&self, prober: &str) -> Result<(u64, u64), StoreError> {
         let mut call = pipe();
         call.cmd("ZSCORE").arg(self.keys.probers()).arg(prober);
-        call.cmd("ZRANGE").arg(self.keys.health_at(prober)).arg(0).arg(0).arg("REV").arg("WITHSCORES");
-        let (sequence, latest): (Option<f64>, Vec<(String, f64)>) = self.reading.pipeline(&call).await?;
-        Ok((sequence.unwrap_or(0.0) as u64, latest.first().map_or(0, |(_, at)| *at as u64)))
+        call.cmd("ZRANGE")
+            .arg(self.keys.health_at(prober))
+            .arg(0)
+            .arg(0)
+            .arg("REV")
+            .arg("WITHSCORES");
+        let (sequence, latest): (Option<f64>, Vec<(String, f64)>) =
+            self.reading.pipeline(&call).await?;
+        Ok((
+            sequence.unwrap_or(0.0) as u64,
+            latest.first().map_or(0, |(_, at)| *at as u64),
+        ))
     }
 
     pub(in crate::store) async fn own_view(&self, id: &str) -> Result<OwnView, StoreError> {
         let (sequence, _) = self.standing(id).await?;
         let mut changes = ViewChanges::default();
-        self.read_changes(id, 0, sequence, self.latest(id, 0).await?, &mut changes).await?;
+        self.read_changes(id, 0, sequence, self.latest(id, 0).await?, &mut changes)
+            .await?;
         let (read_to, findings) = changes.changed.remove(id).unwrap_or_default();
-        Ok(OwnView { sequence: read_to.max(sequence), findings })
+        Ok(OwnView {
+            sequence: read_to.max(sequence),
+            findings,
+        })
     }
 
     /// Every listed redirector, with when it spoke last. Each moves in the order as it speaks: no slices by rank.
@@ -208,8 +294,13 @@ impl Redis {
         let (mut listed, mut cursor) = (BTreeMap::new(), 0u64);
         loop {
             let mut call = pipe();
-            call.cmd("ZSCAN").arg(self.keys.replicas()).arg(cursor).arg("COUNT").arg(SCAN);
-            let ((next, slice),): ((u64, Vec<(String, f64)>),) = self.reading.pipeline(&call).await?;
+            call.cmd("ZSCAN")
+                .arg(self.keys.replicas())
+                .arg(cursor)
+                .arg("COUNT")
+                .arg(SCAN);
+            let ((next, slice),): ((u64, Vec<(String, f64)>),) =
+                self.reading.pipeline(&call).await?;
             listed.extend(slice);
             cursor = next;
             if cursor == 0 {
@@ -247,7 +338,10 @@ impl Redis {
                 refused_hosts: serde_json::from_str(&text("refused_hosts")).unwrap_or_default(),
                 left: text("left") == "true",
             };
-            Replica { said, silent_ms: now.saturating_sub(*at as u64) }
+            Replica {
+                said,
+                silent_ms: now.saturating_sub(*at as u64),
+            }
         };
         Ok(spoke.iter().zip(said).map(replica).collect())
     }
@@ -265,7 +359,10 @@ impl Redis {
     }
 
     async fn totals_over(&self, base: Base) -> Result<Totals, StoreError> {
-        let mut totals = Totals { base: tally(base.totals), ..Totals::default() };
+        let mut totals = Totals {
+            base: tally(base.totals),
+            ..Totals::default()
+        };
         for (id, _) in self.listed().await? {
             let mut remains = self.remains(&id).await?;
             // What was folded of it is in the base.
@@ -281,11 +378,27 @@ impl Redis {
 
     pub(in crate::store) async fn events(&self, count: usize) -> Result<Vec<Event>, StoreError> {
         let mut call = pipe();
-        call.cmd("XREVRANGE").arg(self.keys.events()).arg("+").arg("-").arg("COUNT").arg(count);
+        call.cmd("XREVRANGE")
+            .arg(self.keys.events())
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(count);
         let (entries,): (Vec<StreamEntry>,) = self.reading.pipeline(&call).await?;
         let event = |(_, fields): StreamEntry| {
-            let text = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone()).unwrap_or_default();
-            Event { at: text("at").parse().unwrap_or(0), by: text("by"), what: text("what"), why: text("why") }
+            let text = |name: &str| {
+                fields
+                    .iter()
+                    .find(|(field, _)| field == name)
+                    .map(|(_, value)| value.clone())
+                    .unwrap_or_default()
+            };
+            Event {
+                at: text("at").parse().unwrap_or(0),
+                by: text("by"),
+                what: text("what"),
+                why: text("why"),
+            }
         };
         Ok(entries.into_iter().map(event).collect())
     }
@@ -301,6 +414,8 @@ pub(super) fn decode<T: redis::FromRedisValue>(value: Option<Value>) -> Result<T
 /// What this version counts of `raw`: the rest is a newer one's, and not lost on it.
 fn tally(raw: RawTally) -> Tally {
     let mut tally = Tally::default();
-    raw.into_iter().filter_map(|(key, total)| Some((key.parse().ok()?, total))).for_each(|(key, total)| tally.raise(&key, total));
+    raw.into_iter()
+        .filter_map(|(key, total)| Some((key.parse().ok()?, total)))
+        .for_each(|(key, total)| tally.raise(&key, total));
     tally
 }

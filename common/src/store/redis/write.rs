@@ -6,7 +6,8 @@ use crate::model::generation::SCHEMA;
 use crate::model::overrides::Override;
 use crate::model::tally::CountKey;
 use crate::store::{
-    Announcement, EVENTS_KEPT, Edition, Event, HealthReport, Judged, Publication, Published, Reported, StoreError, TABLES_KEPT, scripts,
+    Announcement, EVENTS_KEPT, Edition, Event, HealthReport, Judged, Publication, Published,
+    Reported, StoreError, TABLES_KEPT, scripts,
 };
 use crate::time::unix_ms;
 use redis::{Value, pipe};
@@ -16,31 +17,66 @@ use std::borrow::Borrow;
 const STAGING_SECONDS: u32 = 600;
 
 impl Redis {
-    pub(in crate::store) async fn publish(&self, publication: &Publication) -> Result<Published, StoreError> {
+    pub(in crate::store) async fn publish(
+        &self,
+        publication: &Publication,
+    ) -> Result<Published, StoreError> {
         let json = serde_json::to_vec(&publication.farms).map_err(content)?;
         let staging = self.keys.staging(&publication.nonce);
         for (index, slice) in json.chunks(TEXT_SLICE).enumerate() {
             let mut call = pipe();
             // Each slice names its place: sent twice, it is written once. None is ever there without its end.
             call.atomic();
-            call.cmd("SETRANGE").arg(&staging).arg(index * TEXT_SLICE).arg(slice).ignore();
-            call.cmd("EXPIRE").arg(&staging).arg(STAGING_SECONDS).ignore();
+            call.cmd("SETRANGE")
+                .arg(&staging)
+                .arg(index * TEXT_SLICE)
+                .arg(slice)
+                .ignore();
+            call.cmd("EXPIRE")
+                .arg(&staging)
+                .arg(STAGING_SECONDS)
+                .ignore();
             self.writing.pipeline::<()>(&call).await?;
         }
         let mut call = scripts::PUBLISH.prepare_invoke();
-        call.key(self.keys.generation()).key(&staging).key(self.keys.events()).key(self.keys.tables()).key(self.keys.overrides());
+        call.key(self.keys.generation())
+            .key(&staging)
+            .key(self.keys.events())
+            .key(self.keys.tables())
+            .key(self.keys.overrides());
         let edition = Edition::of(publication, &json);
-        call.arg(publication.expected).arg(self.keys.table_prefix()).arg(TABLES_KEPT).arg(EVENTS_KEPT);
-        call.arg(&publication.nonce).arg(&edition.stamp.checksum).arg(publication.cluster.as_str()).arg(SCHEMA).arg(SCHEMA);
-        call.arg(&publication.by).arg(&publication.why).arg(unix_ms());
-        call.arg(u8::from(publication.forced)).arg(publication.farms.len()).arg(u8::from(publication.reset));
-        call.arg(serde_json::to_string(&edition).map_err(content)?).arg(self.keys.hint());
+        call.arg(publication.expected)
+            .arg(self.keys.table_prefix())
+            .arg(TABLES_KEPT)
+            .arg(EVENTS_KEPT);
+        call.arg(&publication.nonce)
+            .arg(&edition.stamp.checksum)
+            .arg(publication.cluster.as_str())
+            .arg(SCHEMA)
+            .arg(SCHEMA);
+        call.arg(&publication.by)
+            .arg(&publication.why)
+            .arg(unix_ms());
+        call.arg(u8::from(publication.forced))
+            .arg(publication.farms.len())
+            .arg(u8::from(publication.reset));
+        call.arg(serde_json::to_string(&edition).map_err(content)?)
+            .arg(self.keys.hint());
         let answer: Vec<String> = self.writing.script(&call).await?;
-        let number = |at: usize| answer.get(at).and_then(|text| text.parse().ok()).ok_or_else(|| content("publishing gave no generation"));
+        let number = |at: usize| {
+            answer
+                .get(at)
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| content("publishing gave no generation"))
+        };
         let (generation, by) = (number(1)?, answer.get(2).cloned().unwrap_or_default());
         match answer.first().map(String::as_str) {
             Some("1") => Ok(Published::Now(generation)),
-            Some("2") => Ok(Published::Replaced { mine: number(3)?, generation, by }),
+            Some("2") => Ok(Published::Replaced {
+                mine: number(3)?,
+                generation,
+                by,
+            }),
             _ => Ok(Published::Lost { generation, by }),
         }
     }
@@ -52,10 +88,22 @@ impl Redis {
         event: &Event,
         judged: Option<Judged>,
     ) -> Result<bool, StoreError> {
-        let json = value.map(serde_json::to_string).transpose().map_err(content)?.unwrap_or_default();
+        let json = value
+            .map(serde_json::to_string)
+            .transpose()
+            .map_err(content)?
+            .unwrap_or_default();
         let mut call = scripts::OVERRIDE.prepare_invoke();
-        call.key(self.keys.generation()).key(self.keys.overrides()).key(self.keys.events());
-        call.arg(id.to_string()).arg(json).arg(EVENTS_KEPT).arg(event.at).arg(&event.by).arg(&event.what).arg(&event.why);
+        call.key(self.keys.generation())
+            .key(self.keys.overrides())
+            .key(self.keys.events());
+        call.arg(id.to_string())
+            .arg(json)
+            .arg(EVENTS_KEPT)
+            .arg(event.at)
+            .arg(&event.by)
+            .arg(&event.what)
+            .arg(&event.why);
         call.arg(self.keys.hint());
         if let Some(Judged { table, overrides }) = judged {
             call.arg(table).arg(overrides);
@@ -63,8 +111,14 @@ impl Redis {
         self.writing.script(&call).await
     }
 
-    pub(in crate::store) async fn report(&self, report: &HealthReport) -> Result<Reported, StoreError> {
-        let (view, index) = (self.keys.health(&report.id), self.keys.health_at(&report.id));
+    pub(in crate::store) async fn report(
+        &self,
+        report: &HealthReport,
+    ) -> Result<Reported, StoreError> {
+        let (view, index) = (
+            self.keys.health(&report.id),
+            self.keys.health_at(&report.id),
+        );
         self.write_events(report, &view).await?;
         let mut call = pipe();
         // One transaction: a reader that sees the sequence sees everything it stands for.
@@ -74,7 +128,8 @@ impl Redis {
         for slice in findings.chunks(SLICE) {
             call.cmd("HSET").arg(&view);
             for (check, finding) in slice {
-                call.arg(check.0.as_ref()).arg(serde_json::to_string(finding).map_err(content)?);
+                call.arg(check.0.as_ref())
+                    .arg(serde_json::to_string(finding).map_err(content)?);
             }
             call.ignore();
         }
@@ -87,7 +142,14 @@ impl Redis {
         }
         for slice in report.removed.chunks(SLICE) {
             let gone: Vec<&str> = slice.iter().map(|check| check.0.as_ref()).collect();
-            call.cmd("HDEL").arg(&view).arg(&gone).ignore().cmd("ZREM").arg(&index).arg(&gone).ignore();
+            call.cmd("HDEL")
+                .arg(&view)
+                .arg(&gone)
+                .ignore()
+                .cmd("ZREM")
+                .arg(&index)
+                .arg(&gone)
+                .ignore();
         }
         call.cmd("ZADD").arg(self.keys.probers());
         if report.idle {
@@ -99,7 +161,10 @@ impl Redis {
         }
         call.cmd("ZCARD").arg(&index);
         let (before, held): (Option<f64>, usize) = self.writing.pipeline(&call).await?;
-        Ok(Reported { before: before.map(|before| before as u64), held })
+        Ok(Reported {
+            before: before.map(|before| before as u64),
+            held,
+        })
     }
 
     async fn write_events(&self, report: &HealthReport, view: &str) -> Result<(), StoreError> {
@@ -107,14 +172,25 @@ impl Redis {
             return Ok(());
         }
         let mut call = scripts::EVENTS.prepare_invoke();
-        call.key(self.keys.events()).key(view).arg(EVENTS_KEPT).arg(&report.run).arg(report.first_event);
+        call.key(self.keys.events())
+            .key(view)
+            .arg(EVENTS_KEPT)
+            .arg(&report.run)
+            .arg(report.first_event);
         for event in &report.events {
-            call.arg(event.at).arg(&event.by).arg(&event.what).arg(&event.why);
+            call.arg(event.at)
+                .arg(&event.by)
+                .arg(&event.what)
+                .arg(&event.why);
         }
         self.writing.script::<Value>(&call).await.map(drop)
     }
 
-    pub(in crate::store) async fn flush(&self, id: &str, totals: &[(impl Borrow<CountKey>, u64)]) -> Result<(), StoreError> {
+    pub(in crate::store) async fn flush(
+        &self,
+        id: &str,
+        totals: &[(impl Borrow<CountKey>, u64)],
+    ) -> Result<(), StoreError> {
         for slice in totals.chunks(SLICE) {
             let mut call = pipe();
             call.cmd("ZADD").arg(self.keys.count(id)).arg("GT");
@@ -127,17 +203,40 @@ impl Redis {
         Ok(())
     }
 
-    pub(in crate::store) async fn announce(&self, announcement: &Announcement) -> Result<usize, StoreError> {
+    pub(in crate::store) async fn announce(
+        &self,
+        announcement: &Announcement,
+    ) -> Result<usize, StoreError> {
         let said = announcement;
         let mut call = scripts::ANNOUNCE.prepare_invoke();
-        call.key(self.keys.replicas()).key(self.keys.replica(&said.id)).key(self.keys.count(&said.id)).key(self.keys.folded(&said.id));
-        call.arg(&said.id).arg("host").arg(&said.host).arg("address").arg(&said.address).arg("version").arg(&said.version);
-        call.arg("generation").arg(said.generation).arg("overrides").arg(said.overrides).arg("started").arg(said.started);
-        call.arg("alarm").arg(&said.alarm).arg("by_file").arg(&said.by_file);
-        call.arg("certificate_expires").arg(said.certificate_expires);
+        call.key(self.keys.replicas())
+            .key(self.keys.replica(&said.id))
+            .key(self.keys.count(&said.id))
+            .key(self.keys.folded(&said.id));
+        call.arg(&said.id)
+            .arg("host")
+            .arg(&said.host)
+            .arg("address")
+            .arg(&said.address)
+            .arg("version")
+            .arg(&said.version);
+        call.arg("generation")
+            .arg(said.generation)
+            .arg("overrides")
+            .arg(said.overrides)
+            .arg("started")
+            .arg(said.started);
+        call.arg("alarm")
+            .arg(&said.alarm)
+            .arg("by_file")
+            .arg(&said.by_file);
+        call.arg("certificate_expires")
+            .arg(said.certificate_expires);
         // A list of texts and numbers has a JSON form.
-        call.arg("refused_hosts").arg(serde_json::to_string(&said.refused_hosts).unwrap_or_default());
-        call.arg("left").arg(if said.left { "true" } else { "false" });
+        call.arg("refused_hosts")
+            .arg(serde_json::to_string(&said.refused_hosts).unwrap_or_default());
+        call.arg("left")
+            .arg(if said.left { "true" } else { "false" });
         self.writing.script(&call).await
     }
 }

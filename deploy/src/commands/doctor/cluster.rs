@@ -31,7 +31,10 @@ pub(super) fn judge(seen: &Seen<'_>) -> Vec<Line> {
 
 fn table(seen: &Seen<'_>) -> Line {
     match &seen.present.table {
-        None => Line::wrong("no table is in force", "run `rbalancer apply rbalancer.conf`"),
+        None => Line::wrong(
+            "no table is in force",
+            "run `rbalancer apply rbalancer.conf`",
+        ),
         Some(Err(alarm)) => Line::wrong(alarm.to_string(), ""),
         Some(Ok(table)) => {
             let (farms, servers) = (table.farms.len(), table.farms.servers().count());
@@ -49,8 +52,16 @@ fn table(seen: &Seen<'_>) -> Line {
 
 fn redirectors(seen: &Seen<'_>) -> Vec<Line> {
     let (mut lines, mut well) = (Vec::new(), 0);
-    let here: Vec<_> = seen.replicas.iter().filter(|replica| !replica.said.left).collect();
-    let (generation, overrides) = seen.present.stamp.as_ref().map_or((0, 0), |stamp| (stamp.table, stamp.overrides));
+    let here: Vec<_> = seen
+        .replicas
+        .iter()
+        .filter(|replica| !replica.said.left)
+        .collect();
+    let (generation, overrides) = seen
+        .present
+        .stamp
+        .as_ref()
+        .map_or((0, 0), |stamp| (stamp.table, stamp.overrides));
     for Replica { said, silent_ms } in &here {
         let name = format!("redirector {} on {}", said.address, said.host);
         if *silent_ms >= LIVE_MS {
@@ -59,17 +70,27 @@ fn redirectors(seen: &Seen<'_>) -> Vec<Line> {
         } else if !said.alarm.is_empty() {
             lines.push(Line::wrong(format!("{name}: {}", said.alarm), ""));
         } else if said.generation < generation || said.overrides < overrides {
-            let what = format!("{name} still uses generation {} and what was set by hand up to {}", said.generation, said.overrides);
+            let what = format!(
+                "{name} still uses generation {} and what was set by hand up to {}",
+                said.generation, said.overrides
+            );
             lines.push(Line::wrong(what, "look into its log"));
         } else {
             well += 1;
         }
     }
     match (here.len(), well) {
-        (0, _) => lines.push(Line::risk("no redirector has announced itself", "start rbalancer-redirector")),
+        (0, _) => lines.push(Line::risk(
+            "no redirector has announced itself",
+            "start rbalancer-redirector",
+        )),
         (all, well) => {
             let what = format!("{well} of {all} redirectors are at work with what is in force");
-            lines.push(if well == 0 { Line::wrong(what, "start rbalancer-redirector") } else { Line::ok(what) });
+            lines.push(if well == 0 {
+                Line::wrong(what, "start rbalancer-redirector")
+            } else {
+                Line::ok(what)
+            });
         }
     }
     lines
@@ -79,17 +100,34 @@ fn probers(seen: &Seen<'_>) -> Vec<Line> {
     let farms = seen.present.farms();
     let probed: Vec<_> = farms
         .servers()
-        .filter(|(id, server)| seen.present.overrides.get(id).and_then(|hand| hand.enable).unwrap_or(server.enable) != Intent::Off)
+        .filter(|(id, server)| {
+            seen.present
+                .overrides
+                .get(id)
+                .and_then(|hand| hand.enable)
+                .unwrap_or(server.enable)
+                != Intent::Off
+        })
         .filter_map(|(id, server)| Some((id, server.check.as_ref()?.key())))
         .collect();
     if probed.is_empty() {
         return Vec::new();
     }
-    let finding = |id: &String, check| seen.after.changed.get(id).and_then(|(_, findings)| findings.get(check));
+    let finding = |id: &String, check| {
+        seen.after
+            .changed
+            .get(id)
+            .and_then(|(_, findings)| findings.get(check))
+    };
     let mut lines = Vec::new();
     for id in seen.after.sequences.keys() {
-        if probed.iter().any(|(_, check)| finding(id, check).is_some_and(Finding::is_doubted)) {
-            let what = format!("healthd {id} suspects itself: all it probes fails at once, and is held in service");
+        if probed
+            .iter()
+            .any(|(_, check)| finding(id, check).is_some_and(Finding::is_doubted))
+        {
+            let what = format!(
+                "healthd {id} suspects itself: all it probes fails at once, and is held in service"
+            );
             lines.push(Line::risk(what, "look at its network"));
         }
     }
@@ -97,40 +135,70 @@ fn probers(seen: &Seen<'_>) -> Vec<Line> {
     let (fresh, silent): (Vec<_>, Vec<_>) = seen.after.sequences.keys().partition(moved);
     if fresh.is_empty() {
         let what = "no healthd is at work: the last known health stays, and a server that dies goes on getting clients";
-        lines.push(Line::wrong(what, "start rbalancer-healthd, or look at its network"));
+        lines.push(Line::wrong(
+            what,
+            "start rbalancer-healthd, or look at its network",
+        ));
         return lines;
     }
     for id in silent {
-        lines.push(Line::risk(format!("healthd {id} has found nothing while it was watched"), "start it, or look at its network"));
+        lines.push(Line::risk(
+            format!("healthd {id} has found nothing while it was watched"),
+            "start it, or look at its network",
+        ));
     }
     for id in &fresh {
         let strange = |(server, check)| finding(id, check).is_none().then_some(server);
-        let unknown: Vec<ServerId> = probed.iter().map(|(server, check)| (server, check)).filter_map(strange).cloned().collect();
+        let unknown: Vec<ServerId> = probed
+            .iter()
+            .map(|(server, check)| (server, check))
+            .filter_map(strange)
+            .cloned()
+            .collect();
         if !unknown.is_empty() {
             let what = format!("healthd {id} does not know of {}", names(&unknown));
-            lines.push(Line::risk(what, "look into its log: does it take the table in force?"));
+            lines.push(Line::risk(
+                what,
+                "look into its log: does it take the table in force?",
+            ));
         }
     }
     let mut never = Vec::new();
     for (server, check) in &probed {
-        let found: Vec<(&String, &Finding)> = fresh.iter().filter_map(|id| Some((*id, finding(id, check)?))).collect();
-        if !found.iter().any(|(_, finding)| finding.checked != Checked::Never) {
+        let found: Vec<(&String, &Finding)> = fresh
+            .iter()
+            .filter_map(|id| Some((*id, finding(id, check)?)))
+            .collect();
+        if !found
+            .iter()
+            .any(|(_, finding)| finding.checked != Checked::Never)
+        {
             never.push(server.clone());
         }
         lines.extend(disagreement(server, &found));
     }
     if !never.is_empty() {
         let what = format!("never checked: {}", names(&never));
-        lines.push(Line::risk(what, "can healthd resolve its name, and was it just added?"));
+        lines.push(Line::risk(
+            what,
+            "can healthd resolve its name, and was it just added?",
+        ));
     }
-    lines.push(Line::ok(format!("{} healthd at work, {} servers probed", fresh.len(), probed.len() - never.len())));
+    lines.push(Line::ok(format!(
+        "{} healthd at work, {} servers probed",
+        fresh.len(),
+        probed.len() - never.len()
+    )));
     lines
 }
 
 fn disagreement(server: &ServerId, found: &[(&String, &Finding)]) -> Option<Line> {
     let of = |state| found.iter().find(|(_, finding)| finding.state == state);
     let ((up, _), (down, finding)) = (of(State::Up)?, of(State::Down)?);
-    let what = format!("{server} is up for healthd {up} and down for healthd {down} ({}): it is used", finding.why);
+    let what = format!(
+        "{server} is up for healthd {up} and down for healthd {down} ({}): it is used",
+        finding.why
+    );
     Some(Line::risk(what, "look at the network between them"))
 }
 
@@ -141,19 +209,34 @@ fn by_hand(seen: &Seen<'_>) -> Vec<Line> {
     let mut lines = Vec::new();
     for (id, hand) in set {
         if let Some(until) = hand.until.filter(|until| *until <= seen.present.now) {
-            let what = format!("the force on {id} ended at {} UTC and is still noted", utc(until));
+            let what = format!(
+                "the force on {id} ended at {} UTC and is still noted",
+                utc(until)
+            );
             lines.push(Line::risk(what, "drop it with `rbalancer clear`"));
         }
         if seen.present.table.is_some() && !farms.servers().any(|(known, _)| known == *id) {
-            lines.push(Line::risk(format!("{id} is set by hand and in no farm"), "drop it with `rbalancer clear`"));
+            lines.push(Line::risk(
+                format!("{id} is set by hand and in no farm"),
+                "drop it with `rbalancer clear`",
+            ));
         }
     }
     lines
 }
 
 fn names(ids: &[ServerId]) -> String {
-    let more = if ids.len() > NAMES { format!(" and {} more", ids.len() - NAMES) } else { String::new() };
-    ids.iter().take(NAMES).map(ToString::to_string).collect::<Vec<_>>().join(", ") + &more
+    let more = if ids.len() > NAMES {
+        format!(" and {} more", ids.len() - NAMES)
+    } else {
+        String::new()
+    };
+    ids.iter()
+        .take(NAMES)
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+        + &more
 }
 
 #[cfg(test)]

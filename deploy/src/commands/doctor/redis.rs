@@ -23,8 +23,15 @@ pub(super) struct Info {
 
 impl Info {
     pub(super) fn parse(info: &str, settings: BTreeMap<&'static str, String>) -> Self {
-        let field = |line: &str| line.trim_end().split_once(':').map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self { fields: info.lines().filter_map(field).collect(), settings }
+        let field = |line: &str| {
+            line.trim_end()
+                .split_once(':')
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        Self {
+            fields: info.lines().filter_map(field).collect(),
+            settings,
+        }
     }
 
     fn text(&self, name: &str) -> &str {
@@ -37,8 +44,15 @@ impl Info {
 }
 
 pub(super) fn latency(at: &RedisAddress, median: Duration) -> Line {
-    let what = format!("redis at {at} answers in {:.1} ms", median.as_secs_f64() * 1000.0);
-    if median > SLOW { Line::risk(what, "use one that is nearer, or less busy") } else { Line::ok(what) }
+    let what = format!(
+        "redis at {at} answers in {:.1} ms",
+        median.as_secs_f64() * 1000.0
+    );
+    if median > SLOW {
+        Line::risk(what, "use one that is nearer, or less busy")
+    } else {
+        Line::ok(what)
+    }
 }
 
 /// Everything INFO tells.
@@ -57,12 +71,17 @@ fn version(info: &Info) -> Line {
         return Line::ok(format!("Valkey {}", info.text("valkey_version")));
     }
     let version = info.text("redis_version");
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut parts = version
+        .split('.')
+        .map(|part| part.parse::<u32>().unwrap_or(0));
     let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     match (major, minor) {
         (7.., _) => Line::ok(format!("Redis {version}")),
         (6, 2..) => Line::risk(format!("Redis {version} is old"), "upgrade to 7 or later"),
-        _ => Line::wrong(format!("Redis {version} is too old: it lacks commands rbalancer needs"), "upgrade to 7 or later"),
+        _ => Line::wrong(
+            format!("Redis {version} is too old: it lacks commands rbalancer needs"),
+            "upgrade to 7 or later",
+        ),
     }
 }
 
@@ -74,10 +93,16 @@ fn persistence(info: &Info) -> Vec<Line> {
             "nothing is kept on disk: a restart of Redis loses the table, its history and what redirectors that left have counted",
             "set `appendonly yes`",
         ),
-        (false, Some(_)) => Line::risk("the disk has snapshots only: a restart of Redis goes back to the last one", "set `appendonly yes`"),
+        (false, Some(_)) => Line::risk(
+            "the disk has snapshots only: a restart of Redis goes back to the last one",
+            "set `appendonly yes`",
+        ),
         (false, None) => Line::unknown("whether snapshots are kept on disk"),
     }];
-    let refuses = info.settings.get("stop-writes-on-bgsave-error").is_none_or(|value| value == "yes");
+    let refuses = info
+        .settings
+        .get("stop-writes-on-bgsave-error")
+        .is_none_or(|value| value == "yes");
     if info.text("rdb_last_bgsave_status") == "err" {
         let what = "the last snapshot failed";
         let remedy = "look into Redis's log: disk full, no right to write, or no memory to fork?";
@@ -89,53 +114,95 @@ fn persistence(info: &Info) -> Vec<Line> {
         });
     }
     if info.text("aof_last_write_status") == "err" {
-        lines.push(Line::wrong("the last write to the append-only file failed: Redis refuses every write", "make room on its disk"));
+        lines.push(Line::wrong(
+            "the last write to the append-only file failed: Redis refuses every write",
+            "make room on its disk",
+        ));
     }
     if info.text("loading") == "1" {
-        lines.push(Line::wrong("Redis is still loading its data", "wait, then ask again"));
+        lines.push(Line::wrong(
+            "Redis is still loading its data",
+            "wait, then ask again",
+        ));
     }
     lines
 }
 
 fn memory(info: &Info) -> Line {
-    let (limit, used) = (info.number("maxmemory").unwrap_or(0), info.number("used_memory").unwrap_or(0));
+    let (limit, used) = (
+        info.number("maxmemory").unwrap_or(0),
+        info.number("used_memory").unwrap_or(0),
+    );
     let policy = info.text("maxmemory_policy");
     let evicts = format!("maxmemory-policy is {policy}: a full Redis throws keys away");
     let remedy = "set `maxmemory-policy noeviction`, and give rbalancer a Redis of its own";
     if policy.starts_with("allkeys") {
         let what = format!("{evicts}, the table and the counts among them");
-        return if limit > 0 { Line::wrong(what, remedy) } else { Line::risk(format!("{what}, as soon as maxmemory is set"), remedy) };
+        return if limit > 0 {
+            Line::wrong(what, remedy)
+        } else {
+            Line::risk(format!("{what}, as soon as maxmemory is set"), remedy)
+        };
     }
     if policy.starts_with("volatile") && limit > 0 {
-        return Line::risk(format!("{evicts}, the history for the graphs among them"), remedy);
+        return Line::risk(
+            format!("{evicts}, the history for the graphs among them"),
+            remedy,
+        );
     }
     if limit > 0 && used.saturating_mul(10) > limit.saturating_mul(9) {
-        return Line::risk(format!("{used} of {limit} bytes of memory are used: a full Redis refuses writes"), "raise maxmemory");
+        return Line::risk(
+            format!("{used} of {limit} bytes of memory are used: a full Redis refuses writes"),
+            "raise maxmemory",
+        );
     }
-    Line::ok(format!("{} MB of memory used, nothing is evicted", used / 1_000_000))
+    Line::ok(format!(
+        "{} MB of memory used, nothing is evicted",
+        used / 1_000_000
+    ))
 }
 
 fn clients(info: &Info) -> Line {
     let connected = info.number("connected_clients").unwrap_or(0);
-    let Some(limit) = info.number("maxclients") else { return Line::ok(format!("{connected} clients")) };
+    let Some(limit) = info.number("maxclients") else {
+        return Line::ok(format!("{connected} clients"));
+    };
     let what = format!("{connected} of {limit} clients are connected");
-    if connected.saturating_mul(10) >= limit.saturating_mul(9) { Line::risk(what, "raise maxclients") } else { Line::ok(what) }
+    if connected.saturating_mul(10) >= limit.saturating_mul(9) {
+        Line::risk(what, "raise maxclients")
+    } else {
+        Line::ok(what)
+    }
 }
 
 fn replication(info: &Info) -> Vec<Line> {
     if info.text("role") == "slave" {
-        let what = format!("this is a replica of {}:{} and cannot be written to", info.text("master_host"), info.text("master_port"));
+        let what = format!(
+            "this is a replica of {}:{} and cannot be written to",
+            info.text("master_host"),
+            info.text("master_port")
+        );
         return vec![Line::wrong(what, "point --redis at the primary")];
     }
     let offset = info.number("master_repl_offset").unwrap_or(0);
     let count = info.number("connected_slaves").unwrap_or(0);
-    let mut lines: Vec<Line> = (0..count).filter_map(|n| replica(info.fields.get(&format!("slave{n}"))?, offset)).collect();
+    let mut lines: Vec<Line> = (0..count)
+        .filter_map(|n| replica(info.fields.get(&format!("slave{n}"))?, offset))
+        .collect();
     if count > 0 && lines.is_empty() {
-        lines.push(Line::ok(format!("{count} Redis replicas, none of them behind")));
+        lines.push(Line::ok(format!(
+            "{count} Redis replicas, none of them behind"
+        )));
     }
-    let needed = info.settings.get("min-replicas-to-write").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let needed = info
+        .settings
+        .get("min-replicas-to-write")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     if needed > info.number("min_slaves_good_slaves").unwrap_or(count) {
-        let what = format!("min-replicas-to-write is {needed}, and {count} replicas are connected: Redis refuses every write");
+        let what = format!(
+            "min-replicas-to-write is {needed}, and {count} replicas are connected: Redis refuses every write"
+        );
         lines.push(Line::wrong(what, "start the replicas, or lower it"));
     }
     lines
@@ -143,16 +210,25 @@ fn replication(info: &Info) -> Vec<Line> {
 
 /// A replica's line, where something is to be said: `ip=…,port=…,state=online,offset=…,lag=…`.
 fn replica(fields: &str, written: u64) -> Option<Line> {
-    let fields: HashMap<&str, &str> = fields.split(',').filter_map(|field| field.split_once('=')).collect();
+    let fields: HashMap<&str, &str> = fields
+        .split(',')
+        .filter_map(|field| field.split_once('='))
+        .collect();
     let text = |name: &str| fields.get(name).copied().unwrap_or_default();
     let number = |name: &str| text(name).parse::<u64>().unwrap_or(0);
     let name = format!("Redis replica {}:{}", text("ip"), text("port"));
     if text("state") != "online" {
-        return Some(Line::risk(format!("{name} is not in step yet ({})", text("state")), "wait until it has caught up"));
+        return Some(Line::risk(
+            format!("{name} is not in step yet ({})", text("state")),
+            "wait until it has caught up",
+        ));
     }
     let remedy = "a failover now would lose what it lacks: look at its load and its network";
     if number("lag") > SILENT {
-        return Some(Line::risk(format!("{name} has been silent for {}", span(number("lag") * 1000)), remedy));
+        return Some(Line::risk(
+            format!("{name} has been silent for {}", span(number("lag") * 1000)),
+            remedy,
+        ));
     }
     let behind = written.saturating_sub(number("offset"));
     (behind > BEHIND).then(|| Line::risk(format!("{name} is {behind} bytes behind"), remedy))
@@ -168,21 +244,34 @@ mod tests {
         slave0:ip=10.0.0.2,port=6379,state=online,offset=5000000,lag=0\r\nmaster_repl_offset:5000100\r\n";
 
     /// What of [`GOOD`] is replaced, by what, the settings, words of the line and its level.
-    type Illness = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static str, Level);
+    type Illness = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+        Level,
+    );
 
     /// The level of the line with `word` in it, after one line of INFO was replaced.
     fn level(from: &str, to: &str, settings: &[(&'static str, &str)], word: &str) -> Level {
         assert!(from.is_empty() || GOOD.contains(from), "{from}");
-        let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let settings = settings
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
         let lines = judge(&Info::parse(&GOOD.replace(from, to), settings));
         let line = lines.iter().find(|line| line.what.contains(word));
-        line.unwrap_or_else(|| unreachable!("no line with {word}: {lines:?}")).level
+        line.unwrap_or_else(|| unreachable!("no line with {word}: {lines:?}"))
+            .level
     }
 
     #[test]
     fn a_healthy_server_is_well() {
         let lines = judge(&Info::parse(GOOD, BTreeMap::new()));
-        assert!(lines.iter().all(|line| line.level == Level::Ok), "{lines:?}");
+        assert!(
+            lines.iter().all(|line| line.level == Level::Ok),
+            "{lines:?}"
+        );
     }
 
     #[test]
@@ -190,13 +279,55 @@ mod tests {
         let cases: &[Illness] = &[
             ("7.0.15", "6.0.16", &[], "too old", Level::Wrong),
             ("7.0.15", "6.2.1", &[], "is old", Level::Risk),
-            ("redis_version:7.0.15", "server_name:valkey\r\nvalkey_version:8.1.0", &[], "Valkey 8.1.0", Level::Ok),
-            ("aof_enabled:1", "aof_enabled:0", &[("save", "")], "nothing is kept", Level::Risk),
-            ("aof_enabled:1", "aof_enabled:0", &[("save", "3600 1")], "snapshots only", Level::Risk),
-            ("aof_enabled:1", "aof_enabled:0", &[], "not allowed to ask", Level::Unknown),
-            ("bgsave_status:ok", "bgsave_status:err", &[("save", "3600 1")], "MISCONF", Level::Wrong),
-            ("bgsave_status:ok", "bgsave_status:err", &[("save", "")], "snapshot failed", Level::Risk),
-            ("aof_last_write_status:ok", "aof_last_write_status:err", &[], "append-only", Level::Wrong),
+            (
+                "redis_version:7.0.15",
+                "server_name:valkey\r\nvalkey_version:8.1.0",
+                &[],
+                "Valkey 8.1.0",
+                Level::Ok,
+            ),
+            (
+                "aof_enabled:1",
+                "aof_enabled:0",
+                &[("save", "")],
+                "nothing is kept",
+                Level::Risk,
+            ),
+            (
+                "aof_enabled:1",
+                "aof_enabled:0",
+                &[("save", "3600 1")],
+                "snapshots only",
+                Level::Risk,
+            ),
+            (
+                "aof_enabled:1",
+                "aof_enabled:0",
+                &[],
+                "not allowed to ask",
+                Level::Unknown,
+            ),
+            (
+                "bgsave_status:ok",
+                "bgsave_status:err",
+                &[("save", "3600 1")],
+                "MISCONF",
+                Level::Wrong,
+            ),
+            (
+                "bgsave_status:ok",
+                "bgsave_status:err",
+                &[("save", "")],
+                "snapshot failed",
+                Level::Risk,
+            ),
+            (
+                "aof_last_write_status:ok",
+                "aof_last_write_status:err",
+                &[],
+                "append-only",
+                Level::Wrong,
+            ),
             (
                 "maxmemory:0\r\nmaxmemory_policy:noeviction",
                 "maxmemory:1000000\r\nmaxmemory_policy:allkeys-lru",
@@ -212,13 +343,49 @@ mod tests {
                 "volatile-ttl",
                 Level::Risk,
             ),
-            ("maxmemory:0", "maxmemory:950000", &[], "of memory are used", Level::Risk),
-            ("connected_clients:4", "connected_clients:9500", &[], "9500 of 10000", Level::Risk),
-            ("role:master", "role:slave\r\nmaster_host:10.0.0.9\r\nmaster_port:6379", &[], "replica of 10.0.0.9:6379", Level::Wrong),
+            (
+                "maxmemory:0",
+                "maxmemory:950000",
+                &[],
+                "of memory are used",
+                Level::Risk,
+            ),
+            (
+                "connected_clients:4",
+                "connected_clients:9500",
+                &[],
+                "9500 of 10000",
+                Level::Risk,
+            ),
+            (
+                "role:master",
+                "role:slave\r\nmaster_host:10.0.0.9\r\nmaster_port:6379",
+                &[],
+                "replica of 10.0.0.9:6379",
+                Level::Wrong,
+            ),
             ("lag=0", "lag=60", &[], "silent for 60s", Level::Risk),
-            ("offset=5000000", "offset=1000000", &[], "4000100 bytes behind", Level::Risk),
-            ("state=online", "state=wait_bgsave", &[], "not in step", Level::Risk),
-            ("", "", &[("min-replicas-to-write", "2")], "min-replicas-to-write is 2", Level::Wrong),
+            (
+                "offset=5000000",
+                "offset=1000000",
+                &[],
+                "4000100 bytes behind",
+                Level::Risk,
+            ),
+            (
+                "state=online",
+                "state=wait_bgsave",
+                &[],
+                "not in step",
+                Level::Risk,
+            ),
+            (
+                "",
+                "",
+                &[("min-replicas-to-write", "2")],
+                "min-replicas-to-write is 2",
+                Level::Wrong,
+            ),
         ];
         for (from, to, settings, word, expected) in cases {
             assert_eq!(level(from, to, settings, word), *expected, "{from} → {to}");

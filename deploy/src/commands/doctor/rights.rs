@@ -12,13 +12,36 @@ pub(super) type Tried = (&'static str, Vec<(String, Result<Answer, StoreError>)>
 
 /// The users of the roles, each with commands it must not be allowed.
 pub(super) fn forbidden(prefix: &str) -> Vec<(&'static str, Vec<Vec<String>>)> {
-    let call = |words: &str| words.split(' ').map(|word| word.replace('@', &format!("{prefix}:"))).collect::<Vec<_>>();
-    let (table, generation, overrides) = (call("SET @table:1 x"), call("HSET @generation table 1"), call("HSET @overrides x y"));
+    let call = |words: &str| {
+        words
+            .split(' ')
+            .map(|word| word.replace('@', &format!("{prefix}:")))
+            .collect::<Vec<_>>()
+    };
+    let (table, generation, overrides) = (
+        call("SET @table:1 x"),
+        call("HSET @generation table 1"),
+        call("HSET @overrides x y"),
+    );
     let (health, count) = (call("HSET @health:x y z"), call("ZADD @count:x 1 y"));
     vec![
-        ("rbalancer-redirector", vec![table.clone(), generation.clone(), overrides.clone(), health.clone()]),
-        ("rbalancer-healthd", vec![table.clone(), generation.clone(), overrides.clone()]),
-        ("rbalancer-statsd", vec![table, generation, overrides, health, count]),
+        (
+            "rbalancer-redirector",
+            vec![
+                table.clone(),
+                generation.clone(),
+                overrides.clone(),
+                health.clone(),
+            ],
+        ),
+        (
+            "rbalancer-healthd",
+            vec![table.clone(), generation.clone(), overrides.clone()],
+        ),
+        (
+            "rbalancer-statsd",
+            vec![table, generation, overrides, health, count],
+        ),
     ]
 }
 
@@ -28,14 +51,19 @@ pub(super) fn own(tried: Result<(), StoreError>) -> Line {
         Ok(()) => Line::ok("this user may write what `rbalancer apply` writes"),
         Err(StoreError::Refused { why, .. }) => {
             let remedy = match why {
-                Trouble::NoRight(_) => "connect as a user with the operator's rights, see deploy/redis",
+                Trouble::NoRight(_) => {
+                    "connect as a user with the operator's rights, see deploy/redis"
+                }
                 Trouble::Replica => "this is a replica: point --redis at the primary",
                 Trouble::Full => "Redis is full: raise maxmemory",
                 Trouble::CannotSave(_) => "Redis cannot save: look into its log",
                 Trouble::FewReplicas => "start the replicas, or lower min-replicas-to-write",
                 _ => "see what Redis says",
             };
-            Line::wrong(format!("this user cannot write what `rbalancer apply` writes ({why})"), remedy)
+            Line::wrong(
+                format!("this user cannot write what `rbalancer apply` writes ({why})"),
+                remedy,
+            )
         }
         Err(error) => Line::wrong(format!("trying to write failed: {error}"), "ask again"),
     }
@@ -46,31 +74,56 @@ pub(super) fn roles(tried: &[Tried]) -> Vec<Line> {
     let (mut lines, mut missing, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for (role, answers) in tried {
         let absent = |why: &Trouble| why.to_string().contains("not found");
-        if answers.iter().any(|(_, answer)| matches!(answer, Err(StoreError::Refused { why, .. }) if absent(why))) {
+        if answers.iter().any(
+            |(_, answer)| matches!(answer, Err(StoreError::Refused { why, .. }) if absent(why)),
+        ) {
             missing.push(*role);
             continue;
         }
         let what = "what the users of the roles may do";
-        let lacks = |answer: &Result<Answer, StoreError>| matches!(answer, Err(StoreError::Refused { why: Trouble::NoCommand(_), .. }));
+        let lacks = |answer: &Result<Answer, StoreError>| {
+            matches!(
+                answer,
+                Err(StoreError::Refused {
+                    why: Trouble::NoCommand(_),
+                    ..
+                })
+            )
+        };
         if answers.iter().any(|(_, answer)| lacks(answer)) {
-            return vec![Line::unanswered(what, "this server cannot be asked that (ACL DRYRUN is of Redis 7)")];
+            return vec![Line::unanswered(
+                what,
+                "this server cannot be asked that (ACL DRYRUN is of Redis 7)",
+            )];
         }
         if answers.iter().any(|(_, answer)| answer.is_err()) {
             return vec![Line::unknown(what)];
         }
-        let may: Vec<&str> =
-            answers.iter().filter(|(_, answer)| *answer == Ok(Answer::Text("OK".into()))).map(|(call, _)| call.as_str()).collect();
+        let may: Vec<&str> = answers
+            .iter()
+            .filter(|(_, answer)| *answer == Ok(Answer::Text("OK".into())))
+            .map(|(call, _)| call.as_str())
+            .collect();
         match may.is_empty() {
             true => kept.push(*role),
-            false => lines.push(Line::wrong(format!("user {role} may do what is not its own: {}", may.join("; ")), REMEDY)),
+            false => lines.push(Line::wrong(
+                format!("user {role} may do what is not its own: {}", may.join("; ")),
+                REMEDY,
+            )),
         }
     }
     if !missing.is_empty() {
-        let what = format!("no user {}: whoever reaches Redis may change the farms", missing.join(", "));
+        let what = format!(
+            "no user {}: whoever reaches Redis may change the farms",
+            missing.join(", ")
+        );
         lines.push(Line::risk(what, REMEDY));
     }
     if !kept.is_empty() {
-        lines.push(Line::ok(format!("kept to their own keys: {}", kept.join(", "))));
+        lines.push(Line::ok(format!(
+            "kept to their own keys: {}",
+            kept.join(", ")
+        )));
     }
     lines
 }
@@ -80,7 +133,10 @@ pub(super) fn default_user(list: &Result<Answer, StoreError>) -> Line {
     let what = "what may be done without a password";
     let users = match list {
         Ok(Answer::List(users)) => users,
-        Err(StoreError::Refused { why: Trouble::NoCommand(_), .. }) => return Line::unanswered(what, "this server has no users"),
+        Err(StoreError::Refused {
+            why: Trouble::NoCommand(_),
+            ..
+        }) => return Line::unanswered(what, "this server has no users"),
         _ => return Line::unknown(what),
     };
     let rules = users.iter().find_map(|user| match user {
@@ -90,7 +146,10 @@ pub(super) fn default_user(list: &Result<Answer, StoreError>) -> Line {
     let has = |rule: &str| rules.is_some_and(|rules| rules.split(' ').any(|held| held == rule));
     if has("on") && has("nopass") && !has("-@all") {
         let what = "the user default needs no password: whoever reaches Redis may do what it may";
-        return Line::risk(what, "take it away with `ACL SETUSER default off`, or give it a password, see deploy/redis");
+        return Line::risk(
+            what,
+            "take it away with `ACL SETUSER default off`, or give it a password, see deploy/redis",
+        );
     }
     Line::ok("nothing may be done without a password")
 }
@@ -102,55 +161,104 @@ mod tests {
 
     fn refused(why: &str) -> StoreError {
         let (code, details) = why.split_once(' ').unwrap_or((why, ""));
-        StoreError::Refused { at: "h:1".into(), why: Trouble::answer(code, details) }
+        StoreError::Refused {
+            at: "h:1".into(),
+            why: Trouble::answer(code, details),
+        }
     }
 
     fn judged(answers: [Result<Answer, StoreError>; 3]) -> Vec<Level> {
-        let roles = ["rbalancer-redirector", "rbalancer-healthd", "rbalancer-statsd"];
-        let tried: Vec<Tried> = roles.into_iter().zip(answers).map(|(role, answer)| (role, vec![("SET x y".to_owned(), answer)])).collect();
+        let roles = [
+            "rbalancer-redirector",
+            "rbalancer-healthd",
+            "rbalancer-statsd",
+        ];
+        let tried: Vec<Tried> = roles
+            .into_iter()
+            .zip(answers)
+            .map(|(role, answer)| (role, vec![("SET x y".to_owned(), answer)]))
+            .collect();
         super::roles(&tried).iter().map(|line| line.level).collect()
     }
 
     #[test]
     fn roles_are_kept_to_their_own() {
-        let denied = || Ok(Answer::Text("This user has no permissions to run the 'set' command".into()));
+        let denied = || {
+            Ok(Answer::Text(
+                "This user has no permissions to run the 'set' command".into(),
+            ))
+        };
         let may = || Ok(Answer::Text("OK".into()));
         let absent = || Err(refused("ERR User 'x' not found"));
         assert_eq!(judged([denied(), denied(), denied()]), [Level::Ok]);
-        assert_eq!(judged([may(), denied(), absent()]), [Level::Wrong, Level::Risk, Level::Ok]);
+        assert_eq!(
+            judged([may(), denied(), absent()]),
+            [Level::Wrong, Level::Risk, Level::Ok]
+        );
         assert_eq!(judged([absent(), absent(), absent()]), [Level::Risk]);
-        assert_eq!(judged([Err(refused("NOPERM")), denied(), denied()]), [Level::Unknown]);
+        assert_eq!(
+            judged([Err(refused("NOPERM")), denied(), denied()]),
+            [Level::Unknown]
+        );
     }
 
     #[test]
     fn an_open_default_user_is_a_risk_and_an_old_server_is_not_one_that_forbids() {
-        let list =
-            |rules: &str| Ok(Answer::List(vec![Answer::Text("user x on >y +@all".into()), Answer::Text(format!("user default {rules}"))]));
+        let list = |rules: &str| {
+            Ok(Answer::List(vec![
+                Answer::Text("user x on >y +@all".into()),
+                Answer::Text(format!("user default {rules}")),
+            ]))
+        };
         let level = |rules: &str| default_user(&list(rules)).level;
         assert_eq!(level("on nopass sanitize-payload ~* &* +@all"), Level::Risk);
         assert_eq!(level("on nopass ~* +get"), Level::Risk);
         assert_eq!(level("off nopass ~* &* +@all"), Level::Ok);
         assert_eq!(level("on #1234 ~* &* +@all"), Level::Ok);
         assert_eq!(level("on nopass ~* &* -@all"), Level::Ok);
-        assert_eq!(default_user(&Err(refused("NOPERM x"))).level, Level::Unknown);
-        let old = || Err(refused("ERR Unknown subcommand or wrong number of arguments for 'DRYRUN'. Try ACL HELP."));
+        assert_eq!(
+            default_user(&Err(refused("NOPERM x"))).level,
+            Level::Unknown
+        );
+        let old = || {
+            Err(refused(
+                "ERR Unknown subcommand or wrong number of arguments for 'DRYRUN'. Try ACL HELP.",
+            ))
+        };
         let tried: Vec<Tried> = vec![("rbalancer-redirector", vec![("SET x y".to_owned(), old())])];
         let line = &roles(&tried)[0];
-        assert!(line.level == Level::Unknown && line.what.contains("Redis 7") && !line.what.contains("not allowed"), "{line:?}");
+        assert!(
+            line.level == Level::Unknown
+                && line.what.contains("Redis 7")
+                && !line.what.contains("not allowed"),
+            "{line:?}"
+        );
     }
 
     #[test]
     fn the_operators_own_trouble_names_its_remedy() {
         assert_eq!(own(Ok(())).level, Level::Ok);
         let line = own(Err(refused("NOPERM no permissions to run 'set'")));
-        assert!(line.level == Level::Wrong && line.remedy.contains("deploy/redis"), "{line:?}");
-        assert!(own(Err(refused("OOM command not allowed"))).remedy.contains("maxmemory"));
+        assert!(
+            line.level == Level::Wrong && line.remedy.contains("deploy/redis"),
+            "{line:?}"
+        );
+        assert!(
+            own(Err(refused("OOM command not allowed")))
+                .remedy
+                .contains("maxmemory")
+        );
     }
 
     #[test]
     fn every_role_is_asked_about_keys_under_the_prefix() {
         let all = forbidden("{p}");
         assert_eq!(all.len(), 3);
-        assert!(all.iter().flat_map(|(_, calls)| calls).all(|call| call[1].starts_with("{p}:")), "{all:?}");
+        assert!(
+            all.iter()
+                .flat_map(|(_, calls)| calls)
+                .all(|call| call[1].starts_with("{p}:")),
+            "{all:?}"
+        );
     }
 }

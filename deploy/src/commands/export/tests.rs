@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 fn read(text: &str) -> Farms {
     let (document, problems) = Document::parse("f", text);
-    parse(&document, problems, Flags::default()).unwrap_or_else(|problems| unreachable!("{problems}\n{text}")).farms
+    parse(&document, problems, Flags::default())
+        .unwrap_or_else(|problems| unreachable!("{problems}\n{text}"))
+        .farms
 }
 
 fn round_trips(farms: &Farms) {
@@ -36,8 +38,18 @@ fn what_all_servers_have_is_written_once() {
          [b]\ndomain = b.org\n[c]\ndomain = c.org\ncheck = off\n",
     );
     let text = file(&farms, &"prod".parse().expect("a name"));
-    assert!(text.starts_with("[global]\ncluster = prod\nfall = 5\ninter = 3s\n\n[farms]"), "{text}");
-    assert_eq!((text.matches("inter = ").count(), text.matches("rise = ").count()), (1, 1), "{text}");
+    assert!(
+        text.starts_with("[global]\ncluster = prod\nfall = 5\ninter = 3s\n\n[farms]"),
+        "{text}"
+    );
+    assert_eq!(
+        (
+            text.matches("inter = ").count(),
+            text.matches("rise = ").count()
+        ),
+        (1, 1),
+        "{text}"
+    );
     round_trips(&farms);
 }
 
@@ -55,13 +67,29 @@ fn what_is_set_by_hand_is_folded_in_where_a_file_can_say_it() {
     let farms = read(FULL);
     let hand = |id: &str, value: Override| (id.parse().expect("an identity"), value);
     let overrides = HashMap::from([
-        hand("img/a", Override { weight: Some(Weight(7)), force: Some(Force::Up), ..Override::default() }),
+        hand(
+            "img/a",
+            Override {
+                weight: Some(Weight(7)),
+                force: Some(Force::Up),
+                ..Override::default()
+            },
+        ),
         // The section of b is vid's too.
-        hand("img/b", Override { enable: Some(Intent::On), ..Override::default() }),
+        hand(
+            "img/b",
+            Override {
+                enable: Some(Intent::On),
+                ..Override::default()
+            },
+        ),
     ]);
     let (folded, left_out) = fold(&farms, &overrides);
     round_trips(&folded);
-    let servers: HashMap<_, _> = folded.servers().map(|(id, server)| (id.to_string(), (server.weight, server.enable))).collect();
+    let servers: HashMap<_, _> = folded
+        .servers()
+        .map(|(id, server)| (id.to_string(), (server.weight, server.enable)))
+        .collect();
     assert_eq!(servers["img/a"], (Weight(7), Intent::On));
     assert_eq!(servers["img/b"], (Weight(0), Intent::Drain));
     assert_eq!(left_out, ["img/a force up", "img/b on"]);
@@ -84,8 +112,9 @@ proptest! {
 
 fn keys() -> impl Strategy<Value = String> {
     let one = |key: &'static str, values: &'static [&'static str]| {
-        proptest::option::of(proptest::sample::select(values))
-            .prop_map(move |value| value.map_or(String::new(), |value| format!("{key} = {value}\n")))
+        proptest::option::of(proptest::sample::select(values)).prop_map(move |value| {
+            value.map_or(String::new(), |value| format!("{key} = {value}\n"))
+        })
     };
     (
         one("check", &["on", "off"]),

@@ -34,7 +34,12 @@ fn states(check: &Check, evidence: &[Evidence]) -> Vec<State> {
     let mut judge = Judge::new(0);
     let start = Instant::now();
     let step = |(n, evidence): (usize, &Evidence)| {
-        take(&mut judge, check, evidence, start + Duration::from_secs(n as u64));
+        take(
+            &mut judge,
+            check,
+            evidence,
+            start + Duration::from_secs(n as u64),
+        );
         judge.finding().state
     };
     evidence.iter().enumerate().map(step).collect()
@@ -44,8 +49,17 @@ fn states(check: &Check, evidence: &[Evidence]) -> Vec<State> {
 fn rise_and_fall_are_counted_in_a_row() {
     use State::{Abstain, Down, Up};
     let check = check(2, 3);
-    assert_eq!(states(&check, &[good(), bad(), bad(), good(), bad(), bad(), bad()]), [Up, Up, Up, Up, Up, Up, Down]);
-    assert_eq!(states(&check, &[bad(), bad(), bad(), good(), bad(), good(), good()]), [Abstain, Abstain, Down, Down, Down, Down, Up]);
+    assert_eq!(
+        states(&check, &[good(), bad(), bad(), good(), bad(), bad(), bad()]),
+        [Up, Up, Up, Up, Up, Up, Down]
+    );
+    assert_eq!(
+        states(
+            &check,
+            &[bad(), bad(), bad(), good(), bad(), good(), good()]
+        ),
+        [Abstain, Abstain, Down, Down, Down, Down, Up]
+    );
 }
 
 #[test]
@@ -55,7 +69,11 @@ fn a_failed_look_up_changes_nothing() {
     let mut judge = Judge::new(0);
     assert_eq!(judge.take(&check, &nothing, Instant::now(), 1), None);
     assert_eq!(
-        (judge.finding().state, judge.finding().checked, judge.finding().why.as_str()),
+        (
+            judge.finding().state,
+            judge.finding().checked,
+            judge.finding().why.as_str()
+        ),
         (State::Abstain, Checked::Never, "name does not resolve: x")
     );
     take(&mut judge, &check, &good(), Instant::now());
@@ -70,7 +88,10 @@ fn probes_come_faster_while_a_state_is_about_to_turn() {
     let mut rng = SmallRng::seed_from_u64(1);
     let mut near = |judge: &Judge, ms: u64| {
         let interval = judge.interval(&check, &mut rng).as_millis() as u64;
-        assert!((ms * 9 / 10..=ms * 11 / 10).contains(&interval), "{interval} is not near {ms}");
+        assert!(
+            (ms * 9 / 10..=ms * 11 / 10).contains(&interval),
+            "{interval} is not near {ms}"
+        );
     };
     let mut judge = Judge::new(0);
     near(&judge, 1000);
@@ -108,12 +129,19 @@ fn only_as_many_hard_failures_in_a_row_as_a_fall_takes_are_hard() {
     let now = Instant::now();
     let falls = |evidence: &[Evidence]| {
         let mut judge = Judge::new(0);
-        evidence.iter().map(|evidence| judge.take(&check, evidence, now, 1)).last().flatten()
+        evidence
+            .iter()
+            .map(|evidence| judge.take(&check, evidence, now, 1))
+            .last()
+            .flatten()
     };
     assert_eq!(falls(&[good(), bad(), bad()]), Some(Fall::Hard));
     assert_eq!(falls(&[good(), bad(), soft()]), Some(Fall::Soft));
     assert_eq!(falls(&[good(), soft(), soft(), bad()]), Some(Fall::Soft));
-    assert_eq!(falls(&[good(), soft(), soft(), bad(), bad()]), Some(Fall::Hard));
+    assert_eq!(
+        falls(&[good(), soft(), soft(), bad(), bad()]),
+        Some(Fall::Hard)
+    );
     assert_eq!(falls(&[good(), bad()]), None);
 }
 
@@ -124,13 +152,27 @@ fn a_suspect_that_answers_is_up_again_and_says_why_it_was_held() {
     let mut judge = Judge::new(0);
     judge.take(&check, &good(), now, 1);
     assert_eq!(judge.take(&check, &soft(), now, 2), Some(Fall::Soft));
-    judge.rule(&check, Ruling::Suspect("half of farm img is out already".into()), now, 2);
+    judge.rule(
+        &check,
+        Ruling::Suspect("half of farm img is out already".into()),
+        now,
+        2,
+    );
     let why = "timed out after 1s; held in service: half of farm img is out already";
-    assert_eq!((judge.finding().state, judge.finding().why.as_str()), (State::Suspect, why));
+    assert_eq!(
+        (judge.finding().state, judge.finding().why.as_str()),
+        (State::Suspect, why)
+    );
     judge.take(&check, &good(), now, 3);
-    assert_eq!((judge.finding().state, judge.finding().why.as_str()), (State::Suspect, why));
+    assert_eq!(
+        (judge.finding().state, judge.finding().why.as_str()),
+        (State::Suspect, why)
+    );
     judge.take(&check, &good(), now, 4);
-    assert_eq!((judge.finding().state, judge.finding().why.as_str()), (State::Up, "HTTP 200"));
+    assert_eq!(
+        (judge.finding().state, judge.finding().why.as_str()),
+        (State::Up, "HTTP 200")
+    );
 }
 
 #[test]
@@ -143,7 +185,10 @@ fn a_server_that_flaps_is_held_longer_and_says_so() {
     }
     assert_eq!(judge.finding().state, State::Up);
     take(&mut judge, &check, &bad(), now);
-    assert_eq!(judge.finding().why, "connection refused; up again after 4 good probes in a row (flapping)");
+    assert_eq!(
+        judge.finding().why,
+        "connection refused; up again after 4 good probes in a row (flapping)"
+    );
     let states = [0; 4].map(|_| {
         take(&mut judge, &check, &good(), now);
         judge.finding().state
@@ -171,9 +216,17 @@ fn a_success_too_old_vouches_no_more() {
     judge.take(&check, &good(), now, 1);
     judge.lapse(&check, now + Duration::from_secs(5));
     assert!(judge.finding().vouches());
-    judge.take(&check, &Evidence::Nothing("no way out from here".into()), now + Duration::from_secs(5), 2);
+    judge.take(
+        &check,
+        &Evidence::Nothing("no way out from here".into()),
+        now + Duration::from_secs(5),
+        2,
+    );
     judge.lapse(&check, now + Duration::from_secs(6));
-    assert_eq!((judge.finding().state, judge.finding().checked), (State::Up, Checked::Lapsed));
+    assert_eq!(
+        (judge.finding().state, judge.finding().checked),
+        (State::Up, Checked::Lapsed)
+    );
     judge.take(&check, &good(), now + Duration::from_secs(7), 3);
     assert!(judge.finding().vouches());
 }

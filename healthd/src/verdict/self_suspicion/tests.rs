@@ -20,41 +20,93 @@ fn one(port: u16, uri: &str, start: Instant, failed: Option<u64>) -> One {
     let mut judge = Judge::new(0);
     judge.take(&check, &Evidence::Success("HTTP 200".into()), start, 1);
     if let Some(after) = failed {
-        judge.take(&check, &Evidence::Hard("connection refused".into()), start + Duration::from_millis(after), 1);
+        judge.take(
+            &check,
+            &Evidence::Hard("connection refused".into()),
+            start + Duration::from_millis(after),
+            1,
+        );
     }
-    One { check, seats: Vec::new(), judge }
+    One {
+        check,
+        seats: Vec::new(),
+        judge,
+    }
 }
 
 fn look(all: &[One], now: Instant) -> Option<usize> {
-    Doubt::default().look(all.iter().map(|one| Seen { check: &one.check, seats: &one.seats, judge: &one.judge, address: None }), now)
+    Doubt::default().look(
+        all.iter().map(|one| Seen {
+            check: &one.check,
+            seats: &one.seats,
+            judge: &one.judge,
+            address: None,
+        }),
+        now,
+    )
 }
 
 #[test]
 fn everything_failing_at_once_raises_doubt() {
     let start = Instant::now();
-    let world = |failed: &[Option<u64>]| -> Vec<One> { (80..).zip(failed).map(|(port, failed)| one(port, "/", start, *failed)).collect() };
-    assert_eq!(look(&world(&[Some(1000), Some(2000), Some(3000)]), start), Some(3));
-    assert_eq!(look(&world(&[Some(1000), Some(2000), Some(3001)]), start), None, "one after the other");
-    assert_eq!(look(&world(&[Some(1000), Some(2000), None]), start), None, "one answers");
-    assert_eq!(look(&world(&[Some(1000), Some(2000)]), start), None, "too few");
+    let world = |failed: &[Option<u64>]| -> Vec<One> {
+        (80..)
+            .zip(failed)
+            .map(|(port, failed)| one(port, "/", start, *failed))
+            .collect()
+    };
+    assert_eq!(
+        look(&world(&[Some(1000), Some(2000), Some(3000)]), start),
+        Some(3)
+    );
+    assert_eq!(
+        look(&world(&[Some(1000), Some(2000), Some(3001)]), start),
+        None,
+        "one after the other"
+    );
+    assert_eq!(
+        look(&world(&[Some(1000), Some(2000), None]), start),
+        None,
+        "one answers"
+    );
+    assert_eq!(
+        look(&world(&[Some(1000), Some(2000)]), start),
+        None,
+        "too few"
+    );
     assert_eq!(look(&[], start), None);
 }
 
 #[test]
 fn several_checks_of_one_port_are_one_target() {
     let start = Instant::now();
-    let all = [one(80, "/a", start, Some(1)), one(80, "/b", start, Some(2)), one(81, "/", start, Some(3))];
+    let all = [
+        one(80, "/a", start, Some(1)),
+        one(80, "/b", start, Some(2)),
+        one(81, "/", start, Some(3)),
+    ];
     assert_eq!(look(&all, start), None);
 }
 
 #[test]
 fn doubt_says_nothing_is_conclusive_and_later_only_what_is_hard() {
     let now = Instant::now();
-    let raised = Raised { since: now, begun: now, reached: false, sound: false, weighed: now };
+    let raised = Raised {
+        since: now,
+        begun: now,
+        reached: false,
+        sound: false,
+        weighed: now,
+    };
     let doubt = Doubt(Some(raised.clone()));
     assert!(!doubt.is_conclusive(true, now + SOONER) && !doubt.is_conclusive(false, now + SOONER));
-    assert!(doubt.is_conclusive(true, now + BELIEVED) && !doubt.is_conclusive(false, now + BELIEVED));
-    let sound = Doubt(Some(Raised { sound: true, ..raised }));
+    assert!(
+        doubt.is_conclusive(true, now + BELIEVED) && !doubt.is_conclusive(false, now + BELIEVED)
+    );
+    let sound = Doubt(Some(Raised {
+        sound: true,
+        ..raised
+    }));
     assert!(sound.is_conclusive(true, now + SOONER) && !sound.is_conclusive(false, now + SOONER));
     assert!(Doubt::default().is_conclusive(false, now));
 }
@@ -69,10 +121,30 @@ fn a_go_between_on_this_machine_may_be_what_has_died() {
             one
         };
         let all = addrs.map(through);
-        is_sound(all.iter().map(|one| Seen { check: &one.check, seats: &one.seats, judge: &one.judge, address: None }), reached)
+        is_sound(
+            all.iter().map(|one| Seen {
+                check: &one.check,
+                seats: &one.seats,
+                judge: &one.judge,
+                address: None,
+            }),
+            reached,
+        )
     };
-    assert!(!sound(["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"], true));
-    assert!(sound(["192.0.2.1:81", "192.0.2.1:82", "192.0.2.1:83"], false));
-    assert!(!sound(["192.0.2.1:81", "192.0.2.2:82", "192.0.2.3:83"], false));
-    assert!(sound(["192.0.2.1:81", "192.0.2.2:82", "192.0.2.3:83"], true));
+    assert!(!sound(
+        ["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"],
+        true
+    ));
+    assert!(sound(
+        ["192.0.2.1:81", "192.0.2.1:82", "192.0.2.1:83"],
+        false
+    ));
+    assert!(!sound(
+        ["192.0.2.1:81", "192.0.2.2:82", "192.0.2.3:83"],
+        false
+    ));
+    assert!(sound(
+        ["192.0.2.1:81", "192.0.2.2:82", "192.0.2.3:83"],
+        true
+    ));
 }

@@ -22,22 +22,37 @@ pub(super) struct Left {
 
 impl Left {
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, told: false }
+        Self {
+            since: now,
+            told: false,
+        }
     }
 
     /// What readers hear: if it is watched again, what was found before counts for nothing.
     fn finding(now: UnixMs) -> Finding {
         let why = "not probed any more".into();
-        Finding { state: State::Abstain, checked: Checked::Never, since: now, why, last_check: 0 }
+        Finding {
+            state: State::Abstain,
+            checked: Checked::Never,
+            since: now,
+            why,
+            last_check: 0,
+        }
     }
 }
 
 impl WatchList {
     /// What the store has still to be told; none if nothing.
     pub fn report(&mut self, id: &str, now: Instant) -> Option<HealthReport> {
-        self.checks.values_mut().for_each(|watched| watched.judge.lapse(&watched.check, now));
+        self.checks
+            .values_mut()
+            .for_each(|watched| watched.judge.lapse(&watched.check, now));
         self.look_for_unchecked();
-        let mut report = HealthReport { id: id.to_owned(), events: self.events.clone(), ..HealthReport::default() };
+        let mut report = HealthReport {
+            id: id.to_owned(),
+            events: self.events.clone(),
+            ..HealthReport::default()
+        };
         (report.run, report.first_event) = (self.run.clone(), self.first_event);
         for (key, watched) in &self.checks {
             let finding = watched.judge.finding();
@@ -57,7 +72,10 @@ impl WatchList {
                 report.removed.push(key.clone());
             }
         }
-        let nothing = report.changed.is_empty() && report.removed.is_empty() && report.events.is_empty() && !self.conclusive;
+        let nothing = report.changed.is_empty()
+            && report.removed.is_empty()
+            && report.events.is_empty()
+            && !self.conclusive;
         if nothing {
             return None;
         }
@@ -94,9 +112,18 @@ impl WatchList {
             self.left.remove(key);
         }
         // Some of them may have been dropped for newer ones meanwhile.
-        let told = (report.first_event + report.events.len() as u64).saturating_sub(self.first_event);
-        self.drop_events(usize::try_from(told).unwrap_or(usize::MAX).min(self.events.len()));
-        let told = self.checks.values().filter(|watched| watched.published.is_some()).count();
+        let told =
+            (report.first_event + report.events.len() as u64).saturating_sub(self.first_event);
+        self.drop_events(
+            usize::try_from(told)
+                .unwrap_or(usize::MAX)
+                .min(self.events.len()),
+        );
+        let told = self
+            .checks
+            .values()
+            .filter(|watched| watched.published.is_some())
+            .count();
         if std::mem::take(&mut self.unsure) {
             tracing::info!("telling all findings again");
         } else if gone_back || held < told {
@@ -109,7 +136,9 @@ impl WatchList {
 
     fn tell_all(&mut self) {
         self.turned = true;
-        self.checks.values_mut().for_each(|watched| watched.published = None);
+        self.checks
+            .values_mut()
+            .for_each(|watched| watched.published = None);
         self.left.values_mut().for_each(|left| left.told = false);
     }
 }

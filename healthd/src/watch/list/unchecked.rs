@@ -27,7 +27,8 @@ impl WatchList {
     /// all.
     pub(super) fn look_for_unchecked(&mut self) {
         self.tally = Tally::default();
-        let (mut never, mut no_longer, mut again) = (News::default(), News::default(), News::default());
+        let (mut never, mut no_longer, mut again) =
+            (News::default(), News::default(), News::default());
         for watched in self.checks.values_mut() {
             let finding = watched.judge.finding();
             self.tally.never += u64::from(finding.checked == Checked::Never);
@@ -36,7 +37,12 @@ impl WatchList {
             // As many probes as it takes to take a server out: a resolver may be starting.
             if unchecked && !watched.warned && watched.judge.silent() >= watched.check.fall {
                 watched.warned = true;
-                if finding.checked == Checked::Never { &mut never } else { &mut no_longer }.add(watched);
+                if finding.checked == Checked::Never {
+                    &mut never
+                } else {
+                    &mut no_longer
+                }
+                .add(watched);
             } else if !unchecked && watched.warned {
                 watched.warned = false;
                 again.add(watched);
@@ -60,8 +66,19 @@ impl WatchList {
     /// Of how many servers of `farm` any probe has ever said something, and how many are probed.
     fn ever_checked(&self, farm: &Name) -> (usize, usize) {
         self.checks.values().fold((0, 0), |(ever, all), watched| {
-            let seats = watched.servers.iter().filter(|seat| seat.id.farm == *farm).count();
-            (ever + if watched.judge.finding().checked == Checked::Never { 0 } else { seats }, all + seats)
+            let seats = watched
+                .servers
+                .iter()
+                .filter(|seat| seat.id.farm == *farm)
+                .count();
+            (
+                ever + if watched.judge.finding().checked == Checked::Never {
+                    0
+                } else {
+                    seats
+                },
+                all + seats,
+            )
         })
     }
 }
@@ -80,12 +97,21 @@ impl News {
             self.why.clone_from(&watched.judge.finding().why);
         }
         for seat in &watched.servers {
-            if self.named.len() < NAMED { self.named.push(seat.id.clone()) } else { self.more += 1 }
+            if self.named.len() < NAMED {
+                self.named.push(seat.id.clone())
+            } else {
+                self.more += 1
+            }
         }
     }
 
     fn words(self) -> Option<(String, String)> {
-        let mut names = self.named.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let mut names = self
+            .named
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
         if self.more > 0 {
             names += &format!(" and {} more", self.more);
         }

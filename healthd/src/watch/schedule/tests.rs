@@ -12,17 +12,23 @@ async fn until(mut holds: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), all).await.expect("did not come to hold within 10 s");
+    tokio::time::timeout(Duration::from_secs(10), all)
+        .await
+        .expect("did not come to hold within 10 s");
 }
 
 async fn origin(port: u16) -> (u16, task::JoinHandle<()>) {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("port");
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
+        .await
+        .expect("port");
     let port = listener.local_addr().expect("bound").port();
     let serving = tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut scrap = [0; 1024];
             let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut scrap).await;
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .await;
         }
     });
     (port, serving)
@@ -38,15 +44,38 @@ fn check(port: u16) -> common::model::check::Check {
 async fn a_probe_that_panics_costs_its_check_one_turn() {
     let (_sender, receiver) = watch::channel(Checks::default());
     let store = Store::Memory(Memory::default()).prober();
-    let mut schedule = Schedule::new("h".into(), true, room(1024), store, receiver, Arc::default());
+    let mut schedule = Schedule::new(
+        "h".into(),
+        true,
+        room(1024),
+        store,
+        receiver,
+        Arc::default(),
+    );
     let (now, check) = (Instant::now(), check(1));
-    schedule.list.set(Checks { made: [(check.key(), (check, Vec::new()))].into(), ..Checks::default() }, now);
+    schedule.list.set(
+        Checks {
+            made: [(check.key(), (check, Vec::new()))].into(),
+            ..Checks::default()
+        },
+        now,
+    );
     let (key, row, _) = schedule.list.take_due(now, &mut schedule.room).remove(0);
-    schedule.fly(key, row, now, async { std::panic::resume_unwind(Box::new("trouble")) });
+    schedule.fly(key, row, now, async {
+        std::panic::resume_unwind(Box::new("trouble"))
+    });
     let joined = schedule.probes.join_next_with_id().await.expect("a probe");
     schedule.take(joined);
-    assert_eq!((schedule.flying.len(), schedule.done.inconclusive.load(Ordering::Relaxed)), (0, 1));
-    let next = schedule.list.take_due(now + Duration::from_secs(1), &mut schedule.room);
+    assert_eq!(
+        (
+            schedule.flying.len(),
+            schedule.done.inconclusive.load(Ordering::Relaxed)
+        ),
+        (0, 1)
+    );
+    let next = schedule
+        .list
+        .take_due(now + Duration::from_secs(1), &mut schedule.room);
     assert_eq!(next.len(), 1, "it is probed again");
 }
 
@@ -55,8 +84,14 @@ async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
     let (port, serving) = origin(0).await;
     let check = check(port);
     let key = check.key();
-    let seat = Seat { id: "img/a".parse().expect("valid"), serves: true };
-    let checks = Checks { made: [(key.clone(), (check, vec![seat]))].into(), ..Checks::default() };
+    let seat = Seat {
+        id: "img/a".parse().expect("valid"),
+        serves: true,
+    };
+    let checks = Checks {
+        made: [(key.clone(), (check, vec![seat]))].into(),
+        ..Checks::default()
+    };
     let store = Store::Memory(Memory::default());
     let (_keep, receiver) = watch::channel(Checks::default());
     let start = || {
@@ -77,7 +112,16 @@ async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
         (tokio::spawn(schedule.run()), sender)
     };
     drop(receiver);
-    let state = async || store.prober().own_view("h").await.expect("memory").findings.get(&key).map(|finding| finding.state);
+    let state = async || {
+        store
+            .prober()
+            .own_view("h")
+            .await
+            .expect("memory")
+            .findings
+            .get(&key)
+            .map(|finding| finding.state)
+    };
     let (running, _sender) = start();
     until(async || state().await == Some(State::Up)).await;
     serving.abort();
@@ -86,10 +130,18 @@ async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
     until(async || state().await == Some(State::Up)).await;
     running.abort();
     let before = store.reader().events(100).await.expect("memory");
-    assert_eq!(before.iter().rev().map(|event| event.what.as_str()).collect::<Vec<_>>(), ["img/a is down", "img/a is up"]);
+    assert_eq!(
+        before
+            .iter()
+            .rev()
+            .map(|event| event.what.as_str())
+            .collect::<Vec<_>>(),
+        ["img/a is down", "img/a is up"]
+    );
     let sequence = store.prober().own_view("h").await.expect("memory").sequence;
     let (_running, _sender) = start();
-    until(async || store.prober().own_view("h").await.expect("memory").sequence > sequence + 1).await;
+    until(async || store.prober().own_view("h").await.expect("memory").sequence > sequence + 1)
+        .await;
     assert_eq!(store.reader().events(100).await.expect("memory"), before);
 }
 
@@ -97,10 +149,23 @@ async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
 async fn of_two_that_begin_at_once_under_one_id_one_ends() {
     let (port, serving) = origin(0).await;
     let check = check(port);
-    let checks = Checks { made: [(check.key(), (check, Vec::new()))].into(), ..Checks::default() };
-    let (store, (_sender, mut receiver)) = (Store::Memory(Memory::default()), watch::channel(checks));
+    let checks = Checks {
+        made: [(check.key(), (check, Vec::new()))].into(),
+        ..Checks::default()
+    };
+    let (store, (_sender, mut receiver)) =
+        (Store::Memory(Memory::default()), watch::channel(checks));
     receiver.mark_changed();
-    let begin = || Schedule::new("h".into(), false, room(1024), store.prober(), receiver.clone(), Arc::default());
+    let begin = || {
+        Schedule::new(
+            "h".into(),
+            false,
+            room(1024),
+            store.prober(),
+            receiver.clone(),
+            Arc::default(),
+        )
+    };
     let (mut one, mut other) = (tokio::spawn(begin().run()), tokio::spawn(begin().run()));
     let ended = async {
         tokio::select! {
@@ -108,9 +173,15 @@ async fn of_two_that_begin_at_once_under_one_id_one_ends() {
             ended = &mut other => ended,
         }
     };
-    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await.expect("one ends").expect("no panic");
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .expect("one ends")
+        .expect("no panic");
     assert_eq!(ended, Err(Taken("h".into())));
-    assert!(!one.is_finished() || !other.is_finished(), "the other one goes on");
+    assert!(
+        !one.is_finished() || !other.is_finished(),
+        "the other one goes on"
+    );
     [one, other].iter().for_each(task::JoinHandle::abort);
     serving.abort();
 }

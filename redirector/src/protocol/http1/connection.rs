@@ -110,7 +110,10 @@ impl Default for Connection {
 impl Connection {
     /// A new connection of somebody who is known, if that is needed.
     pub fn of(guest: Option<Box<Guest>>) -> Self {
-        Self { guest, ..Self::default() }
+        Self {
+            guest,
+            ..Self::default()
+        }
     }
 
     /// Does all that can be done now.
@@ -138,7 +141,12 @@ impl Connection {
             if let Some(progress) = self.respond(filled, drained, wire, desk) {
                 return progress;
             }
-            if drained && !self.waiting_requests && self.after == After::Open && self.unsent.is_none() && wire.flush().is_ok() {
+            if drained
+                && !self.waiting_requests
+                && self.after == After::Open
+                && self.unsent.is_none()
+                && wire.flush().is_ok()
+            {
                 return self.waiting();
             }
         }
@@ -159,11 +167,19 @@ impl Connection {
     pub fn page(&mut self, bytes: &[u8], keep_alive: bool) {
         // Answers to what was pipelined before it may still be waiting for room.
         self.unsent.get_or_insert_default().add(bytes);
-        self.after = if keep_alive { After::Open } else { After::Linger };
+        self.after = if keep_alive {
+            After::Open
+        } else {
+            After::Linger
+        };
     }
 
     fn waiting(&self) -> Progress {
-        if self.unparsed.is_empty() { Progress::Idle } else { Progress::Head }
+        if self.unparsed.is_empty() {
+            Progress::Idle
+        } else {
+            Progress::Head
+        }
     }
 
     /// Sends what is left of earlier answers, and ends the connection where it was to end.
@@ -178,7 +194,9 @@ impl Connection {
                     unsent.sent(count);
                     self.taken += count;
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Progress::Write),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Some(Progress::Write);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Some(Progress::Done),
             }
@@ -223,14 +241,27 @@ impl Connection {
     }
 
     /// Answers every whole request in the first `filled` bytes of the input.
-    fn respond(&mut self, filled: usize, drained: bool, wire: &impl Wire, desk: &mut Desk) -> Option<Progress> {
-        let Desk { sources, guests, input, output } = desk;
+    fn respond(
+        &mut self,
+        filled: usize,
+        drained: bool,
+        wire: &impl Wire,
+        desk: &mut Desk,
+    ) -> Option<Progress> {
+        let Desk {
+            sources,
+            guests,
+            input,
+            output,
+        } = desk;
         let max_fields = sources.max_fields;
         let mut view = sources.view(wire.scheme());
         output.clear();
         let (mut at, mut more, mut stop) = (0, false, None);
         if let Some(known) = guests.as_ref() {
-            let guest = self.guest.get_or_insert_with(|| Box::new(known.meet(wire.peer())));
+            let guest = self
+                .guest
+                .get_or_insert_with(|| Box::new(known.meet(wire.peer())));
             match known.introduce(guest, &input[..filled]) {
                 Proxied::Absent => {}
                 Proxied::Client { length, .. } | Proxied::Itself(length) => at = length,
@@ -239,7 +270,13 @@ impl Connection {
                     return None;
                 }
                 Proxied::Bad => {
-                    self.refuse(Fault::Proxy.into(), &input[..filled], &mut view, guests.as_deref_mut(), output);
+                    self.refuse(
+                        Fault::Proxy.into(),
+                        &input[..filled],
+                        &mut view,
+                        guests.as_deref_mut(),
+                        output,
+                    );
                     at = filled;
                 }
             }
@@ -249,7 +286,13 @@ impl Connection {
                 Parsed::Partial => break,
                 Parsed::Complete(head, length) => (head, length),
                 Parsed::Refused(refusal) => {
-                    self.refuse(refusal, &input[at..filled], &mut view, guests.as_deref_mut(), output);
+                    self.refuse(
+                        refusal,
+                        &input[at..filled],
+                        &mut view,
+                        guests.as_deref_mut(),
+                        output,
+                    );
                     at = filled;
                     break;
                 }
@@ -260,12 +303,23 @@ impl Connection {
             match self.answer(&head, raw, wire, &mut view, guests.as_deref_mut(), output) {
                 Outcome::Open => {}
                 // Nothing is left to read, as far as anybody knows: the answer and the FIN may leave together.
-                Outcome::Close if drained && at == filled => (self.after, more) = (After::Close, true),
+                Outcome::Close if drained && at == filled => {
+                    (self.after, more) = (After::Close, true)
+                }
                 Outcome::Close | Outcome::Refused => self.after = After::Linger,
-                Outcome::Aside { keep_alive } => stop = Some(Stop::Page(page_ask(&head, keep_alive, self.asked(raw, guests.as_deref())))),
+                Outcome::Aside { keep_alive } => {
+                    stop = Some(Stop::Page(page_ask(
+                        &head,
+                        keep_alive,
+                        self.asked(raw, guests.as_deref()),
+                    )))
+                }
                 Outcome::File { open } => {
                     self.after = if open { After::Open } else { After::Linger };
-                    stop = view.statics.get(head.target).map(|file| Stop::File(file.body.clone()));
+                    stop = view
+                        .statics
+                        .get(head.target)
+                        .map(|file| Stop::File(file.body.clone()));
                 }
             }
         }
@@ -274,7 +328,8 @@ impl Connection {
         } else {
             self.unparsed = input[at..filled].to_vec();
         }
-        self.waiting_requests = !self.unparsed.is_empty() && (stop.is_some() || output.len() >= OUTPUT);
+        self.waiting_requests =
+            !self.unparsed.is_empty() && (stop.is_some() || output.len() >= OUTPUT);
         if !self.send(wire, output, more) {
             return Some(Progress::Done);
         }
@@ -299,9 +354,13 @@ impl Connection {
         output: &mut Vec<u8>,
     ) -> Outcome {
         let answered = output.len();
-        let asker = guests.as_deref().zip(self.guest.as_ref()).map(|(guests, guest)| guests.asker(guest, raw));
+        let asker = guests
+            .as_deref()
+            .zip(self.guest.as_ref())
+            .map(|(guests, guest)| guests.asker(guest, raw));
         if let Some(asker) = asker {
-            (view.scheme, view.chosen, view.refusal) = (asker.scheme.unwrap_or_else(|| wire.scheme()), None, None);
+            (view.scheme, view.chosen, view.refusal) =
+                (asker.scheme.unwrap_or_else(|| wire.scheme()), None, None);
         }
         let mut outcome = answer(head, view, false, output);
         if matches!(outcome, Outcome::Aside { .. }) && !may_see_stats(wire, asker) {
@@ -311,23 +370,47 @@ impl Connection {
             && guests.logs()
             && !matches!(outcome, Outcome::Aside { .. })
         {
-            guests.log(asker, Some(head), raw, &output[answered..], (view.chosen, view.refusal));
+            guests.log(
+                asker,
+                Some(head),
+                raw,
+                &output[answered..],
+                (view.chosen, view.refusal),
+            );
         }
         outcome
     }
 
     /// A request for a page, to be logged when that is made.
     fn asked(&self, raw: &[u8], guests: Option<&Guests>) -> Option<Box<Asked>> {
-        let (guests, guest) = guests.filter(|guests| guests.logs()).zip(self.guest.as_ref())?;
-        Some(Box::new(Asked { asker: guests.asker(guest, raw), raw: raw.into() }))
+        let (guests, guest) = guests
+            .filter(|guests| guests.logs())
+            .zip(self.guest.as_ref())?;
+        Some(Box::new(Asked {
+            asker: guests.asker(guest, raw),
+            raw: raw.into(),
+        }))
     }
 
     /// Refuses what is no request; nothing behind it can be told apart.
-    fn refuse(&mut self, refusal: Refusal, raw: &[u8], view: &mut View<'_, SmallRng>, guests: Option<&mut Guests>, output: &mut Vec<u8>) {
+    fn refuse(
+        &mut self,
+        refusal: Refusal,
+        raw: &[u8],
+        view: &mut View<'_, SmallRng>,
+        guests: Option<&mut Guests>,
+        output: &mut Vec<u8>,
+    ) {
         let answered = output.len();
         refuse(refusal, None, view, output);
         if let (Some(guests), Some(guest)) = (guests, &self.guest) {
-            guests.log(guests.asker(guest, b""), None, raw, &output[answered..], (None, Some(refusal)));
+            guests.log(
+                guests.asker(guest, b""),
+                None,
+                raw,
+                &output[answered..],
+                (None, Some(refusal)),
+            );
         }
         self.after = After::Linger;
     }
@@ -339,7 +422,11 @@ impl Connection {
             true => 0,
             false => match wire.send(output, last) {
                 Ok(count) => count,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+                {
+                    0
+                }
                 Err(_) => return false,
             },
         };
@@ -358,7 +445,9 @@ impl Connection {
 fn may_see_stats(wire: &impl Wire, asker: Option<Asker>) -> bool {
     match asker {
         None => wire.may_see_stats(None),
-        Some(asker) => asker.client.is_some_and(|client| wire.may_see_stats(Some(client))),
+        Some(asker) => asker
+            .client
+            .is_some_and(|client| wire.may_see_stats(Some(client))),
     }
 }
 

@@ -144,7 +144,11 @@ fn empty_lines(bytes: &[u8]) -> usize {
 
 /// A head that never ends: is it the request line or the fields?
 fn too_long(bytes: &[u8]) -> Refusal {
-    if memchr(b'\n', bytes).is_some_and(|end| end < MAX_HEAD) { Refusal::HeadTooLarge } else { Refusal::TargetTooLong }
+    if memchr(b'\n', bytes).is_some_and(|end| end < MAX_HEAD) {
+        Refusal::HeadTooLarge
+    } else {
+        Refusal::TargetTooLong
+    }
 }
 
 /// Why there is no head.
@@ -182,12 +186,20 @@ impl<'a> Reader<'a> {
     #[inline]
     fn token(&mut self, end: u8) -> Result<&'a [u8], Stop> {
         let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|&byte| !TOKEN[byte as usize]).ok_or(Stop::Partial)?;
+        let length = rest
+            .iter()
+            .position(|&byte| !TOKEN[byte as usize])
+            .ok_or(Stop::Partial)?;
         self.at += length + 1;
         if rest[length] == end && length > 0 {
             return Ok(&rest[..length]);
         }
-        Err(if end == b':' { Fault::Field } else { Fault::RequestLine }.into())
+        Err(if end == b':' {
+            Fault::Field
+        } else {
+            Fault::RequestLine
+        }
+        .into())
     }
 
     /// Takes the line's end; a bare CR or LF is refused (RFC 9112 section 2.2).
@@ -275,7 +287,11 @@ fn request_line<'a>(reader: &mut Reader<'a>) -> Result<(Method, &'a [u8], bool),
         None => return Err(Stop::Partial),
     }
     let http11 = reader.takes(b"HTTP/1.1\r\n") || is_later(reader)?;
-    if target.len() > MAX_TARGET { Err(Refusal::TargetTooLong.into()) } else { Ok((method, target, http11)) }
+    if target.len() > MAX_TARGET {
+        Err(Refusal::TargetTooLong.into())
+    } else {
+        Ok((method, target, http11))
+    }
 }
 
 /// Whether a version that is not written as 1.1 is to be read so: it is of one digit each (RFC 9112 section 2.3), and
@@ -284,7 +300,9 @@ fn is_later(reader: &mut Reader<'_>) -> Result<bool, Stop> {
     match reader.rest()? {
         b"HTTP/1.0" => Ok(false),
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit() => Ok(true),
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
             Err(Refusal::Version.into())
         }
         _ => Err(Fault::RequestLine.into()),
@@ -305,11 +323,19 @@ fn field<'a>(name: &[u8], value: &'a [u8], fields: &mut Fields<'a>) -> Result<()
         }
         13 if name.eq_ignore_ascii_case(b"if-none-match") => {
             // A list may come in several fields, though nobody sends it so: then nothing is known to match.
-            fields.if_none_match = Some(if fields.if_none_match.is_some() { b"" } else { value });
+            fields.if_none_match = Some(if fields.if_none_match.is_some() {
+                b""
+            } else {
+                value
+            });
             Ok(())
         }
-        14 if name.eq_ignore_ascii_case(b"content-length") => once(&mut fields.length, value, Fault::Framing),
-        17 if name.eq_ignore_ascii_case(b"if-modified-since") => once(&mut fields.if_modified_since, value, Fault::Field),
+        14 if name.eq_ignore_ascii_case(b"content-length") => {
+            once(&mut fields.length, value, Fault::Framing)
+        }
+        17 if name.eq_ignore_ascii_case(b"if-modified-since") => {
+            once(&mut fields.if_modified_since, value, Fault::Field)
+        }
         17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
             if fields.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Fault::Framing.into());
@@ -322,17 +348,27 @@ fn field<'a>(name: &[u8], value: &'a [u8], fields: &mut Fields<'a>) -> Result<()
 }
 
 fn once<'a>(held: &mut Option<&'a [u8]>, value: &'a [u8], twice: Fault) -> Result<(), Refusal> {
-    if held.replace(value).is_some() { Err(twice.into()) } else { Ok(()) }
+    if held.replace(value).is_some() {
+        Err(twice.into())
+    } else {
+        Ok(())
+    }
 }
 
-fn finish<'a>(method: Method, target: &'a [u8], http11: bool, fields: &Fields<'a>) -> Result<Head<'a>, Refusal> {
+fn finish<'a>(
+    method: Method,
+    target: &'a [u8],
+    http11: bool,
+    fields: &Fields<'a>,
+) -> Result<Head<'a>, Refusal> {
     let body = match (fields.length, fields.chunked) {
         (None, false) => false,
         // Two framings, or chunks where HTTP/1.0 knows none (RFC 9112 section 6.1): smuggling.
         (Some(_), true) => return Err(Fault::Framing.into()),
         (None, true) => http11.then_some(true).ok_or(Fault::Framing)?,
         (Some(length), false) => {
-            let digits = !length.is_empty() && length.len() <= 19 && length.iter().all(u8::is_ascii_digit);
+            let digits =
+                !length.is_empty() && length.len() <= 19 && length.iter().all(u8::is_ascii_digit);
             if !digits {
                 return Err(Fault::Framing.into());
             }
@@ -362,19 +398,34 @@ fn finish<'a>(method: Method, target: &'a [u8], http11: bool, fields: &Fields<'a
 /// The host, and the path and query of a target: an absolute-form one must name the Host, and is the host where
 /// HTTP/1.0 sent no such field (RFC 9112 sections 3.2.2 and 3.3).
 #[inline]
-fn host_and_origin_form<'a>(target: &'a [u8], host: Option<&'a [u8]>) -> Result<(&'a [u8], &'a [u8]), Refusal> {
+fn host_and_origin_form<'a>(
+    target: &'a [u8],
+    host: Option<&'a [u8]>,
+) -> Result<(&'a [u8], &'a [u8]), Refusal> {
     if target[0] == b'/' {
         return Ok((host.unwrap_or_default(), target));
     }
     absolute_form(target, host)
 }
 
-fn absolute_form<'a>(target: &'a [u8], host: Option<&'a [u8]>) -> Result<(&'a [u8], &'a [u8]), Refusal> {
-    let after =
-        |scheme: &[u8]| target.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme)).map(|_| &target[scheme.len()..]);
+fn absolute_form<'a>(
+    target: &'a [u8],
+    host: Option<&'a [u8]>,
+) -> Result<(&'a [u8], &'a [u8]), Refusal> {
+    let after = |scheme: &[u8]| {
+        target
+            .get(..scheme.len())
+            .filter(|start| start.eq_ignore_ascii_case(scheme))
+            .map(|_| &target[scheme.len()..])
+    };
     let http = after(b"http://").map(|rest| (rest, Scheme::Http));
-    let (rest, scheme) = http.or_else(|| Some((after(b"https://")?, Scheme::Https))).ok_or(Fault::Target)?;
-    let end = rest.iter().position(|&byte| byte == b'/' || byte == b'?').unwrap_or(rest.len());
+    let (rest, scheme) = http
+        .or_else(|| Some((after(b"https://")?, Scheme::Https)))
+        .ok_or(Fault::Target)?;
+    let end = rest
+        .iter()
+        .position(|&byte| byte == b'/' || byte == b'?')
+        .unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let host = host.unwrap_or(authority);
     if authority.is_empty() {
@@ -392,7 +443,8 @@ pub(crate) fn is_same_authority(one: &[u8], other: &[u8], scheme: Scheme) -> boo
         Scheme::Http => b":80",
         Scheme::Https => b":443",
     };
-    let [one, other] = [one, other].map(|authority| authority.strip_suffix(port).unwrap_or(authority));
+    let [one, other] =
+        [one, other].map(|authority| authority.strip_suffix(port).unwrap_or(authority));
     one.eq_ignore_ascii_case(other)
 }
 
@@ -408,9 +460,23 @@ const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] =
-            matches!(byte as u8, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
-                || (byte as u8).is_ascii_alphanumeric();
+        table[byte] = matches!(
+            byte as u8,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        ) || (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
     table

@@ -8,7 +8,11 @@ const HIGHS: u64 = 0x8080_8080_8080_8080;
 pub(crate) fn control(bytes: &[u8]) -> usize {
     let mut from = 0;
     loop {
-        from += first(&bytes[from..], |word| below(word, b' ') | equal(word, 0x7f), |byte| byte < b' ' || byte == 0x7f);
+        from += first(
+            &bytes[from..],
+            |word| below(word, b' ') | equal(word, 0x7f),
+            |byte| byte < b' ' || byte == 0x7f,
+        );
         if bytes.get(from) != Some(&b'\t') {
             return from;
         }
@@ -21,7 +25,11 @@ pub(crate) fn control(bytes: &[u8]) -> usize {
 #[inline]
 pub(crate) fn target_end(bytes: &[u8]) -> usize {
     let ends = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'#';
-    first(bytes, |word| below(word, b' ' + 1) | equal(word, 0x7f) | equal(word, b'#'), ends)
+    first(
+        bytes,
+        |word| below(word, b' ' + 1) | equal(word, 0x7f) | equal(word, b'#'),
+        ends,
+    )
 }
 
 /// Where the first byte is that `marks` finds in a word, and `ends` among the last few bytes.
@@ -34,7 +42,11 @@ fn first(bytes: &[u8], marks: impl Fn(u64) -> u64, ends: impl Fn(u8) -> bool) ->
             return index * 8 + marked.trailing_zeros() as usize / 8;
         }
     }
-    words.len() * 8 + rest.iter().position(|&byte| ends(byte)).unwrap_or(rest.len())
+    words.len() * 8
+        + rest
+            .iter()
+            .position(|&byte| ends(byte))
+            .unwrap_or(rest.len())
 }
 
 /// Marks the first byte below `limit` (at most 128) by its highest bit; bytes behind it may be marked wrongly

@@ -55,12 +55,24 @@ const RESETS: usize = 20;
 const OWN_RESETS: usize = 100;
 
 /// Serves the connection to its end; a drain, and a farm that wants no connection kept, say GOAWAY.
-pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Session, guest: Option<Box<Guest>>) {
+pub(crate) async fn serve(
+    registered: Registered,
+    stream: TcpStream,
+    session: Session,
+    guest: Option<Box<Guest>>,
+) {
     let peer = common::net::socket::peer(&stream).ok();
     let mut shutdown = registered.thread.shutdown.clone();
     let signs = Rc::new(Signs::new());
     let deadlines = registered.thread.settings.deadlines;
-    let connection = Rc::new(Connection { registered, guest, peer, signs: signs.clone(), pages: Cell::new(0), enough: Notify::new() });
+    let connection = Rc::new(Connection {
+        registered,
+        guest,
+        peer,
+        signs: signs.clone(),
+        pages: Cell::new(0),
+        enough: Notify::new(),
+    });
     let asked = connection.clone();
     let service = service_fn(move |request| Connection::respond(asked.clone(), request));
     let begun = Begun::default();
@@ -76,9 +88,17 @@ pub(crate) async fn serve(registered: Registered, stream: TcpStream, session: Se
         .auto_date_header(false);
     let stream = TokioIo::new(Stream::new(stream, session, signs.clone()));
     let serving = std::pin::pin!(builder.serve_connection(stream, service));
-    let mut serving = std::pin::pin!(WithStreams { connection: serving, begun });
+    let mut serving = std::pin::pin!(WithStreams {
+        connection: serving,
+        begun
+    });
     let went = || connection.enter(true);
-    let mut patient = Patient::new(serving.as_mut(), signs, [deadlines.time(Phase::Head), deadlines.time(Phase::Write)], &went);
+    let mut patient = Patient::new(
+        serving.as_mut(),
+        signs,
+        [deadlines.time(Phase::Head), deadlines.time(Phase::Write)],
+        &went,
+    );
     tokio::select! {
         // How a client ends its connection is its own affair.
         () = &mut patient => return,
@@ -109,7 +129,10 @@ enum Answered {
 }
 
 impl Connection {
-    async fn respond(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn respond(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         let response = match self.answer(&request) {
             Answered::Here(response) => response,
             Answered::Page { target, head_only } => {
@@ -131,8 +154,18 @@ impl Connection {
     fn log_page(&self, request: &Request<Incoming>, response: &Response<Bytes>) {
         let guests = &mut self.registered.thread.desk.borrow_mut().guests;
         let asker = self.asker(guests.as_deref(), request);
-        let head = format!("HTTP/2.0 {} \r\nContent-Length: {}\r\n\r\n", response.status().as_u16(), response.body().len());
-        log(guests.as_deref_mut(), asker, request, (None, None), head.as_bytes());
+        let head = format!(
+            "HTTP/2.0 {} \r\nContent-Length: {}\r\n\r\n",
+            response.status().as_u16(),
+            response.body().len()
+        );
+        log(
+            guests.as_deref_mut(),
+            asker,
+            request,
+            (None, None),
+            head.as_bytes(),
+        );
     }
 
     /// The connection is idle from here on, unless a page is being made or an answer is on its way: that has its whole
@@ -148,21 +181,43 @@ impl Connection {
 
     /// Who asks.
     fn asker(&self, guests: Option<&Guests>, request: &Request<Incoming>) -> Asker {
-        let Some((guests, guest)) = guests.zip(self.guest.as_ref()) else { return Asker { client: self.peer, scheme: None } };
-        let values = |name| request.headers().get_all(name).iter().rev().map(HeaderValue::as_bytes);
-        let fields = request.headers().iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        let Some((guests, guest)) = guests.zip(self.guest.as_ref()) else {
+            return Asker {
+                client: self.peer,
+                scheme: None,
+            };
+        };
+        let values = |name| {
+            request
+                .headers()
+                .get_all(name)
+                .iter()
+                .rev()
+                .map(HeaderValue::as_bytes)
+        };
+        let fields = request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         guests.forwarded(guest, values("x-forwarded-for"), fields)
     }
 
     fn may_see_stats(&self, asker: Asker) -> bool {
         let pages = self.registered.thread.settings.pages.as_ref();
-        pages.zip(asker.client).is_some_and(|(pages, client)| pages.allow(client))
+        pages
+            .zip(asker.client)
+            .is_some_and(|(pages, client)| pages.allow(client))
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Answered {
         self.enter(false);
         let desk = &mut *self.registered.thread.desk.borrow_mut();
-        let Desk { sources, guests, output, .. } = desk;
+        let Desk {
+            sources,
+            guests,
+            output,
+            ..
+        } = desk;
         let asker = self.asker(guests.as_deref(), request);
         let max_fields = sources.max_fields;
         let mut view = sources.view(asker.scheme.unwrap_or(Scheme::Https));
@@ -173,31 +228,72 @@ impl Connection {
             Err(refusal) => {
                 let head_only = request.method() == hyper::Method::HEAD;
                 let method = if head_only { Method::Head } else { Method::Get };
-                let host = request.uri().authority().map_or(b"".as_slice(), |host| host.as_str().as_bytes());
-                refuse(refusal, Some(&Head { method, host, ..message::UNKNOWN }), &mut view, output);
-                log(guests.as_deref_mut(), asker, request, (None, Some(refusal)), output);
+                let host = request
+                    .uri()
+                    .authority()
+                    .map_or(b"".as_slice(), |host| host.as_str().as_bytes());
+                refuse(
+                    refusal,
+                    Some(&Head {
+                        method,
+                        host,
+                        ..message::UNKNOWN
+                    }),
+                    &mut view,
+                    output,
+                );
+                log(
+                    guests.as_deref_mut(),
+                    asker,
+                    request,
+                    (None, Some(refusal)),
+                    output,
+                );
                 return Answered::Here(message::of_bytes(output, None));
             }
         };
         // A file is shared by all who ask for it, not copied for each: they may take their time.
-        let file = statics.get(head.target).filter(|_| head.method == Method::Get);
-        let asked = Head { method: if file.is_some() { Method::Head } else { head.method }, ..head };
+        let file = statics
+            .get(head.target)
+            .filter(|_| head.method == Method::Get);
+        let asked = Head {
+            method: if file.is_some() {
+                Method::Head
+            } else {
+                head.method
+            },
+            ..head
+        };
         let mut outcome = answer(&asked, &mut view, false, output);
         if matches!(outcome, Outcome::Aside { .. }) && !self.may_see_stats(asker) {
             outcome = answer(&asked, &mut view, true, output);
         }
         if !matches!(outcome, Outcome::Aside { .. }) {
-            log(guests.as_deref_mut(), asker, request, (view.chosen, view.refusal), output);
+            log(
+                guests.as_deref_mut(),
+                asker,
+                request,
+                (view.chosen, view.refusal),
+                output,
+            );
         }
         match outcome {
             Outcome::Open | Outcome::File { open: true } => {}
-            Outcome::Close | Outcome::Refused | Outcome::File { open: false } => self.enough.notify_one(),
+            Outcome::Close | Outcome::Refused | Outcome::File { open: false } => {
+                self.enough.notify_one()
+            }
             Outcome::Aside { .. } => {
                 let target = String::from_utf8_lossy(head.target).into_owned();
-                return Answered::Page { target, head_only: head.method == Method::Head };
+                return Answered::Page {
+                    target,
+                    head_only: head.method == Method::Head,
+                };
             }
         }
-        Answered::Here(message::of_bytes(output, file.map(|file| file.body.clone())))
+        Answered::Here(message::of_bytes(
+            output,
+            file.map(|file| file.body.clone()),
+        ))
     }
 }
 
@@ -220,15 +316,43 @@ impl Drop for Making<'_> {
 }
 
 /// Logs a request, where requests are logged.
-fn log(guests: Option<&mut Guests>, asker: Asker, request: &Request<Incoming>, became: (Option<Slot>, Option<Refusal>), answer: &[u8]) {
-    let Some(guests) = guests.filter(|guests| guests.logs()) else { return };
-    let field = |name| request.headers().get(name).map_or(b"".as_slice(), |value| value.as_bytes());
+fn log(
+    guests: Option<&mut Guests>,
+    asker: Asker,
+    request: &Request<Incoming>,
+    became: (Option<Slot>, Option<Refusal>),
+    answer: &[u8],
+) {
+    let Some(guests) = guests.filter(|guests| guests.logs()) else {
+        return;
+    };
+    let field = |name| {
+        request
+            .headers()
+            .get(name)
+            .map_or(b"".as_slice(), |value| value.as_bytes())
+    };
     let asked = client::Request {
         method: request.method().as_str().as_bytes(),
-        target: request.uri().path_and_query().map_or(b"".as_slice(), |target| target.as_str().as_bytes()),
+        target: request
+            .uri()
+            .path_and_query()
+            .map_or(b"".as_slice(), |target| target.as_str().as_bytes()),
         version: "HTTP/2.0",
-        host: request.uri().authority().map_or(b"".as_slice(), |host| host.as_str().as_bytes()),
-        texts: [field(hyper::header::REFERER), field(hyper::header::USER_AGENT)],
+        host: request
+            .uri()
+            .authority()
+            .map_or(b"".as_slice(), |host| host.as_str().as_bytes()),
+        texts: [
+            field(hyper::header::REFERER),
+            field(hyper::header::USER_AGENT),
+        ],
     };
-    guests.write(asker, &asked, request.method() == hyper::Method::HEAD, answer, became);
+    guests.write(
+        asker,
+        &asked,
+        request.method() == hyper::Method::HEAD,
+        answer,
+        became,
+    );
 }

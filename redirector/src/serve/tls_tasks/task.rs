@@ -35,10 +35,17 @@ impl Drop for Registered {
 impl Registered {
     /// Shakes hands and serves what the client chose.
     pub(crate) async fn secure(self, stream: TcpStream, config: Arc<ServerConfig>) {
-        let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
-        let Ok(guest) = self.meet(&stream).await else { return };
+        let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
+            return;
+        };
+        let Ok(guest) = self.meet(&stream).await else {
+            return;
+        };
         let began = || self.enter(Phase::Handshake, false);
-        let Ok(session) = Session::accept(&stream, config, &self.thread.handshakes, began).await else { return };
+        let Ok(session) = Session::accept(&stream, config, &self.thread.handshakes, began).await
+        else {
+            return;
+        };
         self.enter(Phase::Idle, false);
         if session.is_h2() {
             if let Some(task) = self.thread.connections.borrow_mut().get_mut(self.place) {
@@ -47,14 +54,26 @@ impl Registered {
             // Its state is large: only those who speak it hold it.
             return Box::pin(h2::serve(self, stream, session, guest)).await;
         }
-        let goodbye = Goodbye { stream: &stream, session: &session };
-        self.drive(goodbye.stream, goodbye.session, Connection::of(guest)).await;
+        let goodbye = Goodbye {
+            stream: &stream,
+            session: &session,
+        };
+        self.drive(goodbye.stream, goodbye.session, Connection::of(guest))
+            .await;
     }
 
     /// Who is there, where that has to be known: a trusted proxy may say before the handshake for whom it speaks.
     async fn meet(&self, stream: &tokio::net::TcpStream) -> io::Result<Option<Box<Guest>>> {
-        let met = self.thread.desk.borrow().guests.as_ref().map(|guests| guests.meet(socket::peer(stream).ok()));
-        let Some(mut guest) = met.map(Box::new) else { return Ok(None) };
+        let met = self
+            .thread
+            .desk
+            .borrow()
+            .guests
+            .as_ref()
+            .map(|guests| guests.meet(socket::peer(stream).ok()));
+        let Some(mut guest) = met.map(Box::new) else {
+            return Ok(None);
+        };
         let (mut start, mut ended) = (Vec::new(), false);
         while !guest.is_introduced() {
             start.resize(proxy_protocol::LONGEST, 0);
@@ -65,8 +84,15 @@ impl Registered {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
                 outcome => outcome.unwrap_or(0),
             };
-            let said =
-                self.thread.desk.borrow().guests.as_ref().map_or(Proxied::Absent, |guests| guests.introduce(&mut guest, &start[..there]));
+            let said = self
+                .thread
+                .desk
+                .borrow()
+                .guests
+                .as_ref()
+                .map_or(Proxied::Absent, |guests| {
+                    guests.introduce(&mut guest, &start[..there])
+                });
             match said {
                 // The end is no byte to look at, and is reported again and again.
                 Proxied::Partial if ended => return Err(ErrorKind::UnexpectedEof.into()),
@@ -75,7 +101,9 @@ impl Registered {
                     tokio::task::yield_now().await;
                 }
                 Proxied::Absent => {}
-                Proxied::Client { length, .. } | Proxied::Itself(length) => drop(socket::receive(stream, &mut start[..length])?),
+                Proxied::Client { length, .. } | Proxied::Itself(length) => {
+                    drop(socket::receive(stream, &mut start[..length])?)
+                }
                 Proxied::Bad => return Err(ErrorKind::InvalidData.into()),
             }
         }
@@ -84,10 +112,18 @@ impl Registered {
 
     /// The connection waits for something else now, and may have `moved`.
     pub(crate) fn enter(&self, phase: Phase, moved: bool) {
-        self.thread.connections.borrow_mut().enter(self.place, phase, moved);
+        self.thread
+            .connections
+            .borrow_mut()
+            .enter(self.place, phase, moved);
     }
 
-    async fn drive(&self, stream: &tokio::net::TcpStream, session: &Session, mut connection: Connection) {
+    async fn drive(
+        &self,
+        stream: &tokio::net::TcpStream,
+        session: &Session,
+        mut connection: Connection,
+    ) {
         let mut progress = Progress::Again;
         loop {
             let phase = match &progress {
@@ -102,7 +138,10 @@ impl Registered {
             if matches!(progress, Progress::Idle | Progress::Head) && session.has_ended() {
                 return;
             }
-            self.thread.connections.borrow_mut().enter(self.place, phase, connection.has_moved());
+            self.thread
+                .connections
+                .borrow_mut()
+                .enter(self.place, phase, connection.has_moved());
             let waited = match progress {
                 Progress::Write => wait(stream, Interest::WRITABLE).await,
                 Progress::Again => {
@@ -121,7 +160,14 @@ impl Registered {
                 return;
             }
             let plain = Socket::new(stream, self.thread.settings.pages.as_ref());
-            progress = connection.advance(&Secure { socket: stream, session, plain }, &mut self.thread.desk.borrow_mut());
+            progress = connection.advance(
+                &Secure {
+                    socket: stream,
+                    session,
+                    plain,
+                },
+                &mut self.thread.desk.borrow_mut(),
+            );
         }
     }
 

@@ -48,10 +48,25 @@ pub(crate) struct Thread {
 ///
 /// # Errors
 /// When the runtime or the listener cannot be set up.
-pub fn run(listeners: Vec<Listener>, config: Arc<ServerConfig>, desk: Desk, settings: Settings, shutdown: Shutdown) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+pub fn run(
+    listeners: Vec<Listener>,
+    config: Arc<ServerConfig>,
+    desk: Desk,
+    settings: Settings,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
     let (desk, connections, handshakes) = (RefCell::new(desk), RefCell::default(), Gate::default());
-    let thread = Rc::new(Thread { desk, connections, settings, handshakes, shutdown: shutdown.clone(), config });
+    let thread = Rc::new(Thread {
+        desk,
+        connections,
+        settings,
+        handshakes,
+        shutdown: shutdown.clone(),
+        config,
+    });
     runtime.block_on(async move {
         thread.tick();
         let mut doors = Vec::with_capacity(listeners.len());
@@ -68,7 +83,11 @@ pub fn run(listeners: Vec<Listener>, config: Arc<ServerConfig>, desk: Desk, sett
 }
 
 impl Thread {
-    async fn serve(self: &Rc<Self>, mut doors: Vec<(AsyncFd<TcpListener>, bool)>, mut shutdown: Shutdown) {
+    async fn serve(
+        self: &Rc<Self>,
+        mut doors: Vec<(AsyncFd<TcpListener>, bool)>,
+        mut shutdown: Shutdown,
+    ) {
         tokio::select! {
             () = self.accept_all(&doors) => {}
             () = shutdown.reached(ProcessPhase::Draining) => {}
@@ -84,12 +103,16 @@ impl Thread {
             return self.finish(began, shutdown).await;
         }
         // Silent clients that are already connected are handed over too.
-        doors.iter().for_each(|(door, _)| drop(socket::defer_accept(door.get_ref(), false)));
+        doors
+            .iter()
+            .for_each(|(door, _)| drop(socket::defer_accept(door.get_ref(), false)));
         tokio::select! {
             _ = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept_all(&doors)) => {}
             () = shutdown.reached(ProcessPhase::Stopping) => {}
         }
-        doors.into_iter().for_each(|(door, _)| limits::close(door.into_inner(), |stream| self.take(stream)));
+        doors
+            .into_iter()
+            .for_each(|(door, _)| limits::close(door.into_inner(), |stream| self.take(stream)));
         self.finish(began, shutdown).await;
     }
 
@@ -112,10 +135,19 @@ impl Thread {
 
     /// Accepts at every door, for ever.
     async fn accept_all(self: &Rc<Self>, doors: &[(AsyncFd<TcpListener>, bool)]) {
-        let mut accepting: Vec<_> = doors.iter().map(|(door, _)| Box::pin(self.accept(door))).collect();
+        let mut accepting: Vec<_> = doors
+            .iter()
+            .map(|(door, _)| Box::pin(self.accept(door)))
+            .collect();
         let any = |context: &mut Context<'_>| {
-            let is_over = accepting.iter_mut().any(|each| each.as_mut().poll(context).is_ready());
-            if is_over { Poll::Ready(()) } else { Poll::Pending }
+            let is_over = accepting
+                .iter_mut()
+                .any(|each| each.as_mut().poll(context).is_ready());
+            if is_over {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         };
         std::future::poll_fn(any).await;
     }
@@ -123,9 +155,18 @@ impl Thread {
     /// Ends who has been idle for long; who takes leave by itself has a moment to say so.
     fn part(&self) {
         let over = self.connections.borrow_mut().drain();
-        let takes_leave = |&place: &Place| self.connections.borrow_mut().get_mut(place).is_some_and(|task| task.takes_leave);
+        let takes_leave = |&place: &Place| {
+            self.connections
+                .borrow_mut()
+                .get_mut(place)
+                .is_some_and(|task| task.takes_leave)
+        };
         let (leaving, ended): (Vec<Place>, Vec<Place>) = over.into_iter().partition(takes_leave);
-        leaving.into_iter().for_each(|place| self.connections.borrow_mut().enter(place, Phase::Idle, false));
+        leaving.into_iter().for_each(|place| {
+            self.connections
+                .borrow_mut()
+                .enter(place, Phase::Idle, false)
+        });
         self.end(&ended);
     }
 
@@ -135,7 +176,9 @@ impl Thread {
             while self.handshakes.waiting() >= QUEUE {
                 tokio::task::yield_now().await;
             }
-            let Ok(mut ready) = door.readable().await else { return };
+            let Ok(mut ready) = door.readable().await else {
+                return;
+            };
             let held = self.connections.borrow().len();
             self.evict(self.settings.room.too_many(held));
             let left = self.settings.room.left(held);
@@ -163,11 +206,19 @@ impl Thread {
 
     /// Begins a new connection.
     fn take(self: &Rc<Self>, stream: TcpStream) {
-        let Ok(held) = self.settings.admit(&stream) else { return self.settings.turn_away() };
+        let Ok(held) = self.settings.admit(&stream) else {
+            return self.settings.turn_away();
+        };
         let place = self.connections.borrow_mut().insert(Task::default());
         // Before its task's first turn: who shakes hands makes no room for others.
-        self.connections.borrow_mut().enter(place, Phase::Hello, false);
-        let registered = Registered { thread: self.clone(), place, _held: held };
+        self.connections
+            .borrow_mut()
+            .enter(place, Phase::Hello, false);
+        let registered = Registered {
+            thread: self.clone(),
+            place,
+            _held: held,
+        };
         let task = tokio::task::spawn_local(registered.secure(stream, self.config.clone()));
         if let Some(held) = self.connections.borrow_mut().get_mut(place) {
             held.abort = Some(task.abort_handle());
@@ -185,7 +236,10 @@ impl Thread {
     /// Has tasks end; each gives its place back itself.
     fn end(&self, places: &[Place]) {
         let mut connections = self.connections.borrow_mut();
-        places.iter().filter_map(|&place| connections.get_mut(place)?.abort.clone()).for_each(|abort| abort.abort());
+        places
+            .iter()
+            .filter_map(|&place| connections.get_mut(place)?.abort.clone())
+            .for_each(|abort| abort.abort());
     }
 
     async fn sweep(self: Rc<Self>) {
@@ -194,7 +248,10 @@ impl Thread {
         loop {
             ticks.tick().await;
             self.tick();
-            let over = self.connections.borrow_mut().sweep(&self.settings.deadlines);
+            let over = self
+                .connections
+                .borrow_mut()
+                .sweep(&self.settings.deadlines);
             self.end(&over);
         }
     }

@@ -16,7 +16,11 @@ fn main() -> ExitCode {
         eprintln!("floor: `{port}` is no port");
         return ExitCode::from(2);
     };
-    let listener = if manner == "origins" { listen_everywhere(port) } else { listen(port) };
+    let listener = if manner == "origins" {
+        listen_everywhere(port)
+    } else {
+        listen(port)
+    };
     match listener.and_then(|listener| serve(&listener, reply.as_bytes(), manner != "keep")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -14,12 +14,21 @@ const MORE: usize = 3;
 pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     let servers = peers(effort)?;
     let columns = ["", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "failures"];
-    let mut report = Report::new("Latency of an open load at half of the slowest server's saturation", &columns);
+    let mut report = Report::new(
+        "Latency of an open load at half of the slowest server's saturation",
+        &columns,
+    );
     for manner in [Manner::ServerCloses, Manner::KeepAlive] {
         let requests = [manner.request(HOST)];
         let mut slowest = f64::INFINITY;
         for server in &servers {
-            slowest = slowest.min(measure(server, &Load::closed(server.port, manner, &requests, CLIENTS, effort.time))?.rate());
+            slowest = slowest.min(
+                measure(
+                    server,
+                    &Load::closed(server.port, manner, &requests, CLIENTS, effort.time),
+                )?
+                .rate(),
+            );
         }
         let rate = slowest / 2.0;
         let mut outcomes: Vec<Vec<_>> = servers.iter().map(|_| Vec::new()).collect();
@@ -38,22 +47,57 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
             }
             Ok(())
         })?;
-        let outcomes: Vec<_> = outcomes.into_iter().map(|outcomes| calmest.only(outcomes)).collect();
+        let outcomes: Vec<_> = outcomes
+            .into_iter()
+            .map(|outcomes| calmest.only(outcomes))
+            .collect();
         let untimed = Outcome::untimed(outcomes.iter().flatten());
-        report.notes.push(format!("{}: {calmest} {untimed}", manner.name()));
-        let p99 = |of: usize| outcomes[of].iter().map(|outcome| outcome.latencies.quantile(0.99)).collect::<Vec<_>>();
+        report
+            .notes
+            .push(format!("{}: {calmest} {untimed}", manner.name()));
+        let p99 = |of: usize| {
+            outcomes[of]
+                .iter()
+                .map(|outcome| outcome.latencies.quantile(0.99))
+                .collect::<Vec<_>>()
+        };
         for (server, outcomes) in servers.iter().zip(&outcomes) {
-            let quantile = |share| Spread::of(outcomes.iter().map(|outcome| outcome.latencies.quantile(share))).to_string();
+            let quantile = |share| {
+                Spread::of(
+                    outcomes
+                        .iter()
+                        .map(|outcome| outcome.latencies.quantile(share)),
+                )
+                .to_string()
+            };
             let failures: u64 = outcomes.iter().map(|outcome| outcome.failures).sum();
             let name = format!("{}, {}", server.name, manner.name());
-            report.rows.push(vec![name, format!("{rate:.0}"), quantile(0.5), quantile(0.99), quantile(0.999), failures.to_string()]);
+            report.rows.push(vec![
+                name,
+                format!("{rate:.0}"),
+                quantile(0.5),
+                quantile(0.99),
+                quantile(0.999),
+                failures.to_string(),
+            ]);
         }
         // One peer, not the luckier one of each round: the least of two is less than either.
         let median = |of: usize| Spread::of(p99(of)).median;
-        let better = if median(1) < median(2) { p99(1) } else { p99(2) };
+        let better = if median(1) < median(2) {
+            p99(1)
+        } else {
+            p99(2)
+        };
         let what = format!("p99 over the better peer's, {}", manner.name());
-        report.targets.push(Target::new(what, Spread::ratio(&p99(0), &better), Bound::AtMost(1.1)));
+        report.targets.push(Target::new(
+            what,
+            Spread::ratio(&p99(0), &better),
+            Bound::AtMost(1.1),
+        ));
     }
-    report.notes.push("Times run from when a request was due, whether or not a client was free to make it.".into());
+    report.notes.push(
+        "Times run from when a request was due, whether or not a client was free to make it."
+            .into(),
+    );
     Ok(report)
 }

@@ -29,8 +29,17 @@ struct Found {
 /// With every server up, and with a third of them refusing.
 pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     let farms = (effort.farms / SHARE).max(1);
-    let columns = ["", "CPU seconds per second", "probes per second", "CPU µs per probe", "memory, MiB"];
-    let mut report = Report::new(format!("healthd with {farms} farms × 10 servers, each probed every 2 s (HEAD over http)"), &columns);
+    let columns = [
+        "",
+        "CPU seconds per second",
+        "probes per second",
+        "CPU µs per probe",
+        "memory, MiB",
+    ];
+    let mut report = Report::new(
+        format!("healthd with {farms} farms × 10 servers, each probed every 2 s (HEAD over http)"),
+        &columns,
+    );
     for (name, refusing) in [("all up", 0), ("a third refuses", 3)] {
         let (found, memory) = with(effort, farms, refusing)?;
         // On a busy machine healthd comes to fewer probes: what all of them would take decides.
@@ -43,9 +52,15 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
             Spread::of(found.iter().map(|found| found.cpu * 1e6 / found.probes)).to_string(),
             format!("{:.0}", memory as f64 / f64::from(1 << 20)),
         ]);
-        report.targets.push(Target::new(format!("cores for {due} probes per second, {name}"), needed, Bound::AtMost(1.0)));
+        report.targets.push(Target::new(
+            format!("cores for {due} probes per second, {name}"),
+            needed,
+            Bound::AtMost(1.0),
+        ));
     }
-    report.notes.push("The origins are one listener on every address of loopback, on the other core.".into());
+    report.notes.push(
+        "The origins are one listener on every address of loopback, on the other core.".into(),
+    );
     Ok(report)
 }
 
@@ -54,16 +69,39 @@ fn with(effort: &Effort, farms: usize, refusing: usize) -> anyhow::Result<(Vec<F
     let open = free_port()?;
     let floor = effort.programs.join("floor").to_string_lossy().into_owned();
     let command = [&*floor, &open.to_string(), "origins", REPLY];
-    let _origins = Server::start("origins", open, &command, OTHER_CORE, &effort.folder)?.listening()?;
+    let _origins =
+        Server::start("origins", open, &command, OTHER_CORE, &effort.folder)?.listening()?;
     // Nobody listens on port 1 of loopback.
-    let port = |server: usize| if refusing > 0 && server.is_multiple_of(refusing) { 1 } else { open };
-    let cluster = Cluster::start(&configuration::watched(farms, 10, port), &effort.programs, &effort.folder)?;
+    let port = |server: usize| {
+        if refusing > 0 && server.is_multiple_of(refusing) {
+            1
+        } else {
+            open
+        }
+    };
+    let cluster = Cluster::start(
+        &configuration::watched(farms, 10, port),
+        &effort.programs,
+        &effort.folder,
+    )?;
     let admin = free_port()?;
-    let settings = configuration::write(&effort.folder, "healthd.conf", &format!("[global]\nhealthd_bind = 127.0.0.1:{admin}\n"))?;
+    let settings = configuration::write(
+        &effort.folder,
+        "healthd.conf",
+        &format!("[global]\nhealthd_bind = 127.0.0.1:{admin}\n"),
+    )?;
     let arguments = ["--id", "bench", "-c", &*settings.to_string_lossy()];
-    let healthd = cluster.run(&effort.programs.join("rbalancer-healthd"), admin, &arguments, SERVER_CORE, &effort.folder)?;
+    let healthd = cluster.run(
+        &effort.programs.join("rbalancer-healthd"),
+        admin,
+        &arguments,
+        SERVER_CORE,
+        &effort.folder,
+    )?;
     settle(&healthd, farms * 10)?;
-    let found = (0..effort.rounds.min(3)).map(|_| measure(&healthd, effort.time.max(SHORTEST))).collect::<anyhow::Result<_>>()?;
+    let found = (0..effort.rounds.min(3))
+        .map(|_| measure(&healthd, effort.time.max(SHORTEST)))
+        .collect::<anyhow::Result<_>>()?;
     Ok((found, healthd.memory()?))
 }
 
@@ -71,7 +109,11 @@ fn with(effort: &Effort, farms: usize, refusing: usize) -> anyhow::Result<(Vec<F
 fn settle(healthd: &Server, servers: usize) -> anyhow::Result<()> {
     let began = Instant::now();
     while probes(healthd).unwrap_or(0) < 5 * servers as u64 {
-        ensure!(began.elapsed() < PATIENCE, "healthd does not probe:\n{}", healthd.words());
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "healthd does not probe:\n{}",
+            healthd.words()
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
@@ -82,13 +124,28 @@ fn measure(healthd: &Server, time: Duration) -> anyhow::Result<Found> {
     std::thread::sleep(time);
     let seconds = began.elapsed().as_secs_f64();
     let probes = probes(healthd)?.saturating_sub(before) as f64 / seconds;
-    Ok(Found { cpu: (healthd.cpu()? - cpu).as_secs_f64() / seconds, probes })
+    Ok(Found {
+        cpu: (healthd.cpu()? - cpu).as_secs_f64() / seconds,
+        probes,
+    })
 }
 
 /// Probes made so far, by its own words.
 fn probes(healthd: &Server) -> anyhow::Result<u64> {
-    let answer = ask(healthd.port, b"GET /metrics HTTP/1.1\r\nHost: healthd\r\nConnection: close\r\n\r\n")?;
-    let outcomes = answer.lines().filter(|line| line.starts_with("rbalancer_healthd_probes_total{"));
-    let totals = outcomes.map(|line| line.rsplit(' ').next().and_then(|total| total.parse::<u64>().ok()));
-    totals.sum::<Option<u64>>().filter(|_| answer.contains("# EOF")).context("healthd tells no probes")
+    let answer = ask(
+        healthd.port,
+        b"GET /metrics HTTP/1.1\r\nHost: healthd\r\nConnection: close\r\n\r\n",
+    )?;
+    let outcomes = answer
+        .lines()
+        .filter(|line| line.starts_with("rbalancer_healthd_probes_total{"));
+    let totals = outcomes.map(|line| {
+        line.rsplit(' ')
+            .next()
+            .and_then(|total| total.parse::<u64>().ok())
+    });
+    totals
+        .sum::<Option<u64>>()
+        .filter(|_| answer.contains("# EOF"))
+        .context("healthd tells no probes")
 }

@@ -26,13 +26,24 @@ const LOOK: Duration = Duration::from_millis(100);
 /// p99 and failures with and without changes.
 pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     let port = free_port()?;
-    let edition = |mark| configuration::write(&effort.folder, mark, &configuration::rbalancer(port, 1, effort.farms, 10, mark));
+    let edition = |mark| {
+        configuration::write(
+            &effort.folder,
+            mark,
+            &configuration::rbalancer(port, 1, effort.farms, 10, mark),
+        )
+    };
     let editions = [edition("img")?, edition("pic")?];
     let file = effort.folder.join("swap.conf");
     point(&file, &editions[0])?;
     let server = start_rbalancer(effort, "rbalancer", port, &file, SERVER_CORE)?;
     let requests = requests_for_all(effort.farms, Manner::KeepAlive);
-    let rate = measure(&server, &Load::closed(port, Manner::KeepAlive, &requests, CLIENTS, effort.time))?.rate() / 4.0;
+    let rate = measure(
+        &server,
+        &Load::closed(port, Manner::KeepAlive, &requests, CLIENTS, effort.time),
+    )?
+    .rate()
+        / 4.0;
     let time = effort.time.max(SHORTEST);
     let load = Load {
         port,
@@ -43,10 +54,28 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
         clients: CROWD,
         time,
     };
-    let columns = ["", "requests/s", "changes", "CPU µs per redirect", "p50 µs", "p99 µs", "p99.9 µs", "failures"];
-    let mut report =
-        Report::new(format!("{} farms × 10 servers, the whole table changed again and again, keep-alive", effort.farms), &columns);
-    let mut rows = [("no change", Vec::new()), ("changed again and again", Vec::new()), ("no change, beside a mere loop", Vec::new())];
+    let columns = [
+        "",
+        "requests/s",
+        "changes",
+        "CPU µs per redirect",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "failures",
+    ];
+    let mut report = Report::new(
+        format!(
+            "{} farms × 10 servers, the whole table changed again and again, keep-alive",
+            effort.farms
+        ),
+        &columns,
+    );
+    let mut rows = [
+        ("no change", Vec::new()),
+        ("changed again and again", Vec::new()),
+        ("no change, beside a mere loop", Vec::new()),
+    ];
     for _ in 0..effort.rounds {
         for (row, (_, found)) in rows.iter_mut().enumerate() {
             settle(&server)?;
@@ -63,23 +92,55 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
             found.push((outcome, changes(&server) - seen, cpu));
         }
     }
-    ensure!(rows[1].1.iter().all(|(_, changes, _)| *changes > 0), "in a round that was to have changes none came through");
+    ensure!(
+        rows[1].1.iter().all(|(_, changes, _)| *changes > 0),
+        "in a round that was to have changes none came through"
+    );
     for (name, found) in &rows {
-        let quantile = |share| Spread::of(found.iter().map(|(outcome, ..)| outcome.latencies.quantile(share))).to_string();
+        let quantile = |share| {
+            Spread::of(
+                found
+                    .iter()
+                    .map(|(outcome, ..)| outcome.latencies.quantile(share)),
+            )
+            .to_string()
+        };
         report.rows.push(vec![
             (*name).to_owned(),
             format!("{rate:.0}"),
-            found.iter().map(|(_, changes, _)| changes).sum::<usize>().to_string(),
+            found
+                .iter()
+                .map(|(_, changes, _)| changes)
+                .sum::<usize>()
+                .to_string(),
             Spread::of(found.iter().map(|(.., cpu)| *cpu)).to_string(),
             quantile(0.5),
             quantile(0.99),
             quantile(0.999),
-            found.iter().map(|(outcome, ..)| outcome.failures).sum::<u64>().to_string(),
+            found
+                .iter()
+                .map(|(outcome, ..)| outcome.failures)
+                .sum::<u64>()
+                .to_string(),
         ]);
     }
-    let of = |row: usize| rows[row].1.iter().map(|(outcome, ..)| outcome.latencies.quantile(0.99)).collect::<Vec<_>>();
-    report.targets.push(Target::new("p99 with changes over p99 without", Spread::ratio(&of(1), &of(0)), Bound::AtMost(1.5)));
-    report.notes.push(Outcome::untimed(rows.iter().flat_map(|(_, found)| found).map(|(outcome, ..)| outcome)));
+    let of = |row: usize| {
+        rows[row]
+            .1
+            .iter()
+            .map(|(outcome, ..)| outcome.latencies.quantile(0.99))
+            .collect::<Vec<_>>()
+    };
+    report.targets.push(Target::new(
+        "p99 with changes over p99 without",
+        Spread::ratio(&of(1), &of(0)),
+        Bound::AtMost(1.5),
+    ));
+    report.notes.push(Outcome::untimed(
+        rows.iter()
+            .flat_map(|(_, found)| found)
+            .map(|(outcome, ..)| outcome),
+    ));
     let beside = Spread::ratio(&of(1), &of(2));
     report.notes.push(format!(
         "At a quarter of saturation; reading the file happens on the one core that also serves. p99 with changes over p99 beside a loop at nice \
@@ -93,8 +154,22 @@ struct Loop(Child);
 
 impl Loop {
     fn start() -> anyhow::Result<Self> {
-        let command = ["-c", SERVER_CORE, "nice", "-n", "15", "sh", "-c", "while :; do :; done"];
-        Ok(Self(Command::new("taskset").args(command).spawn().context("taskset")?))
+        let command = [
+            "-c",
+            SERVER_CORE,
+            "nice",
+            "-n",
+            "15",
+            "sh",
+            "-c",
+            "while :; do :; done",
+        ];
+        Ok(Self(
+            Command::new("taskset")
+                .args(command)
+                .spawn()
+                .context("taskset")?,
+        ))
     }
 }
 
@@ -107,7 +182,12 @@ impl Drop for Loop {
 }
 
 /// The load, while another thread changes the file and tells the server.
-fn changed(server: &Server, file: &Path, editions: &[PathBuf; 2], load: &Load<'_>) -> anyhow::Result<Outcome> {
+fn changed(
+    server: &Server,
+    file: &Path,
+    editions: &[PathBuf; 2],
+    load: &Load<'_>,
+) -> anyhow::Result<Outcome> {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let changing = scope.spawn(|| {
@@ -127,7 +207,9 @@ fn changed(server: &Server, file: &Path, editions: &[PathBuf; 2], load: &Load<'_
         });
         let outcome = load.run();
         over.store(true, Ordering::Relaxed);
-        changing.join().map_err(|_| anyhow::anyhow!("the thread that changes the table panicked"))??;
+        changing
+            .join()
+            .map_err(|_| anyhow::anyhow!("the thread that changes the table panicked"))??;
         outcome
     })
 }
@@ -141,7 +223,12 @@ fn settle(server: &Server) -> anyhow::Result<()> {
         if server.cpu()? - before < LOOK / 10 {
             return Ok(());
         }
-        ensure!(began.elapsed() < PATIENCE, "{} does not come to rest:\n{}", server.name, server.words());
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "{} does not come to rest:\n{}",
+            server.name,
+            server.words()
+        );
     }
 }
 

@@ -19,15 +19,25 @@ const QUIET: Duration = Duration::from_millis(300);
 
 /// Of all servers in all manners.
 pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
-    let mut report = Report::new("System calls per request (strace -c -f)", &["", "in all", "calls"]);
+    let mut report = Report::new(
+        "System calls per request (strace -c -f)",
+        &["", "in all", "calls"],
+    );
     for manner in Manner::ALL {
         for server in all(effort, manner)? {
             let (requests, calls) = count(effort, &server, manner)?;
             let each = |calls: u64| calls as f64 / requests as f64;
-            let named: Vec<String> =
-                calls.iter().filter(|(_, count)| each(*count) >= RARE).map(|(name, count)| format!("{name} {:.2}", each(*count))).collect();
+            let named: Vec<String> = calls
+                .iter()
+                .filter(|(_, count)| each(*count) >= RARE)
+                .map(|(name, count)| format!("{name} {:.2}", each(*count)))
+                .collect();
             let total = each(calls.iter().map(|(_, count)| count).sum());
-            report.rows.push(vec![format!("{}, {}", server.name, manner.name()), format!("{total:.2}"), named.join(", ")]);
+            report.rows.push(vec![
+                format!("{}, {}", server.name, manner.name()),
+                format!("{total:.2}"),
+                named.join(", "),
+            ]);
         }
     }
     report
@@ -37,24 +47,47 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
 }
 
 /// How many requests were made under strace, and the calls made for them, the commonest first.
-fn count(effort: &Effort, server: &Server, manner: Manner) -> anyhow::Result<(u64, Vec<(String, u64)>)> {
-    let (summary, told) = (effort.folder.join("strace.txt"), effort.folder.join("strace.err"));
+fn count(
+    effort: &Effort,
+    server: &Server,
+    manner: Manner,
+) -> anyhow::Result<(u64, Vec<(String, u64)>)> {
+    let (summary, told) = (
+        effort.folder.join("strace.txt"),
+        effort.folder.join("strace.err"),
+    );
     let mut command = Command::new("strace");
     command.args(["-c", "-f", "-o"]).arg(&summary);
     server.pids().iter().for_each(|pid| {
         command.arg("-p").arg(pid.to_string());
     });
-    let mut strace = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&told)?).spawn().context("strace")?;
+    let mut strace = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(&told)?)
+        .spawn()
+        .context("strace")?;
     let began = Instant::now();
     while fs::read_to_string(&told)?.matches("attached").count() < server.pids().len() {
-        ensure!(began.elapsed() < Duration::from_secs(5), "strace does not attach: {}", fs::read_to_string(&told)?);
+        ensure!(
+            began.elapsed() < Duration::from_secs(5),
+            "strace does not attach: {}",
+            fs::read_to_string(&told)?
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     let requests = [manner.request(HOST)];
     let time = effort.time.min(Duration::from_secs(1));
-    let made =
-        Load { port: server.port, requests: &requests, manner, pace: Pace::Closed, sending: Sending::Together, clients: CLIENTS, time }
-            .run();
+    let made = Load {
+        port: server.port,
+        requests: &requests,
+        manner,
+        pace: Pace::Closed,
+        sending: Sending::Together,
+        clients: CLIENTS,
+        time,
+    }
+    .run();
     // What the last requests still cost belongs to them, the closes above all.
     let mut used = server.cpu()?;
     loop {
@@ -93,6 +126,9 @@ mod tests {
                        40.00    0.050000           1     23456       111 accept4\n\
                        ------ ----------- ----------- --------- --------- ----------------\n\
                        100.00    0.150000           1     35801       111 total\n";
-        assert_eq!(super::parse(summary), [("accept4".to_owned(), 23456), ("sendto".to_owned(), 12345)]);
+        assert_eq!(
+            super::parse(summary),
+            [("accept4".to_owned(), 23456), ("sendto".to_owned(), 12345)]
+        );
     }
 }

@@ -35,10 +35,17 @@ impl Work {
     }
 
     /// Does it for `time`; how often it was done.
-    fn run(self, subject: &Subject, certificate: &CertificateDer<'static>, time: Duration) -> anyhow::Result<u64> {
+    fn run(
+        self,
+        subject: &Subject,
+        certificate: &CertificateDer<'static>,
+        time: Duration,
+    ) -> anyhow::Result<u64> {
         match self {
             Self::Full => handshake::load(subject.port, certificate, HandshakeKind::Full, time),
-            Self::Resumed => handshake::load(subject.port, certificate, HandshakeKind::Resumed, time),
+            Self::Resumed => {
+                handshake::load(subject.port, certificate, HandshakeKind::Resumed, time)
+            }
             Self::KeepAlive => h2load(subject.port, &["--h1"], time),
             Self::Http2 => h2load(subject.port, &["-m", "10"], time),
         }
@@ -53,9 +60,16 @@ struct Subject {
 }
 
 impl Subject {
-    fn measure(&self, work: Work, certificate: &CertificateDer<'static>, time: Duration) -> anyhow::Result<f64> {
+    fn measure(
+        &self,
+        work: Work,
+        certificate: &CertificateDer<'static>,
+        time: Duration,
+    ) -> anyhow::Result<f64> {
         let before = self.server.cpu()?;
-        let count = work.run(self, certificate, time).with_context(|| format!("{}, {}", self.server.name, work.name()))?;
+        let count = work
+            .run(self, certificate, time)
+            .with_context(|| format!("{}, {}", self.server.name, work.name()))?;
         std::thread::sleep(SETTLE);
         Ok(count as f64 / (self.server.cpu()? - before).as_secs_f64())
     }
@@ -74,7 +88,13 @@ impl Identity {
     fn make(effort: &Effort) -> anyhow::Result<Self> {
         let made = rcgen::generate_simple_self_signed([HOST.to_owned()])?;
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let write = |name, text: &str| Ok::<_, anyhow::Error>(configuration::write(&effort.folder, name, text)?.display().to_string());
+        let write = |name, text: &str| {
+            Ok::<_, anyhow::Error>(
+                configuration::write(&effort.folder, name, text)?
+                    .display()
+                    .to_string(),
+            )
+        };
         Ok(Self {
             certificate: write("tls.pem", &certificate)?,
             key: write("tls.key", &key)?,
@@ -86,25 +106,52 @@ impl Identity {
 
 /// rbalancer, haproxy and nginx, each with a TLS port.
 fn subjects(effort: &Effort, identity: &Identity) -> anyhow::Result<Vec<Subject>> {
-    let Identity { certificate, key, both, .. } = identity;
+    let Identity {
+        certificate,
+        key,
+        both,
+        ..
+    } = identity;
     let (plain, ours) = (free_port()?, free_port()?);
-    let lines = format!("[global]\nadmin_bind = off\ntls_bind = 127.0.0.1:{ours}\ntls_cert = {certificate}\ntls_key = {key}\n");
+    let lines = format!(
+        "[global]\nadmin_bind = off\ntls_bind = 127.0.0.1:{ours}\ntls_cert = {certificate}\ntls_key = {key}\n"
+    );
     // Servers without a scheme: who asks over https is sent to https, as with the others.
-    let text = configuration::rbalancer(plain, 1, 1, 2, "img").replacen("[global]\n", &lines, 1).replace("http://", "");
+    let text = configuration::rbalancer(plain, 1, 1, 2, "img")
+        .replacen("[global]\n", &lines, 1)
+        .replace("http://", "");
     let file = configuration::write(&effort.folder, "tls.conf", &text)?;
     let rbalancer = start_rbalancer(effort, "rbalancer", plain, &file, SERVER_CORE)?;
 
     let theirs = free_port()?;
-    let bind = format!("    bind 127.0.0.1:{theirs} defer-accept backlog 4096 ssl crt {both} alpn h2,http/1.1 ssl-min-ver TLSv1.3\n");
-    let haproxy = Subject { server: haproxy(effort, &bind)?, port: theirs, rounds: Default::default() };
+    let bind = format!(
+        "    bind 127.0.0.1:{theirs} defer-accept backlog 4096 ssl crt {both} alpn h2,http/1.1 ssl-min-ver TLSv1.3\n"
+    );
+    let haproxy = Subject {
+        server: haproxy(effort, &bind)?,
+        port: theirs,
+        rounds: Default::default(),
+    };
 
     let theirs = free_port()?;
     let listen = format!(
         "        listen 127.0.0.1:{theirs} ssl http2 deferred backlog=4096;\n        ssl_protocols TLSv1.3;\n        \
          ssl_certificate {certificate};\n        ssl_certificate_key {key};\n"
     );
-    let nginx = Subject { server: nginx(effort, &listen)?, port: theirs, rounds: Default::default() };
-    Ok(vec![Subject { server: rbalancer, port: ours, rounds: Default::default() }, haproxy, nginx])
+    let nginx = Subject {
+        server: nginx(effort, &listen)?,
+        port: theirs,
+        rounds: Default::default(),
+    };
+    Ok(vec![
+        Subject {
+            server: rbalancer,
+            port: ours,
+            rounds: Default::default(),
+        },
+        haproxy,
+        nginx,
+    ])
 }
 
 /// Each work by each server in turn, round by round, after one short round that does not count.
@@ -112,7 +159,11 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
     let identity = Identity::make(effort)?;
     let mut subjects = subjects(effort, &identity)?;
     for round in 0..=effort.rounds {
-        let time = if round == 0 { effort.time.min(Duration::from_secs(1)) } else { effort.time };
+        let time = if round == 0 {
+            effort.time.min(Duration::from_secs(1))
+        } else {
+            effort.time
+        };
         for (index, work) in Work::ALL.into_iter().enumerate() {
             for subject in &mut subjects {
                 let rate = subject.measure(work, &identity.der, time)?;
@@ -123,20 +174,38 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
         }
     }
     let columns = ["", "per second of processor time", "rbalancer over it"];
-    let mut report = Report::new("TLS 1.3, ECDSA P-256: done in a second of the server's processor time", &columns);
+    let mut report = Report::new(
+        "TLS 1.3, ECDSA P-256: done in a second of the server's processor time",
+        &columns,
+    );
     for (index, work) in Work::ALL.into_iter().enumerate() {
         let ours = subjects[0].rounds[index].clone();
         for Subject { server, rounds, .. } in &subjects {
             let name = format!("{}, {}", work.name(), server.name);
             let ratio = Spread::ratio(&ours, &rounds[index]);
-            report.rows.push(vec![name, Spread::of(rounds[index].iter().copied()).to_string(), format!("×{ratio}")]);
+            report.rows.push(vec![
+                name,
+                Spread::of(rounds[index].iter().copied()).to_string(),
+                format!("×{ratio}"),
+            ]);
         }
-        let best = |round: usize| subjects[1..].iter().map(|subject| subject.rounds[index][round]).fold(0.0, f64::max);
+        let best = |round: usize| {
+            subjects[1..]
+                .iter()
+                .map(|subject| subject.rounds[index][round])
+                .fold(0.0, f64::max)
+        };
         let better: Vec<f64> = (0..effort.rounds).map(best).collect();
         let what = format!("{}: rbalancer over the better of both", work.name());
-        report.targets.push(Target::new(what, Spread::ratio(&ours, &better), Bound::AtLeast(1.0)));
+        report.targets.push(Target::new(
+            what,
+            Spread::ratio(&ours, &better),
+            Bound::AtLeast(1.0),
+        ));
     }
-    report.notes.push("A handshake carries one request, whose answer the server ends the connection with.".into());
+    report.notes.push(
+        "A handshake carries one request, whose answer the server ends the connection with.".into(),
+    );
     Ok(report)
 }
 
@@ -144,15 +213,33 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
 fn h2load(port: u16, more: &[&str], time: Duration) -> anyhow::Result<u64> {
     let seconds = time.as_secs_f64().ceil();
     let mut load = Command::new("h2load");
-    load.args(["-c", &CLIENTS.to_string(), "-D", &seconds.to_string(), &format!("--connect-to=127.0.0.1:{port}")]).args(more);
-    let output = load.arg(format!("https://{HOST}/img/a.jpg?x=1")).output().context("h2load (Debian: nghttp2-client)")?;
+    load.args([
+        "-c",
+        &CLIENTS.to_string(),
+        "-D",
+        &seconds.to_string(),
+        &format!("--connect-to=127.0.0.1:{port}"),
+    ])
+    .args(more);
+    let output = load
+        .arg(format!("https://{HOST}/img/a.jpg?x=1"))
+        .output()
+        .context("h2load (Debian: nghttp2-client)")?;
     let said = String::from_utf8_lossy(&output.stdout);
     let number = |line: &str, word: &str| {
         let line = said.lines().find(|said| said.starts_with(line))?;
-        line.split([':', ',']).find_map(|part| part.trim().strip_suffix(word)?.trim().parse::<u64>().ok())
+        line.split([':', ','])
+            .find_map(|part| part.trim().strip_suffix(word)?.trim().parse::<u64>().ok())
     };
-    let redirected = number("status codes", "3xx").with_context(|| format!("h2load said:\n{said}"))?;
-    let failed = ["2xx", "4xx", "5xx"].iter().filter_map(|word| number("status codes", word)).sum::<u64>();
-    ensure!(redirected > 0 && failed == 0, "{failed} answers were no redirect; h2load said:\n{said}");
+    let redirected =
+        number("status codes", "3xx").with_context(|| format!("h2load said:\n{said}"))?;
+    let failed = ["2xx", "4xx", "5xx"]
+        .iter()
+        .filter_map(|word| number("status codes", word))
+        .sum::<u64>();
+    ensure!(
+        redirected > 0 && failed == 0,
+        "{failed} answers were no redirect; h2load said:\n{said}"
+    );
     Ok(redirected)
 }

@@ -17,7 +17,9 @@ const CONF: &str = "[farms]\nlist = img\n[img]\ndomain = img.org\nlist = a, b\n[
 
 fn present() -> Present {
     let (document, problems) = Document::parse("f", CONF);
-    let farms = parse(&document, problems, Flags::default()).expect("good").farms;
+    let farms = parse(&document, problems, Flags::default())
+        .expect("good")
+        .farms;
     let stamp = Stamp {
         table: 10,
         overrides: 3,
@@ -31,8 +33,18 @@ fn present() -> Present {
         forced: false,
         farms: Some(1),
     };
-    let table = Some(Ok(Table { stamp: stamp.clone(), farms }));
-    Present { table, stamp: Some(stamp), set: HashMap::new(), overrides: HashMap::new(), health: Health::default(), now: 1000 }
+    let table = Some(Ok(Table {
+        stamp: stamp.clone(),
+        farms,
+    }));
+    Present {
+        table,
+        stamp: Some(stamp),
+        set: HashMap::new(),
+        overrides: HashMap::new(),
+        health: Health::default(),
+        now: 1000,
+    }
 }
 
 fn redirector(change: impl FnOnce(&mut Replica)) -> Replica {
@@ -50,7 +62,10 @@ fn redirector(change: impl FnOnce(&mut Replica)) -> Replica {
         refused_hosts: Vec::new(),
         left: false,
     };
-    let mut replica = Replica { said, silent_ms: 100 };
+    let mut replica = Replica {
+        said,
+        silent_ms: 100,
+    };
     change(&mut replica);
     replica
 }
@@ -61,20 +76,47 @@ fn views(probers: &[(&str, u64, State, State)]) -> ViewChanges {
     let mut changes = ViewChanges::default();
     for (id, sequence, a, b) in probers {
         let finding = |state: State| {
-            let checked = if state == State::Abstain { Checked::Never } else { Checked::Ok };
-            Finding { state, checked, since: 1, why: "refused".into(), last_check: 1 }
+            let checked = if state == State::Abstain {
+                Checked::Never
+            } else {
+                Checked::Ok
+            };
+            Finding {
+                state,
+                checked,
+                since: 1,
+                why: "refused".into(),
+                last_check: 1,
+            }
         };
         let farms = present.farms();
-        let keys = farms.servers().filter_map(|(_, server)| Some(server.check.as_ref()?.key()));
-        let findings = keys.zip([*a, *b]).map(|(key, state)| (key, finding(state))).collect();
+        let keys = farms
+            .servers()
+            .filter_map(|(_, server)| Some(server.check.as_ref()?.key()));
+        let findings = keys
+            .zip([*a, *b])
+            .map(|(key, state)| (key, finding(state)))
+            .collect();
         changes.sequences.insert((*id).to_owned(), *sequence);
-        changes.changed.insert((*id).to_owned(), (*sequence, findings));
+        changes
+            .changed
+            .insert((*id).to_owned(), (*sequence, findings));
     }
     changes
 }
 
-fn judged(present: &Present, before: &ViewChanges, after: &ViewChanges, replicas: &[Replica]) -> Vec<Line> {
-    judge(&Seen { present, before, after, replicas })
+fn judged(
+    present: &Present,
+    before: &ViewChanges,
+    after: &ViewChanges,
+    replicas: &[Replica],
+) -> Vec<Line> {
+    judge(&Seen {
+        present,
+        before,
+        after,
+        replicas,
+    })
 }
 
 fn well() -> [ViewChanges; 2] {
@@ -82,43 +124,123 @@ fn well() -> [ViewChanges; 2] {
 }
 
 fn has(lines: &[Line], level: Level, words: &str) {
-    assert!(lines.iter().any(|line| line.level == level && line.what.contains(words)), "no {level:?} with `{words}` in {lines:#?}");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.level == level && line.what.contains(words)),
+        "no {level:?} with `{words}` in {lines:#?}"
+    );
 }
 
 #[test]
 fn a_cluster_at_work_is_well() {
     let [before, after] = well();
-    let lines = judged(&present(), &before, &after, &[redirector(|_| {}), redirector(|replica| replica.said.left = true)]);
-    assert!(lines.iter().all(|line| line.level == Level::Ok), "{lines:#?}");
+    let lines = judged(
+        &present(),
+        &before,
+        &after,
+        &[
+            redirector(|_| {}),
+            redirector(|replica| replica.said.left = true),
+        ],
+    );
+    assert!(
+        lines.iter().all(|line| line.level == Level::Ok),
+        "{lines:#?}"
+    );
     has(&lines, Level::Ok, "1 of 1 redirectors");
 }
 
 #[test]
 fn redirectors_are_silent_behind_or_alarmed() {
     let [before, after] = well();
-    let of = |change: fn(&mut Replica)| judged(&present(), &before, &after, &[redirector(change), redirector(|_| {})]);
-    has(&of(|replica| replica.silent_ms = 90_000), Level::Risk, "silent for 90s");
-    has(&of(|replica| replica.said.alarm = "holds no table".into()), Level::Wrong, "holds no table");
-    has(&of(|replica| replica.said.generation = 9), Level::Wrong, "generation 9");
-    has(&of(|replica| replica.said.overrides = 2), Level::Wrong, "by hand up to 2");
-    has(&judged(&present(), &before, &after, &[]), Level::Risk, "no redirector has announced");
-    has(&judged(&present(), &before, &after, &[redirector(|replica| replica.silent_ms = 9000)]), Level::Wrong, "0 of 1");
+    let of = |change: fn(&mut Replica)| {
+        judged(
+            &present(),
+            &before,
+            &after,
+            &[redirector(change), redirector(|_| {})],
+        )
+    };
+    has(
+        &of(|replica| replica.silent_ms = 90_000),
+        Level::Risk,
+        "silent for 90s",
+    );
+    has(
+        &of(|replica| replica.said.alarm = "holds no table".into()),
+        Level::Wrong,
+        "holds no table",
+    );
+    has(
+        &of(|replica| replica.said.generation = 9),
+        Level::Wrong,
+        "generation 9",
+    );
+    has(
+        &of(|replica| replica.said.overrides = 2),
+        Level::Wrong,
+        "by hand up to 2",
+    );
+    has(
+        &judged(&present(), &before, &after, &[]),
+        Level::Risk,
+        "no redirector has announced",
+    );
+    has(
+        &judged(
+            &present(),
+            &before,
+            &after,
+            &[redirector(|replica| replica.silent_ms = 9000)],
+        ),
+        Level::Wrong,
+        "0 of 1",
+    );
 }
 
 #[test]
 fn probers_are_gone_or_at_odds() {
     let here = [redirector(|_| {})];
     let one = views(&[("w", 1, State::Up, State::Up)]);
-    has(&judged(&present(), &one, &one, &here), Level::Wrong, "no healthd is at work");
-    has(&judged(&present(), &ViewChanges::default(), &ViewChanges::default(), &here), Level::Wrong, "no healthd is at work");
-    let two = |sequence| views(&[("w", sequence, State::Up, State::Abstain), ("x", sequence, State::Down, State::Abstain)]);
+    has(
+        &judged(&present(), &one, &one, &here),
+        Level::Wrong,
+        "no healthd is at work",
+    );
+    has(
+        &judged(
+            &present(),
+            &ViewChanges::default(),
+            &ViewChanges::default(),
+            &here,
+        ),
+        Level::Wrong,
+        "no healthd is at work",
+    );
+    let two = |sequence| {
+        views(&[
+            ("w", sequence, State::Up, State::Abstain),
+            ("x", sequence, State::Down, State::Abstain),
+        ])
+    };
     let lines = judged(&present(), &two(1), &two(2), &here);
-    has(&lines, Level::Risk, "img/a is up for healthd w and down for healthd x (refused)");
+    has(
+        &lines,
+        Level::Risk,
+        "img/a is up for healthd w and down for healthd x (refused)",
+    );
     has(&lines, Level::Risk, "never checked: img/b");
-    let after = views(&[("w", 2, State::Up, State::Up), ("x", 1, State::Down, State::Up)]);
+    let after = views(&[
+        ("w", 2, State::Up, State::Up),
+        ("x", 1, State::Down, State::Up),
+    ]);
     let lines = judged(&present(), &two(1), &after, &here);
     has(&lines, Level::Risk, "healthd x has found nothing");
-    assert!(!lines.iter().any(|line| line.what.contains("down for")), "a silent view has no vote: {lines:#?}");
+    assert!(
+        !lines.iter().any(|line| line.what.contains("down for")),
+        "a silent view has no vote: {lines:#?}"
+    );
 }
 
 #[test]
@@ -128,35 +250,72 @@ fn a_prober_that_suspects_itself_or_does_not_know_the_table_is_named() {
     let key = |name: &str| {
         let id = name.parse().expect("an id");
         let farms = present().farms();
-        farms.servers().find(|(known, _)| *known == id).and_then(|(_, server)| Some(server.check.as_ref()?.key())).expect("it is checked")
+        farms
+            .servers()
+            .find(|(known, _)| *known == id)
+            .and_then(|(_, server)| Some(server.check.as_ref()?.key()))
+            .expect("it is checked")
     };
     let findings = |after: &mut ViewChanges| after.changed.remove("w").expect("its view").1;
     let mut doubted = findings(&mut after);
     if let Some(finding) = doubted.get_mut(&key("img/a")) {
-        (finding.checked, finding.why) = (Checked::Failing, format!("refused; held in service: {}", common::model::health::IN_DOUBT));
+        (finding.checked, finding.why) = (
+            Checked::Failing,
+            format!(
+                "refused; held in service: {}",
+                common::model::health::IN_DOUBT
+            ),
+        );
     }
     after.changed.insert("w".into(), (2, doubted.clone()));
-    has(&judged(&present(), &before, &after, &here), Level::Risk, "healthd w suspects itself");
+    has(
+        &judged(&present(), &before, &after, &here),
+        Level::Risk,
+        "healthd w suspects itself",
+    );
     // While it is in doubt nothing of it moves.
-    has(&judged(&present(), &after, &after, &here), Level::Risk, "healthd w suspects itself");
+    has(
+        &judged(&present(), &after, &after, &here),
+        Level::Risk,
+        "healthd w suspects itself",
+    );
     doubted.remove(&key("img/b"));
     after.changed.insert("w".into(), (2, doubted));
-    has(&judged(&present(), &before, &after, &here), Level::Risk, "healthd w does not know of img/b");
+    has(
+        &judged(&present(), &before, &after, &here),
+        Level::Risk,
+        "healthd w does not know of img/b",
+    );
 }
 
 #[test]
 fn tables_and_overrides_are_looked_at() {
     let [before, after] = well();
     let mut present = present();
-    let hand = |until| Override { force: Some(Force::Up), until, ..Override::default() };
-    present.set = HashMap::from([("img/a".parse().expect("id"), hand(Some(999))), ("old/z".parse().expect("id"), hand(None))]);
+    let hand = |until| Override {
+        force: Some(Force::Up),
+        until,
+        ..Override::default()
+    };
+    present.set = HashMap::from([
+        ("img/a".parse().expect("id"), hand(Some(999))),
+        ("old/z".parse().expect("id"), hand(None)),
+    ]);
     let lines = judged(&present, &before, &after, &[]);
     has(&lines, Level::Risk, "the force on img/a ended");
     has(&lines, Level::Risk, "old/z is set by hand and in no farm");
     present.table = Some(Err(Alarm::Checksum(10)));
-    has(&judged(&present, &before, &after, &[]), Level::Wrong, "another checksum");
+    has(
+        &judged(&present, &before, &after, &[]),
+        Level::Wrong,
+        "another checksum",
+    );
     present.table = None;
-    has(&judged(&present, &before, &after, &[]), Level::Wrong, "no table");
+    has(
+        &judged(&present, &before, &after, &[]),
+        Level::Wrong,
+        "no table",
+    );
 }
 
 #[test]
@@ -164,7 +323,9 @@ fn slow_probing_is_waited_for() {
     assert_eq!(patience(&present().farms()), Duration::from_secs(2));
     let slow: Farms = {
         let (document, problems) = Document::parse("f", &format!("[global]\ninter = 5s\n{CONF}"));
-        parse(&document, problems, Flags::default()).expect("good").farms
+        parse(&document, problems, Flags::default())
+            .expect("good")
+            .farms
     };
     assert_eq!(patience(&slow), Duration::from_secs(10));
 }

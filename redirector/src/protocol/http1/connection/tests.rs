@@ -49,7 +49,9 @@ impl Wire for Script {
                 let count = bytes.len().min(buffer.len());
                 buffer[..count].copy_from_slice(&bytes[..count]);
                 if count < bytes.len() {
-                    self.reads.borrow_mut().push_front(Read::Bytes(bytes.split_off(count)));
+                    self.reads
+                        .borrow_mut()
+                        .push_front(Read::Bytes(bytes.split_off(count)));
                 }
                 Ok(count)
             }
@@ -90,10 +92,26 @@ fn desk() -> Desk {
     let farms = serde_json::from_value(farms).expect("valid farms");
     let counters = Counters::new(1);
     let mut rng = SmallRng::seed_from_u64(1);
-    let routes = Routes::build(&farms, &HashMap::new(), &Health::default(), &counters, &Routes::default(), &mut rng);
-    let (routes, refused) = (Arc::new(ArcSwap::from_pointee(routes)), RefusalSlots::new(&counters));
+    let routes = Routes::build(
+        &farms,
+        &HashMap::new(),
+        &Health::default(),
+        &counters,
+        &Routes::default(),
+        &mut rng,
+    );
+    let (routes, refused) = (
+        Arc::new(ArcSwap::from_pointee(routes)),
+        RefusalSlots::new(&counters),
+    );
     let stats = Some(Stats::new("/stats", None));
-    Desk::new(Sources { stats, ..Sources::new(routes, Arc::default(), counters.shard(0), refused, rng) }, None)
+    Desk::new(
+        Sources {
+            stats,
+            ..Sources::new(routes, Arc::default(), counters.shard(0), refused, rng)
+        },
+        None,
+    )
 }
 
 /// Drives a connection to its end; pages are answered with `page`.
@@ -104,8 +122,15 @@ fn drive(script: &Script, desk: &mut Desk) -> Vec<Progress> {
         steps.push(progress.clone());
         match progress {
             Progress::Done => break,
-            Progress::Page(ask) => connection.page(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage", ask.keep_alive),
-            _ if script.reads.borrow().is_empty() && !matches!(progress, Progress::Write | Progress::Again) => break,
+            Progress::Page(ask) => connection.page(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage",
+                ask.keep_alive,
+            ),
+            _ if script.reads.borrow().is_empty()
+                && !matches!(progress, Progress::Write | Progress::Again) =>
+            {
+                break;
+            }
             _ => {}
         }
     }
@@ -114,11 +139,17 @@ fn drive(script: &Script, desk: &mut Desk) -> Vec<Progress> {
 
 fn statuses(script: &Script) -> Vec<String> {
     let sent = String::from_utf8_lossy(&script.sent.borrow()).into_owned();
-    sent.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect()
+    sent.split("HTTP/1.1 ")
+        .skip(1)
+        .map(|answer| answer[..3].to_owned())
+        .collect()
 }
 
 fn script(reads: impl IntoIterator<Item = Read>) -> Script {
-    Script { reads: RefCell::new(reads.into_iter().collect()), ..Script::default() }
+    Script {
+        reads: RefCell::new(reads.into_iter().collect()),
+        ..Script::default()
+    }
 }
 
 const PLAIN: &str = "GET /a HTTP/1.1\r\nHost: img.org\r\n\r\n";
@@ -128,7 +159,14 @@ const CLOSE: &str = "GET /b HTTP/1.1\r\nHost: img.org\r\nConnection: close\r\n\r
 fn a_one_shot_request_costs_one_read_and_one_coalesced_write() {
     let script = script([Read::Bytes(CLOSE.into())]);
     assert_eq!(drive(&script, &mut desk()), [Progress::Done]);
-    assert_eq!((statuses(&script), *script.coalesced.borrow(), *script.reads_made.borrow()), (vec!["302".into()], true, 1));
+    assert_eq!(
+        (
+            statuses(&script),
+            *script.coalesced.borrow(),
+            *script.reads_made.borrow()
+        ),
+        (vec!["302".into()], true, 1)
+    );
 }
 
 #[test]
@@ -142,29 +180,63 @@ fn a_kept_connection_waits_after_a_short_read_without_reading_again_and_holds_no
 
 #[test]
 fn a_close_over_unread_bytes_is_never_coalesced_and_lingers() {
-    let script = script([Read::Bytes(format!("{CLOSE}\r\n").into()), Read::Nothing, Read::Bytes(b"x".into()), Read::End]);
-    assert_eq!(drive(&script, &mut desk()), [Progress::Linger, Progress::Done]);
-    assert_eq!((statuses(&script), *script.coalesced.borrow(), *script.ended.borrow()), (vec!["302".into()], false, 1));
+    let script = script([
+        Read::Bytes(format!("{CLOSE}\r\n").into()),
+        Read::Nothing,
+        Read::Bytes(b"x".into()),
+        Read::End,
+    ]);
+    assert_eq!(
+        drive(&script, &mut desk()),
+        [Progress::Linger, Progress::Done]
+    );
+    assert_eq!(
+        (
+            statuses(&script),
+            *script.coalesced.borrow(),
+            *script.ended.borrow()
+        ),
+        (vec!["302".into()], false, 1)
+    );
 }
 
 #[test]
 fn a_flood_of_nothing_after_a_refusal_yields_and_ends() {
-    let script = script([Read::Bytes(b"nonsense\r\n".into())].into_iter().chain((0..200).map(|_| Read::Empty)));
+    let script = script(
+        [Read::Bytes(b"nonsense\r\n".into())]
+            .into_iter()
+            .chain((0..200).map(|_| Read::Empty)),
+    );
     let steps = drive(&script, &mut desk());
-    assert!(steps.len() < 80 && steps[1..steps.len() - 1].iter().all(|step| *step == Progress::Again), "{steps:?}");
-    assert_eq!((steps.last(), *script.ended.borrow()), (Some(&Progress::Done), 1));
+    assert!(
+        steps.len() < 80
+            && steps[1..steps.len() - 1]
+                .iter()
+                .all(|step| *step == Progress::Again),
+        "{steps:?}"
+    );
+    assert_eq!(
+        (steps.last(), *script.ended.borrow()),
+        (Some(&Progress::Done), 1)
+    );
 }
 
 #[test]
 fn a_good_request_before_a_bad_one_gets_its_answer_and_the_bad_one_its_status() {
-    let script = script([Read::Bytes(format!("{PLAIN}GET x HTTP/1.1\r\n\r\nmore").into()), Read::End]);
+    let script = script([
+        Read::Bytes(format!("{PLAIN}GET x HTTP/1.1\r\n\r\nmore").into()),
+        Read::End,
+    ]);
     drive(&script, &mut desk());
     assert_eq!(statuses(&script), ["302", "400"]);
 }
 
 #[test]
 fn a_body_ends_the_connection_and_is_never_taken_for_a_request() {
-    let smuggled = format!("POST / HTTP/1.1\r\nHost: img.org\r\nContent-Length: {}\r\n\r\n{PLAIN}", PLAIN.len());
+    let smuggled = format!(
+        "POST / HTTP/1.1\r\nHost: img.org\r\nContent-Length: {}\r\n\r\n{PLAIN}",
+        PLAIN.len()
+    );
     let script = script([Read::Bytes(smuggled.into()), Read::End]);
     drive(&script, &mut desk());
     assert_eq!(statuses(&script), ["405"]);
@@ -172,7 +244,9 @@ fn a_body_ends_the_connection_and_is_never_taken_for_a_request() {
 
 #[test]
 fn a_page_is_waited_for_and_what_is_pipelined_behind_it_comes_after_it() {
-    let script = script([Read::Bytes(format!("{PLAIN}{}{PLAIN}", PLAIN.replace("/a", "/stats")).into())]);
+    let script = script([Read::Bytes(
+        format!("{PLAIN}{}{PLAIN}", PLAIN.replace("/a", "/stats")).into(),
+    )]);
     let steps = drive(&script, &mut desk());
     assert!(matches!(steps[0], Progress::Page(_)), "{steps:?}");
     assert_eq!(statuses(&script), ["302", "200", "302"]);
@@ -181,7 +255,10 @@ fn a_page_is_waited_for_and_what_is_pipelined_behind_it_comes_after_it() {
 #[test]
 fn after_a_page_the_socket_is_read_before_anybody_waits_for_it() {
     // Readiness seen while the page was made is used up: only a read that finds nothing may be waited after.
-    let script = script([Read::Bytes(format!("{}{PLAIN}", PLAIN.replace("/a", "/stats")).into()), Read::Bytes(CLOSE.into())]);
+    let script = script([
+        Read::Bytes(format!("{}{PLAIN}", PLAIN.replace("/a", "/stats")).into()),
+        Read::Bytes(CLOSE.into()),
+    ]);
     drive(&script, &mut desk());
     assert_eq!(statuses(&script), ["200", "302", "302"]);
 }
@@ -190,8 +267,10 @@ fn after_a_page_the_socket_is_read_before_anybody_waits_for_it() {
 fn desk_with_file(size: usize) -> Desk {
     let folder = tempfile::tempdir().expect("folder");
     std::fs::write(folder.path().join("favicon.ico"), vec![b'f'; size]).expect("written");
-    let settings =
-        crate::answer::static_files::StaticSettings { folder: folder.path().into(), names: vec!["favicon.ico".parse().expect("valid")] };
+    let settings = crate::answer::static_files::StaticSettings {
+        folder: folder.path().into(),
+        names: vec!["favicon.ico".parse().expect("valid")],
+    };
     let mut desk = desk();
     desk.sources.statics = Cache::new(Arc::new(ArcSwap::from_pointee(Statics::load(&settings).0)));
     desk
@@ -203,18 +282,32 @@ fn large_files_are_sent_from_where_they_are() {
     for (count, room) in [(400, None), (4, Some(10_000))] {
         let mut desk = desk_with_file(1 << 19);
         let all = PLAIN.replace("/a", "/favicon.ico").repeat(count) + CLOSE;
-        let script = Script { room, ..script([Read::Bytes(all.into()), Read::End]) };
+        let script = Script {
+            room,
+            ..script([Read::Bytes(all.into()), Read::End])
+        };
         let mut connection = Connection::default();
         let mut held = 0;
         for _ in 0..2000 {
             if connection.advance(&script, &mut desk) == Progress::Done {
                 break;
             }
-            held = held.max(desk.output.capacity() + connection.unsent.as_ref().map_or(0, |unsent| unsent.held()));
+            held = held.max(
+                desk.output.capacity()
+                    + connection.unsent.as_ref().map_or(0, |unsent| unsent.held()),
+            );
         }
         let sent = script.sent.borrow();
-        assert_eq!(sent.windows(12).filter(|bytes| bytes == b"HTTP/1.1 200").count(), count);
-        assert_eq!(sent.iter().filter(|byte| **byte == b'f').count() / (1 << 19), count);
+        assert_eq!(
+            sent.windows(12)
+                .filter(|bytes| bytes == b"HTTP/1.1 200")
+                .count(),
+            count
+        );
+        assert_eq!(
+            sent.iter().filter(|byte| **byte == b'f').count() / (1 << 19),
+            count
+        );
         assert!(sent.windows(12).any(|bytes| bytes == b"HTTP/1.1 302"));
         assert!(held <= 64 << 10, "{held} bytes were held");
     }
@@ -225,7 +318,10 @@ fn files_end_their_connection_where_that_was_asked() {
     for size in [100, 100_000] {
         let asked = CLOSE.replace("/b", "/favicon.ico");
         let script = script([Read::Bytes(asked.into()), Read::End]);
-        assert_eq!(drive(&script, &mut desk_with_file(size)).last(), Some(&Progress::Done));
+        assert_eq!(
+            drive(&script, &mut desk_with_file(size)).last(),
+            Some(&Progress::Done)
+        );
         assert!(script.sent.borrow().ends_with(&vec![b'f'; size]));
     }
 }
@@ -268,7 +364,8 @@ fn far_desk() -> Desk {
     let mut desk = desk();
     desk.sources.stats = Some(Stats::new("/stats", Some(&url("stats.org:9999"))));
     desk.sources.acme = Some(Elsewhere::host(&url("http://acme.org:8080")));
-    let trusted: Arc<[common::config::global::Network]> = ["127.0.0.0/8".parse().expect("a network")].into();
+    let trusted: Arc<[common::config::global::Network]> =
+        ["127.0.0.0/8".parse().expect("a network")].into();
     desk.guests = Guests::new(&trusted, None, &Arc::new(Counters::new(1))).map(Box::new);
     desk
 }

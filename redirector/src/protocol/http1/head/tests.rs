@@ -27,14 +27,21 @@ fn refused(text: &str) -> Refusal {
 
 #[test]
 fn a_plain_request_is_read_byte_for_byte() {
-    let plain = head("GET /a%20b/\u{fc}?q=\"<x>|\\ HTTP/1.1\r\nHost: img.org\r\nAccept: */*\r\n\r\n");
-    assert_eq!((plain.method, plain.host, plain.keep_alive, plain.body), (Method::Get, b"img.org".as_slice(), true, false));
+    let plain =
+        head("GET /a%20b/\u{fc}?q=\"<x>|\\ HTTP/1.1\r\nHost: img.org\r\nAccept: */*\r\n\r\n");
+    assert_eq!(
+        (plain.method, plain.host, plain.keep_alive, plain.body),
+        (Method::Get, b"img.org".as_slice(), true, false)
+    );
     assert_eq!(plain.target, "/a%20b/\u{fc}?q=\"<x>|\\".as_bytes());
     assert!(!head("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n").keep_alive);
     assert!(!head("HEAD / HTTP/1.0\r\n\r\n").keep_alive);
     assert!(head("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").keep_alive);
     for empty in 0..=EMPTY_LINES {
-        assert_eq!(head(&format!("{}GET / HTTP/1.0\r\n\r\n", "\r\n".repeat(empty))).target, b"/");
+        assert_eq!(
+            head(&format!("{}GET / HTTP/1.0\r\n\r\n", "\r\n".repeat(empty))).target,
+            b"/"
+        );
     }
     let many = "\r\n".repeat(EMPTY_LINES + 1);
     assert_eq!(refused(&format!("{many}GET / HTTP/1.0\r\n\r\n")), BAD);
@@ -55,9 +62,22 @@ fn a_greater_minor_version_is_read_as_1_1() {
 #[test]
 fn as_many_fields_as_are_allowed_and_no_more() {
     for most in [1, FIELDS, MAX_FIELDS] {
-        let with = |fields: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(fields - 1)).into_bytes();
-        assert!(matches!(parse(&with(most), most), Parsed::Complete(..)), "{most}");
-        assert_eq!(parse(&with(most + 1), most), Parsed::Refused(Refusal::HeadTooLarge), "{most}");
+        let with = |fields: usize| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+                "X: y\r\n".repeat(fields - 1)
+            )
+            .into_bytes()
+        };
+        assert!(
+            matches!(parse(&with(most), most), Parsed::Complete(..)),
+            "{most}"
+        );
+        assert_eq!(
+            parse(&with(most + 1), most),
+            Parsed::Refused(Refusal::HeadTooLarge),
+            "{most}"
+        );
     }
 }
 
@@ -65,25 +85,53 @@ fn as_many_fields_as_are_allowed_and_no_more() {
 fn the_largest_head_is_taken_whatever_stands_before_it_and_wherever_it_is_cut() {
     for empty in ["", "\r\n", "\r\n\r\n\r\n"] {
         let fixed = "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len();
-        let whole = format!("{empty}GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(MAX_HEAD - fixed));
+        let whole = format!(
+            "{empty}GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+            "y".repeat(MAX_HEAD - fixed)
+        );
         head(&whole);
-        assert_eq!(parse(&whole.as_bytes()[..whole.len() - 1], FIELDS), Parsed::Partial);
+        assert_eq!(
+            parse(&whole.as_bytes()[..whole.len() - 1], FIELDS),
+            Parsed::Partial
+        );
     }
 }
 
 #[test]
 fn an_absolute_target_must_name_the_host() {
-    assert_eq!(head("GET HTTP://Img.org/x?y HTTP/1.1\r\nHost: img.org\r\n\r\n").target, b"/x?y");
-    assert_eq!(head("GET http://img.org HTTP/1.1\r\nHost: img.org\r\n\r\n").target, b"/");
-    assert_eq!(refused("GET http://evil.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n"), BAD);
-    assert_eq!(refused("GET http://u@img.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n"), BAD);
+    assert_eq!(
+        head("GET HTTP://Img.org/x?y HTTP/1.1\r\nHost: img.org\r\n\r\n").target,
+        b"/x?y"
+    );
+    assert_eq!(
+        head("GET http://img.org HTTP/1.1\r\nHost: img.org\r\n\r\n").target,
+        b"/"
+    );
+    assert_eq!(
+        refused("GET http://evil.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n"),
+        BAD
+    );
+    assert_eq!(
+        refused("GET http://u@img.org/ HTTP/1.1\r\nHost: img.org\r\n\r\n"),
+        BAD
+    );
     assert_eq!(refused("GET http:/// HTTP/1.1\r\nHost: \r\n\r\n"), BAD);
-    assert_eq!(head("GET http://img.org?x/y HTTP/1.1\r\nHost: img.org\r\n\r\n").target, b"?x/y");
+    assert_eq!(
+        head("GET http://img.org?x/y HTTP/1.1\r\nHost: img.org\r\n\r\n").target,
+        b"?x/y"
+    );
     // Where HTTP/1.0 names no host, the target does.
     let alone = head("GET http://img.org:81/x HTTP/1.0\r\n\r\n");
-    assert_eq!((alone.host, alone.target), (b"img.org:81".as_slice(), b"/x".as_slice()));
+    assert_eq!(
+        (alone.host, alone.target),
+        (b"img.org:81".as_slice(), b"/x".as_slice())
+    );
     assert_eq!(head("POST http://img.org/ HTTP/1.0\r\n\r\n").host, b"");
-    for bad in ["http:///x HTTP/1.0\r\n", "http://evil.org/ HTTP/1.0\r\nHost: img.org\r\n", "http://img.org/ HTTP/1.0\r\nHost:\r\n"] {
+    for bad in [
+        "http:///x HTTP/1.0\r\n",
+        "http://evil.org/ HTTP/1.0\r\nHost: img.org\r\n",
+        "http://img.org/ HTTP/1.0\r\nHost:\r\n",
+    ] {
         assert_eq!(refused(&format!("GET {bad}\r\n")), BAD, "{bad:?}");
     }
     assert_eq!(refused("GET http://img.org/ HTTP/1.1\r\n\r\n"), BAD);
@@ -118,11 +166,32 @@ fn what_smuggles_or_confuses_is_refused() {
     ] {
         assert_eq!(refused(bad), BAD, "{bad:?}");
     }
-    assert_eq!(refused("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), Refusal::Version);
-    assert_eq!(refused(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(MAX_TARGET))), Refusal::TargetTooLong);
-    assert_eq!(refused(&format!("GET /{}", "a".repeat(MAX_HEAD))), Refusal::TargetTooLong);
-    assert_eq!(refused(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MAX_HEAD))), Refusal::HeadTooLarge);
-    assert_eq!(refused(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(FIELDS))), Refusal::HeadTooLarge);
+    assert_eq!(
+        refused("GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
+        Refusal::Version
+    );
+    assert_eq!(
+        refused(&format!(
+            "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "a".repeat(MAX_TARGET)
+        )),
+        Refusal::TargetTooLong
+    );
+    assert_eq!(
+        refused(&format!("GET /{}", "a".repeat(MAX_HEAD))),
+        Refusal::TargetTooLong
+    );
+    assert_eq!(
+        refused(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MAX_HEAD))),
+        Refusal::HeadTooLarge
+    );
+    assert_eq!(
+        refused(&format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+            "X: y\r\n".repeat(FIELDS)
+        )),
+        Refusal::HeadTooLarge
+    );
 }
 
 #[test]
@@ -137,18 +206,38 @@ fn what_is_wrong_is_told_apart() {
         ("GET / HTTP/1.1\r\nHost: a\0\r\n", Fault::ControlByte),
         ("GET / HTTP/1.1\r\nHost : a\r\n", Fault::Field),
         ("GET / HTTP/1.1\r\n\r\n", Fault::NoHost),
-        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Fault::TwoHosts),
-        ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", Fault::OtherHost),
-        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", Fault::Framing),
-        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", Fault::Framing),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            Fault::TwoHosts,
+        ),
+        (
+            "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            Fault::OtherHost,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+            Fault::Framing,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+            Fault::Framing,
+        ),
     ] {
-        assert_eq!(parse(text.as_bytes(), FIELDS), Parsed::Refused(fault.into()), "{text:?}");
+        assert_eq!(
+            parse(text.as_bytes(), FIELDS),
+            Parsed::Refused(fault.into()),
+            "{text:?}"
+        );
     }
 }
 
 #[test]
 fn other_methods_are_complete_heads_whatever_their_target() {
-    for other in ["OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", "get / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+    for other in [
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "get / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
         assert_eq!(head(other).method, Method::Other);
     }
     assert!(head("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").body);
@@ -159,7 +248,11 @@ fn other_methods_are_complete_heads_whatever_their_target() {
 fn every_cut_of_a_good_head_is_partial() {
     let whole = "\r\n\r\nGET /a?b HTTP/1.1\r\nHost: img.org\r\nConnection: close\r\n\r\n";
     for cut in 0..whole.len() {
-        assert_eq!(parse(&whole.as_bytes()[..cut], FIELDS), Parsed::Partial, "cut at {cut}");
+        assert_eq!(
+            parse(&whole.as_bytes()[..cut], FIELDS),
+            Parsed::Partial,
+            "cut at {cut}"
+        );
     }
 }
 

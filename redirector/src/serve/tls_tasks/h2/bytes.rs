@@ -23,15 +23,28 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(stream: TcpStream, session: Session, signs: Rc<Signs>) -> Self {
-        Self { stream, session, signs, reads: 0 }
+        Self {
+            stream,
+            session,
+            signs,
+            reads: 0,
+        }
     }
 
     fn poll_sent(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let sent = self.stream.try_io(Interest::WRITABLE, || self.session.flush(&self.stream));
-            self.signs.went(self.session.take_sent(), sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+            let sent = self
+                .stream
+                .try_io(Interest::WRITABLE, || self.session.flush(&self.stream));
+            self.signs.went(
+                self.session.take_sent(),
+                sent.as_ref()
+                    .is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+            );
             match sent {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(self.stream.poll_write_ready(context))?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ready!(self.stream.poll_write_ready(context))?
+                }
                 other => return Poll::Ready(other),
             }
         }
@@ -39,7 +52,11 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
             if this.reads == TURN {
@@ -48,17 +65,23 @@ impl AsyncRead for Stream {
                 return Poll::Pending;
             }
             // What the session has taken in already needs no ready socket, so the first look is without asking.
-            match this.session.receive(&this.stream, buffer.initialize_unfilled()) {
+            match this
+                .session
+                .receive(&this.stream, buffer.initialize_unfilled())
+            {
                 Ok(count) => {
                     this.reads += 1;
                     buffer.advance(count);
-                    this.signs.came(&buffer.filled()[buffer.filled().len() - count..]);
+                    this.signs
+                        .came(&buffer.filled()[buffer.filled().len() - count..]);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => this.reads += 1,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     this.reads = 0;
-                    let _ = this.stream.try_io(Interest::READABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+                    let _ = this.stream.try_io(Interest::READABLE, || {
+                        Err::<(), _>(ErrorKind::WouldBlock.into())
+                    });
                     ready!(this.stream.poll_read_ready(context))?;
                 }
                 Err(error) => return Poll::Ready(Err(error)),
@@ -68,7 +91,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         ready!(self.poll_sent(context))?;
         Poll::Ready(self.session.send(&self.stream, bytes, false))
     }

@@ -28,7 +28,13 @@ pub(super) struct Frames {
 impl Frames {
     /// A client that has said nothing yet.
     pub(super) fn new() -> Self {
-        Self { begun: false, head: [0; HEAD], have: 0, left: PREFACE, open: false }
+        Self {
+            begun: false,
+            head: [0; HEAD],
+            have: 0,
+            left: PREFACE,
+            open: false,
+        }
     }
 
     /// Whether it has begun something that it has not ended.
@@ -72,22 +78,40 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
-        [&u32::try_from(length).expect("short").to_be_bytes()[1..], &[kind, flags, 0, 0, 0, 1], &vec![0; length]].concat()
+        [
+            &u32::try_from(length).expect("short").to_be_bytes()[1..],
+            &[kind, flags, 0, 0, 0, 1],
+            &vec![0; length],
+        ]
+        .concat()
     }
 
     #[test]
     fn a_frame_or_head_that_has_begun_is_owed_however_it_is_cut() {
         let settings = frame(4, 0, 0);
-        let said = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings, &frame(HEADERS, 0, 5), &frame(CONTINUATION, 4, 2)].concat();
+        let said = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
+            &settings,
+            &frame(HEADERS, 0, 5),
+            &frame(CONTINUATION, 4, 2),
+        ]
+        .concat();
         let whole = [PREFACE, PREFACE + HEAD, said.len()];
         let mut frames = Frames::new();
         assert!(!frames.owes(), "it may think before it says anything");
         for (at, byte) in said.iter().enumerate() {
             let ended = frames.take(&[*byte]);
-            assert_eq!((ended, frames.owes()), (whole.contains(&(at + 1)), !whole.contains(&(at + 1))), "after {at}");
+            assert_eq!(
+                (ended, frames.owes()),
+                (whole.contains(&(at + 1)), !whole.contains(&(at + 1))),
+                "after {at}"
+            );
         }
         let mut frames = Frames::new();
         assert!(frames.take(&said) && !frames.owes());
-        assert!(!frames.take(&frame(HEADERS, 0, 3)) && frames.owes(), "a head without its end");
+        assert!(
+            !frames.take(&frame(HEADERS, 0, 3)) && frames.owes(),
+            "a head without its end"
+        );
     }
 }

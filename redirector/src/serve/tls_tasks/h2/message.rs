@@ -6,7 +6,10 @@ use bytes::Bytes;
 use common::model::host::{MAX_HOST, normalize};
 use common::model::target::Scheme;
 use common::net::web::Page;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+};
 use hyper::http::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 
@@ -35,12 +38,17 @@ pub(super) fn head<B>(request: &Request<B>, max_fields: usize) -> Result<Head<'_
     };
     let fields = request.headers();
     // Browsers send each cookie in a field of its own (RFC 9113 section 8.2.3): together they are one.
-    if fields.len() > max_fields && fields.len() - fields.get_all(COOKIE).iter().count().saturating_sub(1) > max_fields {
+    if fields.len() > max_fields
+        && fields.len() - fields.get_all(COOKIE).iter().count().saturating_sub(1) > max_fields
+    {
         return Err(Refusal::HeadTooLarge);
     }
     let target = match method {
         Method::Other => "/",
-        _ => request.uri().path_and_query().map_or("", |target| target.as_str()),
+        _ => request
+            .uri()
+            .path_and_query()
+            .map_or("", |target| target.as_str()),
     };
     if target.len() > MAX_TARGET {
         return Err(Refusal::TargetTooLong);
@@ -61,15 +69,26 @@ pub(super) fn head<B>(request: &Request<B>, max_fields: usize) -> Result<Head<'_
 
 /// The host asked for: `:authority`, Host, or both where they agree.
 fn host<B>(request: &Request<B>) -> Result<&[u8], Refusal> {
-    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    let scheme = if request.uri().scheme_str() == Some("http") { Scheme::Http } else { Scheme::Https };
+    let authority = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    let scheme = if request.uri().scheme_str() == Some("http") {
+        Scheme::Http
+    } else {
+        Scheme::Https
+    };
     match (authority, once(request.headers(), &HOST)?) {
-        (Some(authority), Some(host)) if !is_same_authority(authority, host, scheme) => Err(Fault::OtherHost.into()),
+        (Some(authority), Some(host)) if !is_same_authority(authority, host, scheme) => {
+            Err(Fault::OtherHost.into())
+        }
         (None, None) => Err(Fault::NoHost.into()),
         (authority, host) => {
             let host = authority.or(host).unwrap_or_default();
             // What is no host makes no request; only its own stream ends with it.
-            normalize(host, &mut [0; MAX_HOST]).map(|_| host).ok_or(Fault::Host.into())
+            normalize(host, &mut [0; MAX_HOST])
+                .map(|_| host)
+                .ok_or(Fault::Host.into())
         }
     }
 }
@@ -78,8 +97,16 @@ fn host<B>(request: &Request<B>) -> Result<&[u8], Refusal> {
 fn once<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Refusal> {
     let mut values = fields.get_all(name).iter();
     let value = values.next().map(HeaderValue::as_bytes);
-    let twice = if *name == HOST { Fault::TwoHosts } else { Fault::Field };
-    if values.next().is_some() { Err(twice.into()) } else { Ok(value) }
+    let twice = if *name == HOST {
+        Fault::TwoHosts
+    } else {
+        Fault::Field
+    };
+    if values.next().is_some() {
+        Err(twice.into())
+    } else {
+        Ok(value)
+    }
 }
 
 /// An answer of ours as a response, with `file` as its body if it is sent.
@@ -92,9 +119,13 @@ fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Bytes>> {
     let end = memchr::memmem::find(answer, b"\r\n\r\n")?;
     // One copy, which the body and all values share.
     let answer = Bytes::copy_from_slice(answer);
-    let mut lines = answer[..end].split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let mut lines = answer[..end]
+        .split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii_end);
     let code = StatusCode::from_bytes(lines.next()?.get(9..12)?).ok()?;
-    let body = file.filter(|_| code == StatusCode::OK).unwrap_or_else(|| answer.slice(end + 4..));
+    let body = file
+        .filter(|_| code == StatusCode::OK)
+        .unwrap_or_else(|| answer.slice(end + 4..));
     let mut response = Response::new(body);
     *response.status_mut() = code;
     response.headers_mut().reserve(FIELDS);
@@ -103,7 +134,11 @@ fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Bytes>> {
         let name = HeaderName::from_bytes(&line[..colon]).ok()?;
         // HTTP/2 has frames for what this field says (RFC 9113 section 8.2.2).
         if name != CONNECTION {
-            response.headers_mut().append(name, HeaderValue::from_maybe_shared(answer.slice_ref(line[colon + 1..].trim_ascii())).ok()?);
+            response.headers_mut().append(
+                name,
+                HeaderValue::from_maybe_shared(answer.slice_ref(line[colon + 1..].trim_ascii()))
+                    .ok()?,
+            );
         }
     }
     Some(response)
@@ -111,9 +146,13 @@ fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Bytes>> {
 
 /// A page as a response; none is a failure.
 pub(super) fn of_page(page: Option<Page>, head_only: bool) -> Response<Bytes> {
-    let Some(page) = page else { return status(StatusCode::INTERNAL_SERVER_ERROR) };
+    let Some(page) = page else {
+        return status(StatusCode::INTERNAL_SERVER_ERROR);
+    };
     let (mut parts, body) = page.into_parts();
-    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    parts
+        .headers
+        .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     Response::from_parts(parts, if head_only { Bytes::new() } else { body })
 }
 
@@ -130,7 +169,9 @@ mod tests {
 
     fn asked(uri: &str, fields: &[(&str, &str)]) -> Result<(String, String), Refusal> {
         let builder = Request::builder().uri(uri);
-        let builder = fields.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+        let builder = fields.iter().fold(builder, |builder, (name, value)| {
+            builder.header(*name, *value)
+        });
         let request = builder.body(()).expect("a request");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         head(&request, FIELDS).map(|head| (text(head.host), text(head.target)))
@@ -143,28 +184,67 @@ mod tests {
         assert_eq!(asked("https://a.org/x?y", &[("host", "A.org")]), good);
         assert_eq!(asked("/x?y", &[("host", "a.org")]), good);
         assert_eq!(asked("https://a.org/x?y", &[("host", "a.org:443")]), good);
-        assert_eq!(asked("https://a.org/", &[("host", "a.org:80")]), Err(Fault::OtherHost.into()));
-        assert_eq!(asked("https://a.org/", &[("host", "b.org")]), Err(Fault::OtherHost.into()));
-        assert!(asked("https://a.org/", &[("if-none-match", "\"a\""), ("if-none-match", "\"b\"")]).is_ok());
-        assert_eq!(asked("https://a.org/", &[("host", "a.org"), ("host", "a.org")]), Err(Fault::TwoHosts.into()));
+        assert_eq!(
+            asked("https://a.org/", &[("host", "a.org:80")]),
+            Err(Fault::OtherHost.into())
+        );
+        assert_eq!(
+            asked("https://a.org/", &[("host", "b.org")]),
+            Err(Fault::OtherHost.into())
+        );
+        assert!(
+            asked(
+                "https://a.org/",
+                &[("if-none-match", "\"a\""), ("if-none-match", "\"b\"")]
+            )
+            .is_ok()
+        );
+        assert_eq!(
+            asked("https://a.org/", &[("host", "a.org"), ("host", "a.org")]),
+            Err(Fault::TwoHosts.into())
+        );
         assert_eq!(asked("/", &[]), Err(Fault::NoHost.into()));
         assert_eq!(asked("*", &[("host", "a.org")]), Err(Fault::Target.into()));
-        assert_eq!(asked(&format!("/{}", "x".repeat(MAX_TARGET)), &[("host", "a.org")]), Err(Refusal::TargetTooLong));
+        assert_eq!(
+            asked(
+                &format!("/{}", "x".repeat(MAX_TARGET)),
+                &[("host", "a.org")]
+            ),
+            Err(Refusal::TargetTooLong)
+        );
     }
 
     #[test]
     fn any_number_of_cookies_is_one_field() {
-        let with = |name: &'static str, count: usize| asked("https://a.org/", &vec![(name, "a=b"); count]).map(drop);
-        assert_eq!((with("cookie", 300), with("x", FIELDS), with("x", FIELDS + 1)), (Ok(()), Ok(()), Err(Refusal::HeadTooLarge)));
+        let with = |name: &'static str, count: usize| {
+            asked("https://a.org/", &vec![(name, "a=b"); count]).map(drop)
+        };
+        assert_eq!(
+            (
+                with("cookie", 300),
+                with("x", FIELDS),
+                with("x", FIELDS + 1)
+            ),
+            (Ok(()), Ok(()), Err(Refusal::HeadTooLarge))
+        );
         let fields = [vec![("cookie", "a=b"); 300], vec![("x", "y"); FIELDS]].concat();
-        assert_eq!(asked("https://a.org/", &fields).map(drop), Err(Refusal::HeadTooLarge));
+        assert_eq!(
+            asked("https://a.org/", &fields).map(drop),
+            Err(Refusal::HeadTooLarge)
+        );
     }
 
     #[test]
     fn an_answer_keeps_its_fields_but_the_connection() {
         let answer = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://a.org/\xe9\r\nConnection: close\r\n\r\n";
         let response = of_bytes(answer, None);
-        assert_eq!((response.status(), response.headers().len()), (StatusCode::FOUND, 2));
-        assert_eq!(response.headers()["location"].as_bytes(), b"http://a.org/\xe9");
+        assert_eq!(
+            (response.status(), response.headers().len()),
+            (StatusCode::FOUND, 2)
+        );
+        assert_eq!(
+            response.headers()["location"].as_bytes(),
+            b"http://a.org/\xe9"
+        );
     }
 }

@@ -67,7 +67,10 @@ impl Signs {
             return body;
         }
         self.unsent.fetch_add(1, Ordering::Relaxed);
-        Bytes::from_owner(Unsent { body, count: self.unsent.clone() })
+        Bytes::from_owner(Unsent {
+            body,
+            count: self.unsent.clone(),
+        })
     }
 
     /// Whether an answer is on its way.
@@ -129,8 +132,20 @@ pub(super) struct Patient<'a, F> {
 
 impl<'a, F> Patient<'a, F> {
     /// `limits`: for the rest of a head, and for room.
-    pub(super) fn new(serving: Pin<&'a mut F>, signs: Rc<Signs>, limits: [Duration; 2], went: &'a dyn Fn()) -> Self {
-        Self { serving, signs, limits, debt: None, went, due: None }
+    pub(super) fn new(
+        serving: Pin<&'a mut F>,
+        signs: Rc<Signs>,
+        limits: [Duration; 2],
+        went: &'a dyn Fn(),
+    ) -> Self {
+        Self {
+            serving,
+            signs,
+            limits,
+            debt: None,
+            went,
+            due: None,
+        }
     }
 }
 
@@ -147,7 +162,9 @@ impl<F: Future> Future for Patient<'_, F> {
         if moved && [before, debt].contains(&Some(Debt::Room)) {
             (this.went)();
         }
-        let Some(debt) = debt else { return Poll::Pending };
+        let Some(debt) = debt else {
+            return Poll::Pending;
+        };
         if moved {
             let due = Instant::now() + this.limits[debt as usize];
             match &mut this.due {
@@ -155,7 +172,9 @@ impl<F: Future> Future for Patient<'_, F> {
                 none => *none = Some(Box::pin(sleep_until(due))),
             }
         }
-        this.due.as_mut().map_or(Poll::Pending, |due| due.as_mut().poll(context))
+        this.due
+            .as_mut()
+            .map_or(Poll::Pending, |due| due.as_mut().poll(context))
     }
 }
 
@@ -185,7 +204,10 @@ mod tests {
         assert!(is_left(deaf, NEVER, SOON).await);
         let full = Signs::new();
         full.went(ENOUGH, true);
-        assert!(is_left(full, NEVER, SOON * 3).await, "what it took before gives it time once");
+        assert!(
+            is_left(full, NEVER, SOON * 3).await,
+            "what it took before gives it time once"
+        );
         let windowless = Signs::new();
         let body = windowless.sending(Bytes::from_static(b"text"));
         assert!(is_left(windowless, NEVER, SOON).await && body == "text");
@@ -213,7 +235,10 @@ mod tests {
             context.waker().wake_by_ref();
             Poll::Pending
         }));
-        Patient::new(serving.as_mut(), signs, [NEVER, NEVER], &|| told.set(told.get() + 1)).await;
+        Patient::new(serving.as_mut(), signs, [NEVER, NEVER], &|| {
+            told.set(told.get() + 1)
+        })
+        .await;
         assert_eq!(told.get(), 3);
     }
 
@@ -227,12 +252,26 @@ mod tests {
         let mut serving = std::pin::pin!(poll_fn(move |context| {
             while ticks.poll_tick(context).is_ready() {
                 times += 1;
-                seen.came(&[if times == 1 { &[0][..] } else { &[] }, &[0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0]].concat());
+                seen.came(
+                    &[
+                        if times == 1 { &[0][..] } else { &[] },
+                        &[0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0],
+                    ]
+                    .concat(),
+                );
             }
-            if times > 20 { Poll::Ready(()) } else { Poll::Pending }
+            if times > 20 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         }));
         let started = Instant::now();
         Patient::new(serving.as_mut(), signs, [SOON * 2, NEVER], &|| {}).await;
-        assert!(started.elapsed() >= SOON * 3, "left after {:?}", started.elapsed());
+        assert!(
+            started.elapsed() >= SOON * 3,
+            "left after {:?}",
+            started.elapsed()
+        );
     }
 }

@@ -19,7 +19,11 @@ impl Begun {
     fn take_turns(&self) {
         for mut stream in self.0.take() {
             // Who has to wait is polled as a task at once, and says there whom to wake.
-            if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            if stream
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+            {
                 tokio::task::spawn_local(stream);
             }
         }
@@ -69,7 +73,11 @@ mod tests {
                     let _ = told.await;
                     slow.set(slow.get() + 10);
                 });
-                assert_eq!(ended.get(), 0, "nothing runs inside the connection's own turn");
+                assert_eq!(
+                    ended.get(),
+                    0,
+                    "nothing runs inside the connection's own turn"
+                );
                 begun.take_turns();
                 assert_eq!(ended.get(), 1);
                 tell.send(()).expect("somebody waits");
