@@ -6,3 +6,4 @@ pub mod global;
 pub mod ini;
 pub mod keys;
 pub mod suggest;
+pub mod values;

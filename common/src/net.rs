@@ -2,5 +2,6 @@
 //! No word of the domain may enter here.
 
 pub mod listen;
+pub mod network;
 pub mod socket;
 pub mod web;

@@ -8,3 +8,11 @@ pub fn count(number: usize, what: &str) -> String {
         format!("{number} {what}s")
     }
 }
+
+/// A comma-separated list; blanks and empty places are skipped.
+pub fn list(text: &str) -> Vec<&str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .collect()
+}

@@ -3,7 +3,7 @@
 use crate::commands::apply::Wish;
 use crate::conf::values;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use common::config::global::typed_duration;
+use common::config::values::typed_duration;
 use common::model::farm::{ServerId, Weight};
 use common::model::overrides::Force;
 use common::net::listen::ListenAddresses;

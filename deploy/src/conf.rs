@@ -4,15 +4,18 @@ pub mod resolve;
 pub mod values;
 
 use common::config::global::{
-    CHECK_KEYS, FARM_KEYS, Global, PROCESS_KEYS, Problems, did_you_mean, list, positive_duration,
-    read_document, switch,
+    CHECK_KEYS, FARM_KEYS, Global, PROCESS_KEYS, Problems, did_you_mean, read_document,
 };
+
+use common::config::values::{positive_duration, switch};
+
 use common::config::ini::{Document, Entry, Problem, Section};
 use common::model::check::{Check, CheckUri, Method, StatusSet};
 use common::model::farm::{Farm, Farms, Name, Server};
 use common::model::target::{Scheme, Target};
 use common::net::listen::{ListenAddress, ListenAddresses};
 use common::process::admin::Admin;
+use common::words::list;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;

@@ -15,8 +15,7 @@ use common::net::listen::{Listeners, Passed};
 use common::net::socket::Sharing;
 use common::net::web::Router;
 use common::openmetrics::Exposition;
-use common::process::durable;
-use common::process::{Failure, Reload, Shutdown, log_errors, random_id, unhurried};
+use common::process::{Failure, Reload, Shutdown, durable, log_errors, random_id, unhurried};
 use common::store::{Memory, Publication, Published, Snapshot, Store};
 use redirector::metrics::Own;
 use redirector::tls::{Tls, TlsSettings};
@@ -283,7 +282,7 @@ async fn keep(
                 tracing::warn!("{error:#}; totals and health are in memory only");
             }
             Ok(()) if std::mem::replace(&mut failing, false) => {
-                tracing::info!("state file {}: written again", path.display())
+                tracing::info!("state file {}: written again", path.display());
             }
             _ => {}
         }
@@ -304,7 +303,7 @@ async fn follow(
                 .await
                 .unwrap_or_else(|error| log_errors(&format!("reload: {error:#}"))),
             Some(Err(problems)) => {
-                log_errors(&format!("reload: keeping everything as it is:\n{problems}"))
+                log_errors(&format!("reload: keeping everything as it is:\n{problems}"));
             }
             None => tracing::error!("reload: keeping everything as it is: the reading broke off"),
         }

@@ -6,15 +6,17 @@ use crate::answer::static_files::{StaticName, StaticSettings};
 use crate::background::override_file::ByFile;
 use crate::protocol::http1::head::{FIELDS, MAX_FIELDS};
 use crate::tls::TlsSettings;
-use common::config::global::{
-    Global, Network, Problems, duration, list, networks, non_empty, number, path,
-    positive_duration, switch,
-};
+use common::config::global::{Global, Problems};
 use common::config::ini::Problem;
+use common::config::values::{
+    duration, networks, non_empty, number, path, positive_duration, switch,
+};
 use common::files;
 use common::model::farm::Name;
 use common::model::target::Target;
 use common::net::listen::{ListenAddress, ListenAddresses};
+use common::net::network::Network;
+use common::words::list;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

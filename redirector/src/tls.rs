@@ -8,12 +8,14 @@ pub mod session;
 pub use certificates::{Certificates, Chosen};
 
 use certificates::PairProblems;
-use common::config::global::{Global, Problems, list, number};
+use common::config::global::{Global, Problems};
 use common::config::ini::Problem;
+use common::config::values::number;
 use common::files;
 use common::net::listen::{ListenAddresses, Listeners, Passed};
 use common::net::socket::Sharing;
 use common::time::UnixMs;
+use common::words::list;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::ServerSessionMemoryCache;

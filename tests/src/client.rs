@@ -89,7 +89,7 @@ impl Connection {
         head.extend_from_slice(target);
         head.extend_from_slice(format!(" HTTP/1.1\r\nHost: {host}\r\n").as_bytes());
         headers.iter().for_each(|(name, value)| {
-            head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes())
+            head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         });
         head.extend_from_slice(b"\r\n");
         self.send(&head)?;

@@ -53,7 +53,7 @@ fn case(line: &str) -> Case {
             "close" => end = Some(End::Close),
             "wait" => end = Some(End::Wait),
             path if path.starts_with('/') => {
-                answers.last_mut().expect("a status comes first").1 = Some(unescape(path))
+                answers.last_mut().expect("a status comes first").1 = Some(unescape(path));
             }
             status => answers.push((
                 status

@@ -57,7 +57,7 @@ impl Namespace {
                 &format!("{}/24", self.address(number)),
                 "dev",
                 here,
-            ])
+            ]);
         });
         ip(&["link", "set", here, "up"]);
         self.ip(&["link", "set", "lo", "up"]);

@@ -6,11 +6,10 @@ use crate::paced::{Paced, Sighting};
 use crate::scene::{HOST, NEW_SERVER, Scene};
 use crate::world::Way;
 use crate::{FLUSH, START, TURN, eventually};
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, thread};
 
 /// How soon after healing the new table must be in use.
 pub const FRESH: Duration = Duration::from_secs(2);

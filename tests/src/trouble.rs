@@ -201,10 +201,10 @@ impl Trouble for Broken {
             Fault::Killed | Fault::KilledAndErased => self.redis.start(),
             Fault::Stopped | Fault::StoppedBriefly => self.redis.resume(),
             Fault::Asleep | Fault::WritesPaused | Fault::AllPaused | Fault::Loading => {
-                self.redis.wait_until_awake()
+                self.redis.wait_until_awake();
             }
             Fault::Blackhole | Fault::RepliesLost | Fault::ResetMidRequest | Fault::SlowSlices => {
-                self.proxy.set(Mode::Pass)
+                self.proxy.set(Mode::Pass);
             }
             Fault::WrongTypes => self.redis.delete(&RETYPED),
             Fault::CannotSave => self.redis.save_again(),

@@ -136,7 +136,7 @@ fn each_role_works_under_its_own_user_and_passwords_change_without_a_restart() {
         .map(|process| process.wait_for_address(START));
     let stats = statsd.wait_for_address(START);
     addresses.iter().for_each(|address| {
-        eventually!(START, client::get(*address, "img.test", "/").status == 302)
+        eventually!(START, client::get(*address, "img.test", "/").status == 302);
     });
     eventually!(
         TURN,

@@ -1,14 +1,13 @@
 //! A cluster on a real redis-server: exact counts, dead origins, changed tables, all on two redirectors at once.
 
 use std::time::Duration;
-use tests::metrics;
 use tests::origin::Origin;
 use tests::process::Process;
 use tests::redis::RedisServer;
 use tests::traffic::Traffic;
 use tests::up::{ends_well, one_farm};
 use tests::world::World;
-use tests::{FLUSH, START, TURN, client, eventually};
+use tests::{FLUSH, START, TURN, client, eventually, metrics};
 
 /// How soon a change published must be in force everywhere.
 const CHANGE: Duration = Duration::from_secs(2);

@@ -104,7 +104,7 @@ impl Site {
             .each_ref()
             .map(|redirector| redirector.wait_for_address(START));
         addresses.iter().for_each(|address| {
-            eventually!(START, client::get(*address, "img.test", "/").status == 302)
+            eventually!(START, client::get(*address, "img.test", "/").status == 302);
         });
         Self {
             redirectors,

@@ -1,9 +1,8 @@
 //! `rbalancer up` across a restart and a reload: what it keeps, and what a bad file must not change.
 
 use rustix::process::Signal;
-use tests::client;
 use tests::up::{Up, ends_well, write};
-use tests::{START, eventually};
+use tests::{START, client, eventually};
 
 fn configuration(target: &str) -> String {
     format!(

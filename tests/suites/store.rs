@@ -200,7 +200,7 @@ async fn of_racing_publications_one_wins(store: Store) {
         match racer.await.expect("no panic") {
             Published::Now(generation) => won.push(generation),
             Published::Replaced { generation, .. } | Published::Lost { generation, .. } => {
-                lost.push(generation)
+                lost.push(generation);
             }
         }
     }

@@ -184,7 +184,7 @@ fn a_connection_is_kept_and_requests_sent_at_once_are_answered_in_order() {
                 .head(&format!("/{n}"))
                 .expect("an answer")
                 .contains(&format!("https://a.test/{n}\r\n"))
-        )
+        );
     });
     // More than one record holds, and more answers than fit into a turn's output.
     let requests: String = (0..3000)

@@ -166,7 +166,7 @@ fn the_first_socket_is_plain_and_the_second_for_tls() {
         "exec {{a}}<&{first} {{b}}<&{second}; exec 3<&$a 4<&$b; LISTEN_FDS=2 LISTEN_PID=$$ exec \"$0\" \"$@\""
     );
     copies.iter().for_each(|copy| {
-        rustix::io::fcntl_setfd(copy, rustix::io::FdFlags::empty()).expect("inherited")
+        rustix::io::fcntl_setfd(copy, rustix::io::FdFlags::empty()).expect("inherited");
     });
     let mut command = Command::new("bash");
     command

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use tests::client::{self, Connection};
-use tests::metrics;
 use tests::origin::Origin;
 use tests::process::Process;
 use tests::traffic::{Received, load};
 use tests::up::{Up, write};
-use tests::{START, eventually, port, tls};
+use tests::{START, eventually, metrics, port, tls};
 
 /// As operators of the first rbalancer wrote it: indented, inline comments, blanks everywhere.
 const CANONICAL: &str = include_str!("../../deploy/src/conf/canonical.conf");
@@ -308,7 +307,7 @@ fn every_address_is_listened_on_with_and_without_tls() {
             assert!(
                 tls::ask(address, "/x").contains("Location: https://a.test/x\r\n"),
                 "{address}"
-            )
+            );
         });
     }
     // All of them hand over who has come when the process ends.
@@ -330,7 +329,7 @@ fn every_address_is_listened_on_with_and_without_tls() {
         assert!(
             Connection::open(*address).is_err(),
             "{address} is still listened on"
-        )
+        );
     });
 }
 

@@ -337,7 +337,7 @@ fn uncomment(line: &str) -> &str {
                 && (before.is_whitespace() || before == '=')
                 && line[at + 1..].contains(c) =>
             {
-                quote = Some(c)
+                quote = Some(c);
             }
             None if matches!(c, '#' | ';') && before.is_whitespace() => {
                 return line[..at].trim_end();

@@ -87,9 +87,9 @@ impl fmt::Display for StatusSet {
         for (index, (low, high)) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             if low == high {
-                write!(f, "{comma}{low}")?
+                write!(f, "{comma}{low}")?;
             } else {
-                write!(f, "{comma}{low}-{high}")?
+                write!(f, "{comma}{low}-{high}")?;
             }
         }
         Ok(())

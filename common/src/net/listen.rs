@@ -1,7 +1,7 @@
 //! Where a process listens: parsing addresses, and binding them before anything else is started.
 
-use crate::config::global::list;
 use crate::net::socket::{self, Sharing};
+use crate::words::list;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::str::FromStr;

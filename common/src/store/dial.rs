@@ -1,8 +1,9 @@
 //! Dials Redis: reads the password, finds the server that takes writes, connects. Every step has a time limit.
 
 use super::address::{Node, RedisAddress, Way};
-use super::{StoreError, TlsTrouble, Trouble};
 use crate::files;
+use crate::store::error::StoreError;
+use crate::store::trouble::{TlsTrouble, Trouble};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, FromRedisValue,
@@ -344,7 +345,7 @@ impl RedisSettings {
                 Ok(role) if says(&role, "master") => return Ok(found),
                 Ok(_) => {
                     last =
-                        self.unreachable(&format!("{} is not the primary any more", found.addr()))
+                        self.unreachable(&format!("{} is not the primary any more", found.addr()));
                 }
                 Err(error) => last = error,
             }
@@ -366,7 +367,7 @@ impl RedisSettings {
                     last = self.unreachable(&format!(
                         "node {node} knows no owner of the slot of {}",
                         self.prefix
-                    ))
+                    ));
                 }
                 Err(error) => last = error,
             }

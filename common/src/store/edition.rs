@@ -1,7 +1,7 @@
 //! A published table as the history lists it: who, why, when and how large; the table itself lies elsewhere.
 
-use super::Publication;
 use crate::model::generation::{SCHEMA, Stamp, checksum};
+use crate::store::records::Publication;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! Hints that something was published. One may be missed or come twice: they only make the next poll sooner.
 
-use super::StoreError;
 use super::dial::{DEADLINE, RedisSettings};
+use crate::store::error::StoreError;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind};
 use std::time::Duration;
@@ -83,7 +83,7 @@ async fn listen(
                 return Err(settings.unreachable(&"disconnected"));
             }
             Ok(Some(push)) if push.kind == PushKind::Message => {
-                tell.send_modify(|count| *count += 1)
+                tell.send_modify(|count| *count += 1);
             }
             Ok(Some(_)) => {}
             Ok(None) => return Err(settings.unreachable(&"disconnected")),

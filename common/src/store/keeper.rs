@@ -1,6 +1,7 @@
 //! The verbs that keep what gone redirectors counted, and what they are about: a base that each is folded into once.
 
-use super::{Redis, StoreError};
+use crate::store::error::StoreError;
+use crate::store::redis::Redis;
 use crate::time::UnixMs;
 use std::collections::BTreeMap;
 

@@ -4,8 +4,8 @@
 //! Redirectors use dedicated connections (a pool's checkout costs a round trip); the command line, statsd and
 //! healthd use a pool.
 
-use super::StoreError;
 use super::dial::{DEADLINE, RedisSettings};
+use crate::store::error::StoreError;
 use deadpool_redis::{Manager, Pool, PoolError};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, RedisError, ScriptInvocation};

@@ -1,9 +1,5 @@
 //! The store in this process: what `rbalancer up` runs on. The same verbs with the same meaning as on Redis.
 
-use super::{
-    Announcement, Copies, EVENTS_KEPT, Edition, Event, HealthReport, Judged, OwnView, Publication,
-    Published, Replica, Reported,
-};
 use crate::model::check::CheckKey;
 use crate::model::farm::{Farms, ServerId};
 use crate::model::followed_totals::Counted;
@@ -11,6 +7,12 @@ use crate::model::generation::Stamp;
 use crate::model::health::{Finding, ViewChanges};
 use crate::model::overrides::Override;
 use crate::model::tally::{CountKey, Tally, Totals};
+use crate::store::answer::Copies;
+use crate::store::edition::Edition;
+use crate::store::records::{
+    Announcement, EVENTS_KEPT, Event, HealthReport, Judged, OwnView, Publication, Published,
+    Replica, Reported,
+};
 use crate::time::{UnixMs, unix_ms};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;

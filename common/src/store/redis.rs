@@ -6,11 +6,11 @@ mod operate;
 mod read;
 mod write;
 
-use super::StoreError;
 use super::dial::RedisSettings;
 use super::hints::Hints;
 use super::keys::Keys;
 use super::link::Link;
+use crate::store::error::StoreError;
 use std::sync::{Arc, Mutex};
 
 /// Members one command may touch: no command of ours holds Redis up for long.

@@ -1,10 +1,12 @@
 //! What the value of each key of a farm or server may be: one place that says yes or no, whichever layer it is in.
 
-use common::config::global::{list, number, positive_duration, switch};
+use common::config::values::{number, positive_duration, switch};
+
 use common::model::check::{CheckAddr, CheckUri, StatusSet};
 use common::model::farm::{Balance, CacheControl, Intent, OnAllDown, RedirectCode, Weight};
 use common::model::host::Host;
 use common::model::target::{Scheme, Target};
+use common::words::list;
 
 /// Checks one value; the message says what may be written.
 pub fn check(key: &str, text: &str) -> Result<(), String> {

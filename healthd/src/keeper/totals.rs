@@ -75,7 +75,7 @@ impl Keeper {
             let outcome = self.round().await;
             match (&outcome, self.reachable) {
                 (Err(error), true) => {
-                    tracing::warn!("{error}; totals of gone redirectors are kept later")
+                    tracing::warn!("{error}; totals of gone redirectors are kept later");
                 }
                 (Ok(()), false) => tracing::info!("totals of gone redirectors are kept again"),
                 _ => {}

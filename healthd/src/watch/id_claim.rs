@@ -59,7 +59,7 @@ impl Claim {
             }
             Self::Looking { sequence, .. } if read != sequence && read > own => return false,
             Self::Looking { since, .. } if now.saturating_duration_since(since) >= LOOK => {
-                *self = Self::Ours
+                *self = Self::Ours;
             }
             Self::Looking { .. } | Self::Ours => {}
         }

@@ -1,7 +1,7 @@
 //! Pages that are made elsewhere and sent here: the stats, under `rbalancer up`.
 
 use crate::protocol::http1::connection::PageAsk;
-use common::config::global::Network;
+use common::net::network::Network;
 use common::net::web::{Ask, Method, Page, Router};
 use std::net::IpAddr;
 use std::sync::Arc;

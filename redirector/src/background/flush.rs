@@ -273,7 +273,7 @@ impl Flusher {
     fn note(&mut self, outcome: &Result<(), StoreError>) {
         match (outcome, self.reachable) {
             (Err(error), true) if self.is_counted() => {
-                tracing::warn!("{error}; counts are kept and written later")
+                tracing::warn!("{error}; counts are kept and written later");
             }
             (Err(error), true) => tracing::warn!("{error}; there are no counts to write yet"),
             (Ok(()), false) if self.is_counted() => tracing::info!("counts are written again"),

@@ -387,7 +387,7 @@ impl Refresher {
     fn note(&mut self, outcome: &Result<(), StoreError>) {
         match (outcome, self.reachable) {
             (Err(error), true) if self.table.is_some() => {
-                tracing::warn!("{error}; answering from the table in memory")
+                tracing::warn!("{error}; answering from the table in memory");
             }
             (Err(error), true) => tracing::warn!("{error}; no table yet, clients get 503"),
             (Ok(()), false) => tracing::info!("the store answers again"),

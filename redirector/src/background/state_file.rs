@@ -84,7 +84,7 @@ impl Keeping {
                     );
                 }
                 Ok(()) if failing.swap(false, Ordering::Relaxed) => {
-                    tracing::info!("the last good table is written again")
+                    tracing::info!("the last good table is written again");
                 }
                 _ => {}
             }

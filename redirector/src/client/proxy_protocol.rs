@@ -3,7 +3,7 @@
 //!
 //! Source: "The PROXY protocol, versions 1 & 2", HAProxy Technologies, revision of 2020/03/05.
 
-use common::config::global::Network;
+use common::net::network::Network;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest header of version 1, its CRLF included (section 2.1).

@@ -1,10 +1,9 @@
 //! What the connections of one thread share: what answers are made from, and the buffers lent to each for its turn.
 
 use crate::answer::own_paths::{Elsewhere, Stats};
-use crate::answer::pages;
 use crate::answer::refused_hosts::Recent;
 use crate::answer::static_files::Statics;
-use crate::answer::{RefusalSlots, View};
+use crate::answer::{RefusalSlots, View, pages};
 use crate::client::Guests;
 use crate::counters::Shard;
 use crate::protocol::http1::connection::PageAsk;

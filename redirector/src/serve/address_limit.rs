@@ -3,7 +3,7 @@
 //! Off unless asked for, since many clients may share an address. A request that is there when its connection is
 //! accepted is answered all the same: only who waits takes anything away from others.
 
-use common::config::global::Network;
+use common::net::network::Network;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -224,7 +224,7 @@ impl Session {
 
     fn push(&self, inner: &mut ServerConnection, socket: &impl AsFd, last: bool) -> io::Result<()> {
         flush_counted(inner, socket, last, |count| {
-            self.sent.set(self.sent.get() + count)
+            self.sent.set(self.sent.get() + count);
         })
     }
 

@@ -116,7 +116,7 @@ impl Sampler {
                 match &outage {
                     Some(outage) => tokio::time::sleep(outage.pause()).await,
                     None if viewers.look_on(Instant::now()) || self.table.is_none() => {
-                        tokio::time::sleep(PERIOD).await
+                        tokio::time::sleep(PERIOD).await;
                     }
                     None => viewers.rest(SELDOM).await,
                 }

@@ -1,9 +1,8 @@
 //! Sockets as the floor and the load use them: plain system calls and two options no safe function sets.
 
-use nix::libc;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::BindToDevice;
-use nix::{setsockopt_impl, sockopt_impl};
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use std::ffi::OsString;
 use std::io;

@@ -6,7 +6,7 @@ use super::{Redis, SCAN, SLICE};
 use crate::model::check::CheckKey;
 use crate::model::followed_totals::{Counted, Owner, Part};
 use crate::model::health::Finding;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use redis::{Value, pipe};
 use std::collections::HashMap;
 

@@ -2,7 +2,9 @@
 //! a lost answer, add nothing twice.
 
 use super::{Redis, SCAN, SLICE};
-use crate::store::{Base, FOLDED_KEPT_MS, Folded, RawTally, Remains, StoreError, scripts};
+use crate::store::error::StoreError;
+use crate::store::keeper::{Base, FOLDED_KEPT_MS, Folded, RawTally, Remains};
+use crate::store::scripts;
 use crate::time::UnixMs;
 use redis::{Pipeline, pipe};
 
@@ -91,7 +93,7 @@ impl Redis {
         let replicas = self.keys.replicas();
         let spoke: Vec<Option<f64>> = self
             .of_each(ids, |call, id| {
-                _ = call.cmd("ZSCORE").arg(&replicas).arg(id)
+                _ = call.cmd("ZSCORE").arg(&replicas).arg(id);
             })
             .await?;
         Ok(spoke.into_iter().map(|at| at.map(|at| at as u64)).collect())
@@ -99,7 +101,7 @@ impl Redis {
 
     pub(in crate::store) async fn held(&self, ids: &[String]) -> Result<Vec<usize>, StoreError> {
         self.of_each(ids, |call, id| {
-            _ = call.cmd("ZCARD").arg(self.keys.count(id))
+            _ = call.cmd("ZCARD").arg(self.keys.count(id));
         })
         .await
     }
@@ -117,7 +119,7 @@ impl Redis {
         ids: &[String],
     ) -> Result<Vec<usize>, StoreError> {
         self.of_each(ids, |call, id| {
-            _ = call.cmd("ZCARD").arg(self.keys.folded(id))
+            _ = call.cmd("ZCARD").arg(self.keys.folded(id));
         })
         .await
     }

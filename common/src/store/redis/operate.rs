@@ -1,7 +1,8 @@
 //! What the operator asks of the Redis server itself: how far copies are, what this user may write, raw questions.
 
 use super::{Redis, content};
-use crate::store::{Answer, Copies, StoreError};
+use crate::store::answer::{Answer, Copies};
+use crate::store::error::StoreError;
 use redis::{Value, pipe};
 
 /// How long copies may take to say that they hold a write, in one call: well under the deadline of a call.

@@ -5,10 +5,13 @@ use crate::model::farm::ServerId;
 use crate::model::generation::SCHEMA;
 use crate::model::overrides::Override;
 use crate::model::tally::CountKey;
-use crate::store::{
-    Announcement, EVENTS_KEPT, Edition, Event, HealthReport, Judged, Publication, Published,
-    Reported, StoreError, TABLES_KEPT, scripts,
+use crate::store::edition::Edition;
+use crate::store::error::StoreError;
+use crate::store::records::{
+    Announcement, EVENTS_KEPT, Event, HealthReport, Judged, Publication, Published, Reported,
+    TABLES_KEPT,
 };
+use crate::store::scripts;
 use crate::time::unix_ms;
 use redis::{Value, pipe};
 use std::borrow::Borrow;

@@ -1,7 +1,7 @@
 //! Where the keys of health checks are written: with the server, or with its farm where servers of one name, which
 //! are one section, are probed differently in different farms; in `[global]` what all servers have alike.
 
-use common::config::global::duration;
+use common::config::values::duration;
 use common::model::check::{Check, Method, StatusSet};
 use common::model::farm::{Farms, Name, Server};
 use std::collections::{BTreeMap, BTreeSet};

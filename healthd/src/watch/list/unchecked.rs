@@ -98,9 +98,9 @@ impl News {
         }
         for seat in &watched.servers {
             if self.named.len() < NAMED {
-                self.named.push(seat.id.clone())
+                self.named.push(seat.id.clone());
             } else {
-                self.more += 1
+                self.more += 1;
             }
         }
     }

@@ -304,7 +304,7 @@ impl Connection {
                 Outcome::Open => {}
                 // Nothing is left to read, as far as anybody knows: the answer and the FIN may leave together.
                 Outcome::Close if drained && at == filled => {
-                    (self.after, more) = (After::Close, true)
+                    (self.after, more) = (After::Close, true);
                 }
                 Outcome::Close | Outcome::Refused => self.after = After::Linger,
                 Outcome::Aside { keep_alive } => {
@@ -312,7 +312,7 @@ impl Connection {
                         &head,
                         keep_alive,
                         self.asked(raw, guests.as_deref()),
-                    )))
+                    )));
                 }
                 Outcome::File { open } => {
                     self.after = if open { After::Open } else { After::Linger };

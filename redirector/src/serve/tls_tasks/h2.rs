@@ -280,7 +280,7 @@ impl Connection {
         match outcome {
             Outcome::Open | Outcome::File { open: true } => {}
             Outcome::Close | Outcome::Refused | Outcome::File { open: false } => {
-                self.enough.notify_one()
+                self.enough.notify_one();
             }
             Outcome::Aside { .. } => {
                 let target = String::from_utf8_lossy(head.target).into_owned();

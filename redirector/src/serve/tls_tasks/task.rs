@@ -102,7 +102,7 @@ impl Registered {
                 }
                 Proxied::Absent => {}
                 Proxied::Client { length, .. } | Proxied::Itself(length) => {
-                    drop(socket::receive(stream, &mut start[..length])?)
+                    socket::receive(stream, &mut start[..length])?;
                 }
                 Proxied::Bad => return Err(ErrorKind::InvalidData.into()),
             }

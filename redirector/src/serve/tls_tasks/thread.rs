@@ -165,7 +165,7 @@ impl Thread {
         leaving.into_iter().for_each(|place| {
             self.connections
                 .borrow_mut()
-                .enter(place, Phase::Idle, false)
+                .enter(place, Phase::Idle, false);
         });
         self.end(&ended);
     }

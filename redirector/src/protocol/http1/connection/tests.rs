@@ -364,7 +364,7 @@ fn far_desk() -> Desk {
     let mut desk = desk();
     desk.sources.stats = Some(Stats::new("/stats", Some(&url("stats.org:9999"))));
     desk.sources.acme = Some(Elsewhere::host(&url("http://acme.org:8080")));
-    let trusted: Arc<[common::config::global::Network]> =
+    let trusted: Arc<[common::net::network::Network]> =
         ["127.0.0.0/8".parse().expect("a network")].into();
     desk.guests = Guests::new(&trusted, None, &Arc::new(Counters::new(1))).map(Box::new);
     desk

@@ -43,7 +43,7 @@ impl Stream {
             );
             match sent {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ready!(self.stream.poll_write_ready(context))?
+                    ready!(self.stream.poll_write_ready(context))?;
                 }
                 other => return Poll::Ready(other),
             }

@@ -236,7 +236,7 @@ mod tests {
             Poll::Pending
         }));
         Patient::new(serving.as_mut(), signs, [NEVER, NEVER], &|| {
-            told.set(told.get() + 1)
+            told.set(told.get() + 1);
         })
         .await;
         assert_eq!(told.get(), 3);
