@@ -1,6 +1,7 @@
 //! The arguments of `rbalancer`: its subcommands, their options and what the help says of them.
 
-use crate::commands::apply::Wish;
+use crate::change::publish::Wish;
+use crate::commands::format::Format;
 use crate::conf::values;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::config::values::typed_duration;
@@ -168,15 +169,6 @@ pub struct Hand {
     /// Why, for the events and the stats
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub why: String,
-}
-
-/// The form of output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
 }
 
 /// The health to fix.

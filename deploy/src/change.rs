@@ -2,5 +2,6 @@
 //! No command line may enter here.
 
 pub mod current;
+pub mod diff;
 pub mod guard;
 pub mod publish;

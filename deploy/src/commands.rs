@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod doctor;
 pub mod export;
+pub mod format;
 pub mod history;
 pub mod plan;
 pub mod rollback;

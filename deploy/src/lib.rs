@@ -4,5 +4,4 @@ pub mod arguments;
 pub mod change;
 pub mod commands;
 pub mod conf;
-pub mod moment;
 pub mod up;

@@ -4,8 +4,8 @@ pub mod demo;
 pub mod origin;
 
 use crate::change::current::Present;
+use crate::change::diff;
 use crate::change::guard::{self, Picture};
-use crate::commands::plan;
 use crate::conf::Conf;
 use anyhow::Context;
 use common::config::global::Problems;
@@ -330,7 +330,7 @@ async fn again(
     }
     let present = Present::read(&store.reader()).await?;
     let held = present.farms();
-    let changes = plan::changes(&held, &conf.farms);
+    let changes = diff::changes(&held, &conf.farms);
     if present.holds(&conf.farms).is_some() {
         tracing::info!("reload: no farm and no server changes");
         return Ok(());

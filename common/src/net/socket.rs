@@ -170,12 +170,12 @@ pub fn peer(socket: &impl AsFd) -> io::Result<std::net::IpAddr> {
 
 /// A listener on the current runtime's reactor, to wait until connections can be accepted.
 pub fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
-    // SAFETY: a TcpListener owns its descriptor, always answers with the same one, and closes it only when dropped,
-    // which AsyncFd does after it has left the reactor.
     #[allow(
         unsafe_code,
         reason = "AsyncFd asks its caller to vouch for the descriptor"
     )]
+    // SAFETY: a TcpListener owns its descriptor, always answers with the same one, and closes it only when dropped,
+    // which AsyncFd does after it has left the reactor.
     let watched = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
     watched.map_err(io::Error::from)
 }

@@ -1,5 +1,7 @@
 //! What is in force now, read from the store in one go: what a command compares its wish with.
 
+use crate::conf::Conf;
+use anyhow::anyhow;
 use common::model::farm::{Farms, ServerId};
 use common::model::generation::{Alarm, SCHEMA, Stamp, Table};
 use common::model::health::{Health, Views};
@@ -119,6 +121,20 @@ impl Present {
         self.table()
             .map(|table| table.farms.clone())
             .unwrap_or_default()
+    }
+}
+
+/// Refuses a file that is for another cluster than the one in the store.
+///
+/// # Errors
+/// When it is.
+pub fn same_cluster(present: &Present, conf: &Conf) -> anyhow::Result<()> {
+    match present.stamp.as_ref().map(|stamp| &stamp.cluster) {
+        Some(theirs) if *theirs != conf.cluster => Err(anyhow!(
+            "this redis holds cluster `{theirs}`, the file is for `{}`: check --redis and `cluster` in [global]",
+            conf.cluster
+        )),
+        _ => Ok(()),
     }
 }
 

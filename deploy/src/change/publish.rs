@@ -167,3 +167,14 @@ pub fn operator() -> String {
     let user = told.or_else(known).unwrap_or_else(|| format!("uid-{uid}"));
     format!("{user}@{}", host_name())
 }
+
+/// What the operator adds to a publication.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Whether it is meant although it takes service away.
+    pub force: bool,
+    /// Whether what was set by hand is dropped.
+    pub reset: bool,
+    /// Why.
+    pub why: String,
+}

@@ -1,25 +1,14 @@
 //! `rbalancer apply`: a file's table into the store, whole or not at all.
 
-use crate::change::current::Present;
+use crate::change::current::{Present, same_cluster};
+use crate::change::diff::{by_hand, describe};
 use crate::change::guard::{self, Picture};
-use crate::change::publish::{in_force, is_agreed, operator, publish};
-use crate::commands::plan::{by_hand, describe};
+use crate::change::publish::{Wish, in_force, is_agreed, operator, publish};
 use crate::conf::Conf;
 use anyhow::anyhow;
 use common::process::{Failure, random_id};
 use common::store::{Publication, Redis, RedisSettings, Store};
 use std::collections::HashMap;
-
-/// What the operator adds to a publication.
-#[derive(Debug, Clone, Default)]
-pub struct Wish {
-    /// Whether it is meant although it takes service away.
-    pub force: bool,
-    /// Whether what was set by hand is dropped.
-    pub reset: bool,
-    /// Why.
-    pub why: String,
-}
 
 /// Puts the table of `conf` in force, if `agreed` says yes to the changes; the lines to print.
 ///
@@ -83,18 +72,4 @@ pub async fn apply(
         reset: wish.reset,
     };
     Ok(publish(&store, &publication).await? + &by_hand)
-}
-
-/// Refuses a file that is for another cluster than the one in the store.
-///
-/// # Errors
-/// When it is.
-pub fn same_cluster(present: &Present, conf: &Conf) -> anyhow::Result<()> {
-    match present.stamp.as_ref().map(|stamp| &stamp.cluster) {
-        Some(theirs) if *theirs != conf.cluster => Err(anyhow!(
-            "this redis holds cluster `{theirs}`, the file is for `{}`: check --redis and `cluster` in [global]",
-            conf.cluster
-        )),
-        _ => Ok(()),
-    }
 }

@@ -2,95 +2,20 @@
 //! pure and lies in the files below.
 
 pub(crate) mod cluster;
+pub(crate) mod finding;
 pub(crate) mod redis;
 pub(crate) mod rights;
 
 use crate::change::current::{Present, patience};
 use common::model::health::ViewChanges;
 use common::store::{Answer, Operator, Redis, RedisSettings, Replica, Store, StoreError};
+use finding::{Level, Line};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 /// How many calls the latency is the median of.
 const CALLS: usize = 5;
-
-/// How bad something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// Not to be seen with this user's rights.
-    Unknown,
-    /// It works, and may stop working.
-    Risk,
-    /// It does not work.
-    Wrong,
-}
-
-impl Level {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Unknown => "unknown",
-            Self::Risk => "risk",
-            Self::Wrong => "wrong",
-        }
-    }
-}
-
-/// One finding.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// How bad it is.
-    pub level: Level,
-    /// What was found.
-    pub what: String,
-    /// What to do; empty where nothing is to be done.
-    pub remedy: &'static str,
-}
-
-impl Line {
-    fn ok(what: impl Into<String>) -> Self {
-        Self {
-            level: Level::Ok,
-            what: what.into(),
-            remedy: "",
-        }
-    }
-
-    fn unknown(what: &str) -> Self {
-        Self {
-            level: Level::Unknown,
-            what: format!("{what}: not allowed to ask"),
-            remedy: "",
-        }
-    }
-
-    fn unanswered(what: &str, why: &str) -> Self {
-        Self {
-            level: Level::Unknown,
-            what: format!("{what}: {why}"),
-            remedy: "",
-        }
-    }
-
-    fn risk(what: impl Into<String>, remedy: &'static str) -> Self {
-        Self {
-            level: Level::Risk,
-            what: what.into(),
-            remedy,
-        }
-    }
-
-    fn wrong(what: impl Into<String>, remedy: &'static str) -> Self {
-        Self {
-            level: Level::Wrong,
-            what: what.into(),
-            remedy,
-        }
-    }
-}
 
 /// Everything found.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,6 @@ pub(crate) mod checks;
 
 use crate::change::current::Present;
 use crate::conf::{Flags, parse};
-use crate::moment::utc;
 use anyhow::anyhow;
 use checks::Checks;
 use common::config::ini::Document;
@@ -13,6 +12,7 @@ use common::model::farm::{Farm, Farms, Name, OnAllDown, Server, ServerId};
 use common::model::generation::Stamp;
 use common::model::overrides::Override;
 use common::store::{Redis, RedisSettings, Store};
+use common::time::utc;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 

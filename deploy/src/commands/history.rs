@@ -1,8 +1,8 @@
 //! `rbalancer history`: the tables kept, newest first, with who, when and why.
 
-use crate::arguments::Format;
-use crate::moment::utc;
+use crate::commands::format::Format;
 use common::store::{Edition, Redis, RedisSettings, Store};
+use common::time::utc;
 use serde_json::json;
 use std::fmt::Write;
 

@@ -1,10 +1,9 @@
 //! `rbalancer rollback`: an older table in force again, as a new generation.
 
 use crate::change::current::Present;
+use crate::change::diff::{by_hand, describe};
 use crate::change::guard::{self, Picture};
-use crate::change::publish::{is_agreed, operator, publish};
-use crate::commands::apply::Wish;
-use crate::commands::plan::{by_hand, describe};
+use crate::change::publish::{Wish, is_agreed, operator, publish};
 use anyhow::{Context, anyhow};
 use common::process::{Failure, random_id};
 use common::store::{Edition, Publication, Redis, RedisSettings, Store, TABLES_KEPT};

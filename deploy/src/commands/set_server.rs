@@ -3,14 +3,13 @@
 use crate::change::current::Present;
 use crate::change::guard::{self, Picture};
 use crate::change::publish::{operator, taken};
-use crate::moment::utc;
 use anyhow::anyhow;
 use common::config::global::did_you_mean;
 use common::model::farm::{Farms, Intent, ServerId, Weight};
 use common::model::overrides::{Force, Override};
 use common::process::Failure;
 use common::store::{Event, Judged, Redis, RedisSettings, Store, StoreError};
-use common::time::unix_ms;
+use common::time::{unix_ms, utc};
 use std::time::{Duration, Instant};
 
 /// What is set.

@@ -1,14 +1,14 @@
 //! `rbalancer show`: what is in force, from the store, for people or for programs.
 
-use crate::arguments::Format;
 use crate::change::current::Present;
-use crate::moment::utc;
+use crate::commands::format::Format;
 use common::model::farm::{Farm, Intent, Server};
 use common::model::generation::Table;
 use common::model::health::{Caution, Checked, Finding, State};
 use common::model::overrides::Force;
 use common::model::tally::{CountKey, Tally};
 use common::store::{Redis, RedisSettings, Store};
+use common::time::utc;
 use serde_json::{Value, json};
 use std::fmt::Write;
 

@@ -1,12 +1,11 @@
 //! The report as one self-contained page. Works without scripts; with them it renews itself in place.
 
 use super::text::{escape, number, percent, put, rate, span};
-use crate::live::sampler::clock_time;
 use crate::report::{Checked, FarmReport, Report, ServerReport, Standing};
 use common::model::farm::Intent;
 use common::model::health::Caution;
 use common::store::{Event, RefusedHost, Replica};
-use common::time::UnixMs;
+use common::time::{UnixMs, http_date};
 
 /// What the page may load and do: itself, nothing else.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
@@ -57,7 +56,7 @@ fn head(out: &mut String, report: &Report) {
     out.push_str("</h1><p>rbalancer · generation <b>");
     put(out, report.generation);
     out.push_str("</b> · ");
-    put(out, clock_time(report.at));
+    put(out, http_date(report.at));
     out.push_str("</p></header>");
     if let Some(alarm) = &report.alarm {
         out.push_str("<p class=alarm role=alert><b>Alarm:</b> ");
@@ -320,7 +319,7 @@ fn certificate(out: &mut String, expires: UnixMs, now: UnixMs) {
                 out,
                 format_args!(
                     "<br><span title=\"{}\">{urgent}certificate ends in ",
-                    clock_time(expires)
+                    http_date(expires)
                 ),
             );
             span(out, left);
@@ -341,7 +340,7 @@ fn events(out: &mut String, events: &[Event], now: UnixMs) {
     for event in events {
         put(
             out,
-            format_args!("<tr><td title=\"{}\">", clock_time(event.at)),
+            format_args!("<tr><td title=\"{}\">", http_date(event.at)),
         );
         span(out, now.saturating_sub(event.at));
         out.push_str(" ago<th>");

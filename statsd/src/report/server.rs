@@ -1,12 +1,12 @@
 //! One server in the report: what the table, the operator's hand and the probers say of it, the stronger first.
 
 use super::{Checked, Inputs, ServerReport, Standing};
-use crate::live::sampler::clock_time;
 use crate::report::table_index::ServerFacts;
 use common::model::farm::{Farm, Intent, Server};
 use common::model::health::{self, Caution, Finding, State};
 use common::model::overrides::{Force, Override};
 use common::model::tally::CountKey;
+use common::time::http_date;
 
 /// The server without what depends on its mates, and the state by which that is decided.
 pub(super) fn report(
@@ -118,7 +118,7 @@ fn hand(by_hand: &Override) -> String {
     let mut text = set.into_iter().flatten().collect::<Vec<_>>().join(", ");
     if let Some(until) = by_hand.until {
         text.push_str(" until ");
-        text.push_str(&clock_time(until));
+        text.push_str(&http_date(until));
     }
     if !by_hand.by.is_empty() {
         text.push_str(" by ");

@@ -1,12 +1,12 @@
 //! The cluster: its table, its redirectors, its probers, what is set by hand. Pure.
 
-use super::Line;
+use super::finding::Line;
 use crate::change::current::Present;
 use crate::change::publish::LIVE_MS;
-use crate::moment::{span, utc};
 use common::model::farm::{Intent, ServerId};
 use common::model::health::{Checked, Finding, State, ViewChanges};
 use common::store::Replica;
+use common::time::{span, utc};
 use common::words::count;
 
 /// Names in one line; more are counted.

@@ -1,8 +1,8 @@
 //! The Redis server itself: version, memory, persistence, clients, replicas. Pure: it judges what INFO and CONFIG say.
 
-use super::Line;
-use crate::moment::span;
+use super::finding::Line;
 use common::store::RedisAddress;
+use common::time::span;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -237,7 +237,7 @@ fn replica(fields: &str, written: u64) -> Option<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::Level;
+    use crate::commands::doctor::finding::Level;
 
     const GOOD: &str = "redis_version:7.0.15\r\naof_enabled:1\r\nrdb_last_bgsave_status:ok\r\naof_last_write_status:ok\r\nused_memory:900000\r\n\
         maxmemory:0\r\nmaxmemory_policy:noeviction\r\nconnected_clients:4\r\nmaxclients:10000\r\nrole:master\r\nconnected_slaves:1\r\n\

@@ -1,7 +1,7 @@
 //! Who may write what: whether this user may do what the operator must, and whether the roles may not do what is
 //! not theirs. Pure: it judges what Redis answered.
 
-use super::Line;
+use super::finding::Line;
 use common::store::{Answer, StoreError, Trouble};
 
 /// Where the users of the roles are described.
@@ -157,7 +157,7 @@ pub(super) fn default_user(list: &Result<Answer, StoreError>) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::Level;
+    use crate::commands::doctor::finding::Level;
 
     fn refused(why: &str) -> StoreError {
         let (code, details) = why.split_once(' ').unwrap_or((why, ""));

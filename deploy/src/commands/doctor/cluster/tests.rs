@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::change::current::patience;
-use crate::commands::doctor::Level;
+use crate::commands::doctor::finding::Level;
 use crate::conf::{Flags, parse};
 use common::config::ini::Document;
 use common::model::farm::Farms;

@@ -1,0 +1,12 @@
+//! The form of output.
+
+use clap::ValueEnum;
+
+/// The form of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
