@@ -17,8 +17,8 @@ use common::net::web::Router;
 use common::openmetrics::Exposition;
 use common::process::{Failure, Reload, Shutdown, durable, log_errors, random_id, unhurried};
 use common::store::{Memory, Publication, Published, Snapshot, Store};
-use redirector::metrics::Own;
 use redirector::tls::{Tls, TlsSettings};
+use redirector::{ProcessMetrics, Redirector};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ use std::time::Duration;
 const SAVE: Duration = Duration::from_secs(10);
 
 /// The sockets of `up`, bound.
-pub struct Doors {
+pub struct Sockets {
     /// For clients, and for the stats pages.
     pub clients: Vec<Listeners>,
     /// For clients over TLS.
@@ -42,7 +42,7 @@ pub struct Doors {
 ///
 /// # Errors
 /// When a certificate is no good or an address cannot be bound.
-pub fn bind(conf: &Conf) -> Result<Doors, Failure> {
+pub fn bind(conf: &Conf) -> Result<Sockets, Failure> {
     let tls = conf
         .redirector
         .tls
@@ -66,7 +66,7 @@ pub fn bind(conf: &Conf) -> Result<Doors, Failure> {
         .map(common::process::admin::Admin::bind)
         .transpose()?
         .flatten();
-    Ok(Doors {
+    Ok(Sockets {
         clients,
         secure,
         admin,
@@ -79,11 +79,16 @@ pub fn bind(conf: &Conf) -> Result<Doors, Failure> {
 /// When a role cannot go on.
 pub async fn run(
     conf: Conf,
-    doors: Doors,
+    sockets: Sockets,
     reread: impl Fn() -> Result<Conf, Problems> + Clone + Send + Sync + 'static,
     reload: Reload,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
+    let Sockets {
+        clients,
+        secure,
+        admin,
+    } = sockets;
     let state_file = conf.redirector.state_file.clone();
     let memory = Memory::default();
     let late = restore(&memory, state_file.as_deref()).await;
@@ -119,20 +124,12 @@ pub async fn run(
         None,
         shutdown.clone(),
     ));
-    let own = Own::default();
-    if let Some(admin) = doors.admin {
-        let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
-        tokio::spawn(common::net::web::serve(
-            listener,
-            with(own.clone(), router.clone()),
-        ));
-    }
     let pages = conf
         .redirector
         .stats_uri
         .as_ref()
         .map(|_| redirector::Pages {
-            router,
+            router: router.clone(),
             runtime: tokio::runtime::Handle::current(),
             allowed: conf.redirector.stats_allow.clone().into(),
         });
@@ -141,21 +138,30 @@ pub async fn run(
         state_file: None,
         ..conf.redirector.clone()
     };
-    let doors = redirector::Doors {
-        clients: doors.clients,
-        secure: doors.secure,
+    let sockets = redirector::Sockets {
+        clients,
+        secure,
         admin: None,
-        own,
     };
-    let serving = redirector::run(
-        doors,
-        store.reader(),
-        store.replica(),
+    let access = redirector::StoreAccess {
+        reader: store.reader(),
+        writer: store.replica(),
+    };
+    let redirector = Redirector::start(
+        sockets,
+        access,
         settings,
         pages,
         reload.clone(),
         shutdown.clone(),
-    );
+    )
+    .await?;
+    if let Some(admin) = admin {
+        let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
+        let router = with(redirector.metrics(), router);
+        tokio::spawn(common::net::web::serve(listener, router));
+    }
+    let serving = redirector.run();
 
     roles.spawn(keep(memory.clone(), state_file.clone(), late));
     roles.spawn(follow(store, conf.process, reread, reload));
@@ -180,7 +186,7 @@ pub async fn run(
 }
 
 /// The pages of statsd, with what the redirector of this process tells of it among its metrics.
-fn with(own: Own, router: Router) -> Router {
+fn with(own: ProcessMetrics, router: Router) -> Router {
     Arc::new(move |ask| {
         let metrics = (ask.path == "/metrics").then(|| Exposition::asked(&ask));
         let (page, own) = (router.as_ref()(ask), own.clone());

@@ -34,7 +34,7 @@ fn head(bencher: Bencher<'_, '_>, length: usize) {
     };
     bencher.bench_local(|| {
         matches!(
-            parse(black_box(head), redirector::protocol::http1::head::FIELDS),
+            parse(black_box(head), redirector::answer::request::FIELDS),
             redirector::protocol::http1::head::Parsed::Complete(..)
         )
     });

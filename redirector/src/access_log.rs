@@ -2,4 +2,5 @@
 //! Nothing here may hold up or fail a request.
 
 pub mod entry;
+pub mod requests;
 pub mod writer;

@@ -8,9 +8,8 @@ use common::process::{
     CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging, tested,
 };
 use common::store::{Redis, Store};
-use redirector::metrics::Own;
 use redirector::tls::TlsSettings;
-use redirector::{Doors, Settings};
+use redirector::{Redirector, Settings, Sockets, StoreAccess};
 use std::process::ExitCode;
 
 /// Answers every request for a farm with a redirect to one of its live servers.
@@ -64,22 +63,16 @@ fn run(args: Args) -> Result<(), Failure> {
     run_on(runtime, async {
         let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
         let store = Store::Redis(Redis::dedicated(&redis));
-        let doors = Doors {
+        let sockets = Sockets {
             clients: listeners,
             secure,
             admin,
-            own: Own::default(),
         };
-        redirector::run(
-            doors,
-            store.reader(),
-            store.replica(),
-            settings,
-            None,
-            reload,
-            shutdown,
-        )
-        .await
-        .map_err(Failure::Runtime)
+        let access = StoreAccess {
+            reader: store.reader(),
+            writer: store.replica(),
+        };
+        let redirector = Redirector::start(sockets, access, settings, None, reload, shutdown);
+        Ok(redirector.await?.run().await?)
     })
 }

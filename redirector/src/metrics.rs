@@ -3,7 +3,7 @@
 use crate::access_log::writer::State;
 use crate::background::refresh::{InUse, InUseCell};
 use crate::counters::Counters;
-use crate::serve::address_limit::PerAddress;
+use crate::serve::address_limit::AddressLimit;
 use crate::tls::Tls;
 use crate::tls::certificates::Expiry;
 use common::files;
@@ -12,44 +12,24 @@ use common::net::web::{Ask, Page, Router, StatusCode, text};
 use common::openmetrics::Exposition;
 use common::process::{Phase, Shutdown};
 use std::fmt::Write;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-/// What of the process itself is told beside its counts.
-#[derive(Default)]
-pub(crate) struct Parts {
+/// What a redirector tells of its process beside its counts. Clones share everything.
+#[derive(Clone, Default)]
+pub struct ProcessMetrics {
     pub(crate) tls: Option<Tls>,
     pub(crate) log: Option<Arc<State>>,
-    pub(crate) per_address: Option<Arc<PerAddress>>,
+    pub(crate) address_limit: Option<Arc<AddressLimit>>,
 }
 
-/// What a redirector tells of its process: nothing before it runs.
-#[derive(Clone, Default)]
-pub struct Own(Arc<OnceLock<Parts>>);
-
-impl Own {
-    /// It runs, with these parts.
-    pub(crate) fn begin(&self, parts: Parts) {
-        // A redirector runs once.
-        let _ = self.0.set(parts);
-    }
-
+impl ProcessMetrics {
     /// As families of OpenMetrics.
     pub fn families(&self) -> String {
-        let Some(Parts {
-            tls,
-            log,
-            per_address,
-        }) = self.0.get()
-        else {
-            return String::new();
-        };
-        let expiries = tls
-            .as_ref()
-            .map(|tls| render_expiries(&tls.chosen.now().expiries))
-            .unwrap_or_default();
-        expiries
-            + &log.as_deref().map(dropped).unwrap_or_default()
-            + &per_address.as_deref().map(refused).unwrap_or_default()
+        let tls = self.tls.as_ref();
+        let expiries = tls.map(|tls| render_expiries(&tls.chosen.now().expiries));
+        let dropped = self.log.as_deref().map(dropped);
+        let refused = self.address_limit.as_deref().map(refused);
+        [expiries, dropped, refused].into_iter().flatten().collect()
     }
 }
 
@@ -57,7 +37,7 @@ impl Own {
 pub(crate) fn router(
     in_use: InUseCell,
     counters: Arc<Counters>,
-    own: Own,
+    own: ProcessMetrics,
     shutdown: Shutdown,
 ) -> Router {
     Arc::new(move |ask| {
@@ -102,12 +82,12 @@ fn dropped(log: &State) -> String {
 }
 
 /// What `maxconn_per_address` refused.
-fn refused(per_address: &PerAddress) -> String {
+fn refused(limit: &AddressLimit) -> String {
     let name = "rbalancer_redirector_refused_connections";
     let help = "Connections closed because their address held as many as it may.";
     format!(
         "# TYPE {name} counter\n# HELP {name} {help}\n{name}_total {}\n",
-        per_address.refused()
+        limit.refused()
     )
 }
 
@@ -139,7 +119,7 @@ fn render_expiries(expiries: &[Expiry]) -> String {
 /// As families of OpenMetrics.
 fn render(state: &InUse, totals: &[(CountKey, u64)], more: &str) -> String {
     let mut out = String::new();
-    // Writing to a String cannot fail. Farm and server names hold nothing that a label would have to escape.
+    // WriterHandle to a String cannot fail. Farm and server names hold nothing that a label would have to escape.
     let mut family = |name: &str, kind: &str, help: &str, lines: String| {
         let _ = write!(
             out,

@@ -6,7 +6,7 @@ pub mod destination;
 pub mod farm;
 
 use crate::counters::Counters;
-use crate::routes::farm::{Arena, FarmRoute, Heads, Inputs, Positions, Service};
+use crate::routes::farm::{Arena, FarmRoute, Inputs, Positions, ResponseHeads, Service};
 use common::model::farm::{Farm, Farms, Name, ServerId};
 use common::model::health::Health;
 use common::model::host::Host;
@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicU32;
 #[derive(Debug, Default)]
 pub struct Routes {
     hosts: HashTable<Entry>,
-    heads: Heads,
+    heads: ResponseHeads,
     /// Whether there is a table at all; without one every request is answered 503.
     pub ready: bool,
 }
@@ -74,7 +74,7 @@ impl Routes {
         let positions: HashMap<&Name, &Positions> =
             old.map(|farm| (farm.name(), farm.positions())).collect();
         let mut arena = Arena::with_capacity(farms.len(), farms.server_count());
-        let mut heads = Heads::default();
+        let mut heads = ResponseHeads::default();
         for farm in farms.iter() {
             // A random start, so that many processes do not begin with the same server.
             let new = || {

@@ -5,5 +5,6 @@ pub(crate) mod accept;
 pub mod address_limit;
 pub mod connections;
 pub mod limits;
+pub(crate) mod threads;
 pub mod tls_tasks;
 pub mod worker;

@@ -2,9 +2,9 @@
 
 use crate::access_log::entry::{Address, Form, Style};
 use crate::access_log::writer::Destination;
+use crate::answer::request::{FIELDS, MAX_FIELDS};
 use crate::answer::static_files::{StaticName, StaticSettings};
 use crate::background::override_file::ByFile;
-use crate::protocol::http1::head::{FIELDS, MAX_FIELDS};
 use crate::tls::TlsSettings;
 use common::config::global::{Global, Problems};
 use common::config::ini::Problem;

@@ -7,6 +7,7 @@ pub mod session;
 
 pub use certificates::{Certificates, Chosen};
 
+use crate::tls::certificates::Pair;
 use certificates::PairProblems;
 use common::config::global::{Global, Problems};
 use common::config::ini::Problem;
@@ -27,15 +28,6 @@ const DEFAULT_PORT: u16 = 443;
 
 /// Sessions of TLS 1.2 clients without tickets that are kept for resumption.
 const SESSIONS: usize = 4096;
-
-/// A certificate with its chain, and its key, as PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
-    /// The chain, the server's own certificate first.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-}
 
 /// Where TLS is served and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]

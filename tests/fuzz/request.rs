@@ -9,11 +9,11 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((&cut, request)) = bytes.split_first() else {
         return;
     };
-    let mut desk = scripted::desk();
-    let whole = scripted::say(&[request], &mut desk);
+    let mut context = scripted::context();
+    let whole = scripted::say(&[request], &mut context);
     let (first, second) = request.split_at(request.len() * usize::from(cut) / 256);
     if !first.is_empty() && !second.is_empty() {
-        assert_eq!(scripted::say(&[first, second], &mut desk), whole);
+        assert_eq!(scripted::say(&[first, second], &mut context), whole);
     }
     for line in whole.0.split(|&byte| byte == b'\n') {
         if line.len() >= 9 && line[..9].eq_ignore_ascii_case(b"location:") {

@@ -6,16 +6,16 @@ use arc_swap::ArcSwap;
 use common::model::health::Health;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use redirector::answer::RefusalSlots;
+use redirector::answer::refusal::RefusalSlots;
+use redirector::answer::sources::Sources;
 use redirector::counters::Counters;
-use redirector::protocol::context::{Desk, Sources};
+use redirector::protocol::context::ThreadContext;
 use redirector::protocol::http1::connection::{Connection, Progress};
-use redirector::protocol::transport::Wire;
+use redirector::protocol::transport::Transport;
 use redirector::routes::Routes;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A socket that gives what it is told to, and takes everything.
@@ -24,7 +24,7 @@ struct Script {
     sent: RefCell<Vec<u8>>,
 }
 
-impl Wire for Script {
+impl Transport for Script {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(mut bytes) = self.reads.borrow_mut().pop_front() else {
             return Err(ErrorKind::WouldBlock.into());
@@ -43,13 +43,10 @@ impl Wire for Script {
         Ok(bytes.len())
     }
     fn end(&self) {}
-    fn may_see_stats(&self, _client: Option<IpAddr>) -> bool {
-        true
-    }
 }
 
-/// A desk with the one farm of the corpus: `img.test`, whose server is `http://a.test`.
-pub fn desk() -> Desk {
+/// A context with the one farm of the corpus: `img.test`, whose server is `http://a.test`.
+pub fn context() -> ThreadContext {
     let farms = serde_json::json!([{"name": "img", "domains": ["img.test"], "servers":
         [{"name": "a", "target": "http://a.test", "weight": 1, "enable": "on"}]}]);
     let farms = serde_json::from_value(farms).expect("valid farms");
@@ -66,21 +63,21 @@ pub fn desk() -> Desk {
         Arc::new(ArcSwap::from_pointee(routes)),
         RefusalSlots::new(&counters),
     );
-    Desk::new(
+    ThreadContext::new(
         Sources::new(routes, Arc::default(), counters.shard(0), refused, rng),
         None,
     )
 }
 
 /// What a connection that reads `pieces` one by one sends, and how it ends.
-pub fn say(pieces: &[&[u8]], desk: &mut Desk) -> (Vec<u8>, End) {
+pub fn say(pieces: &[&[u8]], context: &mut ThreadContext) -> (Vec<u8>, End) {
     let script = Script {
         reads: RefCell::new(pieces.iter().map(|piece| piece.to_vec()).collect()),
         sent: RefCell::default(),
     };
     let mut connection = Connection::default();
     loop {
-        let end = match connection.advance(&script, desk) {
+        let end = match connection.advance(&script, context) {
             Progress::Done | Progress::Linger => End::Close,
             Progress::Idle => End::Open,
             Progress::Head => End::Wait,

@@ -8,7 +8,7 @@
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use redirector::protocol::context::Desk;
+use redirector::protocol::context::ThreadContext;
 use std::io::{self, Read};
 use std::net::TcpStream;
 use tests::corpus::{Case, End, Expected, cases};
@@ -85,8 +85,8 @@ fn every_request_gets_exactly_its_answers_over_real_sockets() {
     );
 }
 
-fn answered(pieces: &[&[u8]], desk: &mut Desk, name: &str) -> (Vec<Expected>, End) {
-    let (sent, end) = scripted::say(pieces, desk);
+fn answered(pieces: &[&[u8]], context: &mut ThreadContext, name: &str) -> (Vec<Expected>, End) {
+    let (sent, end) = scripted::say(pieces, context);
     (answers(&sent, name), end)
 }
 
@@ -105,11 +105,11 @@ fn cuts(case: &Case) -> Vec<usize> {
 
 #[test]
 fn no_cut_changes_an_answer() {
-    let mut desk = scripted::desk();
+    let mut context = scripted::context();
     let (mut made, mut wrong) = (0, Vec::new());
     for case in cases() {
         let expected = (case.answers.clone(), case.end);
-        let whole = answered(&[&case.bytes], &mut desk, &case.name);
+        let whole = answered(&[&case.bytes], &mut context, &case.name);
         if whole != expected {
             wrong.push(format!("{}: {whole:?}, not {expected:?}", case.name));
             continue;
@@ -117,7 +117,7 @@ fn no_cut_changes_an_answer() {
         for cut in cuts(&case) {
             let (first, second) = case.bytes.split_at(cut);
             assert_eq!(
-                answered(&[first, second], &mut desk, &case.name),
+                answered(&[first, second], &mut context, &case.name),
                 expected,
                 "{} cut at {cut}",
                 case.name
@@ -127,7 +127,7 @@ fn no_cut_changes_an_answer() {
         if case.bytes.len() <= 600 {
             let pieces: Vec<&[u8]> = case.bytes.chunks(1).collect();
             assert_eq!(
-                answered(&pieces, &mut desk, &case.name),
+                answered(&pieces, &mut context, &case.name),
                 expected,
                 "{} byte by byte",
                 case.name
@@ -249,11 +249,11 @@ fn many(short: usize, full: usize) -> usize {
 
 #[test]
 fn no_bytes_lead_a_client_away_from_the_configured_server() {
-    let (mut desk, mut rng) = (scripted::desk(), SmallRng::from_rng(&mut rand::rng()));
+    let (mut context, mut rng) = (scripted::context(), SmallRng::from_rng(&mut rand::rng()));
     let (requests, mut redirects) = (many(100_000, 10_000_000), 0);
     for _ in 0..requests {
         let request = hostile(&mut rng);
-        redirects += stays_home(&scripted::say(&[&request], &mut desk).0, &request);
+        redirects += stays_home(&scripted::say(&[&request], &mut context).0, &request);
     }
     println!(
         "{requests} requests through head, answer and connection: {redirects} redirects, all to the configured server"

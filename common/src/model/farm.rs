@@ -73,7 +73,7 @@ impl Intent {
 }
 
 /// The status of a redirect. Never a permanent one: browsers would keep asking a server that is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Hash)]
 #[serde(try_from = "u16", into = "u16")]
 pub enum RedirectCode {
     /// 302 Found (RFC 9110 section 15.4.3).

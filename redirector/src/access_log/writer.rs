@@ -91,7 +91,7 @@ impl Destination {
 
 /// Where lines go, and what of them was lost.
 #[derive(Debug, Clone)]
-pub struct Journal {
+pub struct AccessLog {
     sender: SyncSender<Batch>,
     style: Style,
     state: Arc<State>,
@@ -105,7 +105,7 @@ pub struct State {
 }
 
 impl State {
-    /// Lines that were not written.
+    /// LogBuffer that were not written.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -140,18 +140,21 @@ struct Batch {
 
 /// The lines of one thread.
 #[derive(Debug)]
-pub struct Lines {
-    journal: Journal,
+pub struct LogBuffer {
+    journal: AccessLog,
     batch: Batch,
 }
 
-impl Journal {
+impl AccessLog {
     /// Starts the thread that opens `destination` and writes to it. One that hangs, or a pipe that nobody reads yet,
     /// costs lines, which are counted, and holds up no start.
     ///
     /// # Errors
     /// When it cannot be opened or the thread cannot be started.
-    pub async fn open(destination: Destination, style: Style) -> anyhow::Result<(Self, Writing)> {
+    pub async fn open(
+        destination: Destination,
+        style: Style,
+    ) -> anyhow::Result<(Self, WriterHandle)> {
         let (sender, batches) = sync_channel(QUEUE);
         let state: Arc<State> = Arc::default();
         let words = format!("access_log {destination}");
@@ -181,7 +184,7 @@ impl Journal {
                 style,
                 state,
             },
-            Writing(end),
+            WriterHandle(end),
         ))
     }
 
@@ -190,9 +193,9 @@ impl Journal {
         self.state.clone()
     }
 
-    /// Lines of one thread's own.
-    pub fn lines(&self) -> Lines {
-        Lines {
+    /// LogBuffer of one thread's own.
+    pub fn lines(&self) -> LogBuffer {
+        LogBuffer {
             journal: self.clone(),
             batch: Batch::default(),
         }
@@ -201,9 +204,9 @@ impl Journal {
 
 /// The thread that writes: it ends when every journal and all lines are gone.
 #[derive(Debug)]
-pub struct Writing(oneshot::Receiver<Infallible>);
+pub struct WriterHandle(oneshot::Receiver<Infallible>);
 
-impl Writing {
+impl WriterHandle {
     /// Waits until all lines are written, but not for long.
     pub async fn end(self) {
         if tokio::time::timeout(LAST_LINES, self.0).await.is_err() {
@@ -212,7 +215,7 @@ impl Writing {
     }
 }
 
-impl Lines {
+impl LogBuffer {
     /// Adds a line.
     pub fn add(&mut self, entry: &Entry<'_>) {
         entry::write(entry, self.journal.style, &mut self.batch.bytes);
@@ -240,7 +243,7 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
+impl Drop for LogBuffer {
     fn drop(&mut self) {
         self.hand_over();
     }
@@ -379,7 +382,7 @@ mod tests {
             folder.path().join("access.log"),
             folder.path().join("access.log.1"),
         );
-        let (journal, _) = Journal::open(Destination::Path(path.clone()), Style::default())
+        let (journal, _) = AccessLog::open(Destination::Path(path.clone()), Style::default())
             .await
             .expect("it opens");
         let mut lines = journal.lines();
@@ -405,7 +408,7 @@ mod tests {
     async fn at_the_end_every_line_is_in_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("access.log");
-        let (journal, writing) = Journal::open(Destination::Path(path.clone()), Style::default())
+        let (journal, writing) = AccessLog::open(Destination::Path(path.clone()), Style::default())
             .await
             .expect("it opens");
         let mut lines = journal.lines();
@@ -424,7 +427,7 @@ mod tests {
     #[test]
     fn what_a_full_queue_cannot_take_is_counted_and_nobody_waits() {
         let (sender, batches) = sync_channel(1);
-        let journal = Journal {
+        let journal = AccessLog {
             sender,
             style: Style::default(),
             state: Arc::default(),
@@ -449,7 +452,7 @@ mod tests {
         let path = folder.path().join("deep/access.log");
         let destination = Destination::Path(path.clone());
         assert!(
-            Journal::open(destination.clone(), Style::default())
+            AccessLog::open(destination.clone(), Style::default())
                 .await
                 .is_err()
         );

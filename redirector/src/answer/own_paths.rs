@@ -2,16 +2,18 @@
 //! of certificate authorities.
 
 use common::model::target::{Scheme, Target};
+use common::net::network::Network;
+use std::sync::Arc;
 
 /// A configured URL as the beginning of a Location. What a request adds always stands behind the first slash of a
 /// path, so that it cannot become part of the host or port.
 #[derive(Debug, Clone)]
-pub struct Elsewhere {
+pub struct UrlPrefix {
     http: Box<[u8]>,
     https: Box<[u8]>,
 }
 
-impl Elsewhere {
+impl UrlPrefix {
     /// For what follows that begins with a slash.
     pub fn host(url: &Target) -> Self {
         Self::with(url, "")
@@ -43,25 +45,43 @@ impl Elsewhere {
     }
 }
 
-/// Where the stats pages are.
+/// Who makes the stats pages.
 #[derive(Debug, Clone)]
-pub struct Stats {
-    /// Their path.
-    uri: Box<[u8]>,
-    /// Their URL, if they are not made in this process.
-    pub elsewhere: Option<Elsewhere>,
+pub enum StatsMaker {
+    /// This process, for clients of these networks.
+    Here(Arc<[Network]>),
+    /// Whoever answers at this URL.
+    Elsewhere(UrlPrefix),
 }
 
-impl Stats {
-    /// At the path `uri`, or for those who ask there at `url`.
-    pub fn new(uri: &str, url: Option<&Target>) -> Self {
+/// Where the stats pages are.
+#[derive(Debug, Clone)]
+pub struct StatsPages {
+    /// Their path.
+    uri: Box<[u8]>,
+    /// Who makes them.
+    pub maker: StatsMaker,
+}
+
+impl StatsPages {
+    /// At the path `uri`, for clients of the networks `allowed`.
+    pub fn here(uri: &str, allowed: Arc<[Network]>) -> Self {
         Self {
             uri: uri.as_bytes().into(),
-            elsewhere: url.map(|url| Elsewhere::page(url, uri)),
+            maker: StatsMaker::Here(allowed),
+        }
+    }
+
+    /// For those who ask at the path `uri`, at `url`.
+    pub fn elsewhere(uri: &str, url: &Target) -> Self {
+        Self {
+            uri: uri.as_bytes().into(),
+            maker: StatsMaker::Elsewhere(UrlPrefix::page(url, uri)),
         }
     }
 
     /// What follows the path in `target`: nothing in `/stats`, `.json` in `/stats.json`; none for other targets.
+    #[inline]
     pub fn named_by<'a>(&self, target: &'a [u8]) -> Option<&'a [u8]> {
         let rest = target.strip_prefix(&*self.uri)?;
         matches!(rest.first(), None | Some(b'?' | b'.' | b'/')).then_some(rest)
@@ -103,7 +123,7 @@ mod tests {
                 "https://s.org/stats",
             ),
         ] {
-            let page = Elsewhere::page(&url.parse().expect("a target"), "/stats");
+            let page = UrlPrefix::page(&url.parse().expect("a target"), "/stats");
             assert_eq!(
                 [page.before(Scheme::Http), page.before(Scheme::Https)],
                 [http.as_bytes(), https.as_bytes()],

@@ -2,7 +2,7 @@
 //! only where a request is refused. Hosts are counted by the space-saving algorithm (Metwally, Agrawal, El Abbadi 2005):
 //! whoever is refused often is in the table however many others there are.
 
-use crate::protocol::http1::head::Refusal;
+use crate::answer::refusal::Refusal;
 use common::store::RefusedHost;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;

@@ -1,13 +1,18 @@
 //! The few files every Host gets (`favicon.ico`): read from `static_dir` into memory, by exact name, nothing else.
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use common::files;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// The largest file served; more is content, which belongs on a farm's servers.
 const MAX_SIZE: u64 = 1 << 20;
+
+/// How often static files are looked at for changes.
+const POLL: Duration = Duration::from_secs(5);
 
 /// Where static files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +118,44 @@ impl StaticFile {
                 .map_or(true, |newer| newer.as_secs() == 0)
         })
     }
+}
+
+/// Keeps the static files as they are on disk.
+pub(crate) async fn follow(
+    settings: StaticSettings,
+    statics: Arc<ArcSwap<Statics>>,
+    mut told: Vec<String>,
+) {
+    loop {
+        tokio::time::sleep(POLL).await;
+        told = take(&settings, &statics, &told).await;
+    }
+}
+
+/// Reads the static files; where their disk does not answer, those at hand go on being served. What is wrong with them.
+pub(crate) async fn take(
+    settings: &StaticSettings,
+    statics: &ArcSwap<Statics>,
+    told: &[String],
+) -> Vec<String> {
+    let from = settings.clone();
+    let read = files::within("static_dir", &settings.folder, move |_| {
+        Statics::load(&from)
+    })
+    .await;
+    // What hangs is named by those who watch.
+    let Ok((loaded, problems)) = read else {
+        return told.to_vec();
+    };
+    if problems != told {
+        problems
+            .iter()
+            .for_each(|problem| tracing::warn!("{problem}"));
+    }
+    if loaded != **statics.load() {
+        statics.store(Arc::new(loaded));
+    }
+    problems
 }
 
 fn read(path: &Path, name: &str) -> Result<Option<StaticFile>, String> {

@@ -4,9 +4,11 @@
 use common::files;
 use common::model::farm::{Farms, Intent, ServerId};
 use common::model::overrides::Override;
+use common::process::{Reload, log_errors};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Error, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tokio::sync::watch;
 
 /// What the file says of each server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,6 +104,26 @@ fn parse_line(line: &str) -> Result<(ServerId, Intent), String> {
         other => return Err(format!("`{other}` is none of off, drain, on")),
     };
     Ok((id, intent))
+}
+
+/// Reads the override file again whenever that is asked for; a bad one changes nothing.
+pub(crate) async fn follow(path: PathBuf, set: watch::Sender<ByFile>, mut reload: Reload) {
+    loop {
+        if !set.borrow().words().is_empty() {
+            tracing::warn!("{} sets by hand: {}", path.display(), set.borrow().words());
+        }
+        reload.asked().await;
+        let read = files::within("override_file", &path, ByFile::read).await;
+        match read.map_err(|hangs| hangs.to_string()).flatten() {
+            Ok(by_file) => {
+                if by_file == ByFile::default() && *set.borrow() != by_file {
+                    tracing::info!("{} sets nothing any more", path.display());
+                }
+                set.send_replace(by_file);
+            }
+            Err(problems) => log_errors(&format!("keeping what was set:\n{problems}")),
+        }
+    }
 }
 
 #[cfg(test)]

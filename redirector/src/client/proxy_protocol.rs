@@ -24,7 +24,7 @@ pub const LONGEST: usize = 16 + V2_MAX;
 
 /// What the first bytes of a connection from a trusted proxy amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proxied {
+pub enum ProxyHeader {
     /// More bytes are needed.
     Partial,
     /// No such header: a request begins here.
@@ -45,45 +45,45 @@ pub enum Proxied {
 }
 
 /// Reads the header at the beginning of `bytes`.
-pub fn parse(bytes: &[u8]) -> Proxied {
+pub fn parse(bytes: &[u8]) -> ProxyHeader {
     let begins = |start: &[u8]| bytes.iter().zip(start).all(|(left, right)| left == right);
     // Empty lines may precede a request: the first bytes may still become either.
     if begins(V2_SIGNATURE) {
         return if bytes.len() < V2_SIGNATURE.len() {
-            Proxied::Partial
+            ProxyHeader::Partial
         } else {
             v2(bytes)
         };
     }
     if begins(b"PROXY ") {
         return if bytes.len() < 6 {
-            Proxied::Partial
+            ProxyHeader::Partial
         } else {
             v1(bytes)
         };
     }
-    Proxied::Absent
+    ProxyHeader::Absent
 }
 
 /// `PROXY TCP4 SOURCE DESTINATION PORT PORT` and CRLF.
-fn v1(bytes: &[u8]) -> Proxied {
+fn v1(bytes: &[u8]) -> ProxyHeader {
     let Some(end) = bytes.iter().take(V1_MAX).position(|&byte| byte == b'\n') else {
         return if bytes.len() < V1_MAX {
-            Proxied::Partial
+            ProxyHeader::Partial
         } else {
-            Proxied::Bad
+            ProxyHeader::Bad
         };
     };
     let line = bytes[..end]
         .strip_suffix(b"\r")
         .and_then(|line| std::str::from_utf8(line).ok());
     let Some(line) = line else {
-        return Proxied::Bad;
+        return ProxyHeader::Bad;
     };
     let mut words = line.split(' ').skip(1);
     let client = match (words.next(), words.next().map(str::parse::<IpAddr>)) {
         (Some("UNKNOWN"), _) => {
-            return Proxied::Client {
+            return ProxyHeader::Client {
                 address: None,
                 secure: false,
                 length: end + 1,
@@ -91,7 +91,7 @@ fn v1(bytes: &[u8]) -> Proxied {
         }
         (Some("TCP4"), Some(Ok(client @ IpAddr::V4(_))))
         | (Some("TCP6"), Some(Ok(client @ IpAddr::V6(_)))) => client,
-        _ => return Proxied::Bad,
+        _ => return ProxyHeader::Bad,
     };
     let destination = words.next().is_some_and(|word| {
         word.parse::<IpAddr>()
@@ -101,31 +101,31 @@ fn v1(bytes: &[u8]) -> Proxied {
         .iter()
         .all(|port| port.is_some_and(|port| port.parse::<u16>().is_ok()));
     match destination && ports && words.next().is_none() {
-        true => Proxied::Client {
+        true => ProxyHeader::Client {
             address: Some(client),
             secure: false,
             length: end + 1,
         },
-        false => Proxied::Bad,
+        false => ProxyHeader::Bad,
     }
 }
 
-fn v2(bytes: &[u8]) -> Proxied {
+fn v2(bytes: &[u8]) -> ProxyHeader {
     let Some(&[version_command, family, high, low]) = bytes.get(12..16) else {
-        return Proxied::Partial;
+        return ProxyHeader::Partial;
     };
     let length = usize::from(u16::from_be_bytes([high, low]));
     if version_command >> 4 != 2 || version_command & 0xf > 1 || length > V2_MAX {
-        return Proxied::Bad;
+        return ProxyHeader::Bad;
     }
     let Some(rest) = bytes.get(16..16 + length) else {
-        return Proxied::Partial;
+        return ProxyHeader::Partial;
     };
     // LOCAL: the proxy itself asks, for its health checks.
     if version_command & 0xf == 0 {
-        return Proxied::Itself(16 + length);
+        return ProxyHeader::Itself(16 + length);
     }
-    told(family >> 4, rest).map_or(Proxied::Bad, |(address, secure)| Proxied::Client {
+    told(family >> 4, rest).map_or(ProxyHeader::Bad, |(address, secure)| ProxyHeader::Client {
         address,
         secure,
         length: 16 + length,
@@ -240,8 +240,8 @@ mod tests {
         Some(text.parse().expect("an address"))
     }
 
-    fn of(address: Option<IpAddr>, length: usize) -> Proxied {
-        Proxied::Client {
+    fn of(address: Option<IpAddr>, length: usize) -> ProxyHeader {
+        ProxyHeader::Client {
             address,
             secure: false,
             length,
@@ -263,7 +263,8 @@ mod tests {
     fn a_header_of_text_names_the_client() {
         let whole = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\nGET / HTTP/1.1\r\n";
         assert_eq!(parse(whole), of(client("192.0.2.7"), 45));
-        (1..45).for_each(|cut| assert_eq!(parse(&whole[..cut]), Proxied::Partial, "cut at {cut}"));
+        (1..45)
+            .for_each(|cut| assert_eq!(parse(&whole[..cut]), ProxyHeader::Partial, "cut at {cut}"));
         assert_eq!(
             parse(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n"),
             of(client("2001:db8::1"), 32)
@@ -279,11 +280,11 @@ mod tests {
             "PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n",
             "PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n",
         ] {
-            assert_eq!(parse(bad.as_bytes()), Proxied::Bad, "{bad:?}");
+            assert_eq!(parse(bad.as_bytes()), ProxyHeader::Bad, "{bad:?}");
         }
         assert_eq!(
             parse(format!("PROXY UNKNOWN {}", "x".repeat(200)).as_bytes()),
-            Proxied::Bad
+            ProxyHeader::Bad
         );
     }
 
@@ -294,14 +295,14 @@ mod tests {
             parse(&[&v4[..], b"GET"].concat()),
             of(client("192.0.2.7"), 28)
         );
-        (1..28).for_each(|cut| assert_eq!(parse(&v4[..cut]), Proxied::Partial, "cut at {cut}"));
+        (1..28).for_each(|cut| assert_eq!(parse(&v4[..cut]), ProxyHeader::Partial, "cut at {cut}"));
         let mut addresses = [0; 36];
         addresses[15] = 1;
         assert_eq!(
             parse(&binary(0x21, 0x21, &addresses)),
             of(client("::1"), 52)
         );
-        assert_eq!(parse(&binary(0x20, 0, &[])), Proxied::Itself(16));
+        assert_eq!(parse(&binary(0x20, 0, &[])), ProxyHeader::Itself(16));
         assert_eq!(parse(&binary(0x21, 0x31, &[0; 216])), of(None, 232));
         for bad in [
             binary(0x11, 0x11, &[0; 12]),
@@ -309,9 +310,12 @@ mod tests {
             binary(0x21, 0x11, &[0; 8]),
             binary(0x21, 0x41, &[0; 12]),
         ] {
-            assert_eq!(parse(&bad), Proxied::Bad, "{bad:?}");
+            assert_eq!(parse(&bad), ProxyHeader::Bad, "{bad:?}");
         }
-        assert_eq!(parse(&binary(0x21, 0x11, &[0; V2_MAX + 1])), Proxied::Bad);
+        assert_eq!(
+            parse(&binary(0x21, 0x11, &[0; V2_MAX + 1])),
+            ProxyHeader::Bad
+        );
     }
 
     /// Type, length and value.
@@ -334,7 +338,7 @@ mod tests {
             ))
         };
         let secure = |items: &[u8]| match with(items) {
-            Proxied::Client { secure, length, .. } => {
+            ProxyHeader::Client { secure, length, .. } => {
                 (length == 28 + items.len()).then_some(secure)
             }
             _ => None,
@@ -373,13 +377,13 @@ mod tests {
             &[PP2_TYPE_SSL, 0xff, 0xff, 1, 0, 0, 0, 0],
             &[&tls[..], &[4, 0]].concat(),
         ] {
-            assert_eq!(with(bad), Proxied::Bad, "{bad:?}");
+            assert_eq!(with(bad), ProxyHeader::Bad, "{bad:?}");
         }
         // Of a client without an address too; the proxy's own checks tell of nobody.
         let of_nobody = parse(&binary(0x21, 0, &tls));
         assert_eq!(
             of_nobody,
-            Proxied::Client {
+            ProxyHeader::Client {
                 address: None,
                 secure: true,
                 length: 16 + tls.len()
@@ -387,14 +391,14 @@ mod tests {
         );
         assert!(matches!(
             parse(&binary(0x21, 0x31, &[&[0; 216], &tls[..]].concat())),
-            Proxied::Client {
+            ProxyHeader::Client {
                 address: None,
                 secure: true,
                 ..
             }
         ));
-        assert_eq!(parse(&binary(0x21, 0x31, &[0; 215])), Proxied::Bad);
-        assert_eq!(parse(&binary(0x20, 0x11, &[1, 2])), Proxied::Itself(18));
+        assert_eq!(parse(&binary(0x21, 0x31, &[0; 215])), ProxyHeader::Bad);
+        assert_eq!(parse(&binary(0x20, 0x11, &[1, 2])), ProxyHeader::Itself(18));
     }
 
     #[test]
@@ -409,9 +413,9 @@ mod tests {
             "PROXYX / HTTP/1.1\r\n",
         ] {
             let expected = if request == "P" {
-                Proxied::Partial
+                ProxyHeader::Partial
             } else {
-                Proxied::Absent
+                ProxyHeader::Absent
             };
             assert_eq!(parse(request.as_bytes()), expected, "{request:?}");
         }
@@ -461,7 +465,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(start in "(PROXY TCP4 |\r\n\r\n\0\r\nQUIT\n|)", rest in proptest::collection::vec(any::<u8>(), 0..120)) {
             let bytes = [start.as_bytes(), &rest].concat();
-            if let Proxied::Client { length, .. } = parse(&bytes) {
+            if let ProxyHeader::Client { length, .. } = parse(&bytes) {
                 prop_assert!(length <= bytes.len());
             }
             forwarded_for([&rest[..], &rest].into_iter(), &[]);

@@ -4,3 +4,4 @@
 pub mod connection;
 pub mod head;
 pub(crate) mod scan;
+pub mod write;

@@ -5,13 +5,13 @@ use bytes::Bytes;
 
 /// Answers on their way: `bytes`, then `file`, from `at` on.
 #[derive(Debug, Default)]
-pub(crate) struct Unsent {
+pub(crate) struct SendQueue {
     bytes: Vec<u8>,
     file: Bytes,
     at: usize,
 }
 
-impl Unsent {
+impl SendQueue {
     /// Adds bytes; a file comes after all of them.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn bytes_come_before_the_file_however_little_is_taken() {
-        let mut unsent = Unsent::default();
+        let mut unsent = SendQueue::default();
         assert!(unsent.next().is_empty());
         unsent.add(b"he");
         unsent.add(b"ad");

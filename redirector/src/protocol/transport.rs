@@ -1,6 +1,5 @@
 //! What a connection needs of its socket, and a socket without TLS as that; a script in tests.
 
-use crate::answer::pages::Pages;
 use common::model::target::Scheme;
 use common::net::socket;
 use std::cell::Cell;
@@ -9,7 +8,7 @@ use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd;
 
 /// The socket as a connection needs it.
-pub trait Wire {
+pub trait Transport {
     /// Reads what is there; 0 is the peer's end.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
     /// Whether the last read left something behind though it was short.
@@ -32,8 +31,6 @@ pub trait Wire {
     fn peer(&self) -> Option<IpAddr> {
         None
     }
-    /// Whether `client` may see the stats pages; none: the peer itself.
-    fn may_see_stats(&self, client: Option<IpAddr>) -> bool;
 }
 
 /// A socket without TLS.
@@ -42,30 +39,28 @@ pub(crate) struct Socket<'a, S> {
     /// Whether the kernel has said that the peer sends nothing more: its end is read with what comes before it,
     /// since nothing will tell of it again.
     pub(crate) ended: bool,
-    pub(crate) pages: Option<&'a Pages>,
     /// What was read already: it stands for the first read.
-    pub(crate) said: Cell<Option<io::Result<&'a [u8]>>>,
+    pub(crate) first_read: Cell<Option<io::Result<&'a [u8]>>>,
 }
 
 impl<'a, S> Socket<'a, S> {
-    pub(crate) fn new(stream: &'a S, pages: Option<&'a Pages>) -> Self {
+    pub(crate) fn new(stream: &'a S) -> Self {
         Self {
             stream,
             ended: false,
-            pages,
-            said: Cell::new(None),
+            first_read: Cell::new(None),
         }
     }
 }
 
-impl<S: AsFd> Wire for Socket<'_, S> {
+impl<S: AsFd> Transport for Socket<'_, S> {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(said) = self.said.take() else {
+        let Some(read) = self.first_read.take() else {
             return socket::receive(self.stream, buffer);
         };
-        let said = said?;
-        buffer[..said.len()].copy_from_slice(said);
-        Ok(said.len())
+        let read = read?;
+        buffer[..read.len()].copy_from_slice(read);
+        Ok(read.len())
     }
 
     fn has_more(&self) -> bool {
@@ -82,14 +77,5 @@ impl<S: AsFd> Wire for Socket<'_, S> {
 
     fn peer(&self) -> Option<IpAddr> {
         socket::peer(self.stream).ok()
-    }
-
-    fn may_see_stats(&self, client: Option<IpAddr>) -> bool {
-        let Some(pages) = self.pages else {
-            return false;
-        };
-        client
-            .or_else(|| self.peer())
-            .is_some_and(|client| pages.allow(client))
     }
 }

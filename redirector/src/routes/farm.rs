@@ -2,11 +2,10 @@
 //! when a request comes, and what it needs is two lines of its farm and one of the server, seldom two.
 
 use crate::counters::{Counters, Slot};
-use crate::protocol::http1::head::Refusal;
 use crate::routes::balance::{Column, Pick};
 use crate::routes::candidates::{Candidate, candidates, live};
 use crate::routes::destination::Destination;
-use common::model::farm::{Balance, Farm, Name, OnAllDown, ServerId};
+use common::model::farm::{Balance, Farm, Name, OnAllDown, RedirectCode, ServerId};
 use common::model::health::Health;
 use common::model::host::Host;
 use common::model::overrides::Override;
@@ -72,8 +71,8 @@ pub(crate) type Positions = [Arc<AtomicU32>; 2];
 /// Some servers, how one of them is chosen, and what is said with it.
 #[derive(Debug)]
 struct Choice {
-    /// Status line and fixed fields of a redirect, up to the value of Location.
-    head: Arc<[u8]>,
+    /// Status and fixed fields of a redirect.
+    head: Arc<ResponseHead>,
     pick: Pick,
     /// Their places in the arena.
     servers: Range<u32>,
@@ -104,7 +103,7 @@ impl Arena {
         farm: &Farm,
         inputs: &Inputs<'_>,
         positions: Positions,
-        heads: &mut Heads,
+        heads: &mut ResponseHeads,
     ) -> u32 {
         let all = candidates(farm, inputs.overrides, inputs.health);
         let takes_https = |target: &Target| target.scheme() != Some(Scheme::Http);
@@ -158,7 +157,7 @@ impl Arena {
         fallback: Option<&Target>,
         inputs: &Inputs<'_>,
         position: &Arc<AtomicU32>,
-        heads: &mut Heads,
+        heads: &mut ResponseHeads,
     ) -> Choice {
         let slot = |key| inputs.counters.slot(&key);
         let live = live(candidates, inputs.health.is_fresh());
@@ -258,10 +257,10 @@ impl<'a> FarmRoute<'a> {
     /// # Errors
     /// When no server is live.
     #[inline]
-    pub fn pick(self, secure: bool, rng: &mut impl Rng) -> Result<Picked<'a>, Refusal> {
+    pub fn pick(self, secure: bool, rng: &mut impl Rng) -> Result<Picked<'a>, Nobody> {
         let (choice, nobody) = match &self.front.secure {
-            Some(choice) if secure => (&**choice, Refusal::NoSecureServer),
-            _ => (&self.front.choice, Refusal::NoServer),
+            Some(choice) if secure => (&**choice, Nobody::Secure),
+            _ => (&self.front.choice, Nobody::AtAll),
         };
         let servers =
             &self.arena.servers[choice.servers.start as usize..choice.servers.end as usize];
@@ -281,8 +280,8 @@ impl<'a> FarmRoute<'a> {
 /// Where a request leads.
 #[derive(Debug, Clone, Copy)]
 pub struct Picked<'a> {
-    /// Status line and fixed fields of the answer, up to the value of Location.
-    pub head: &'a [u8],
+    /// Status and fixed fields of the answer.
+    pub head: &'a ResponseHead,
     /// The server.
     pub destination: &'a Destination,
     /// What counts it.
@@ -303,23 +302,53 @@ fn addresses<T>(of: &[T]) -> Range<usize> {
     start.addr()..end.addr()
 }
 
-/// Heads of answers. Most farms have the same one, which stays in the processor's cache then.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Heads(HashSet<Arc<[u8]>>);
+/// Status and fixed fields of a redirect.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct ResponseHead {
+    /// The status.
+    pub code: RedirectCode,
+    /// The value of Cache-Control.
+    pub cache_control: Box<str>,
+    /// Both for HTTP/1, up to the value of Location.
+    pub http1: SmallVec<[u8; 96]>,
+}
 
-impl Heads {
-    fn of(&mut self, farm: &Farm, cache_control: &str) -> Arc<[u8]> {
-        let status = farm.redirect_code.status_line();
-        let head = format!(
+impl ResponseHead {
+    fn new(code: RedirectCode, cache_control: &str) -> Self {
+        let status = code.status_line();
+        let http1 = format!(
             "HTTP/1.1 {status}\r\nContent-Length: 0\r\nCache-Control: {cache_control}\r\nLocation: "
         );
-        if let Some(held) = self.0.get(head.as_bytes()) {
+        Self {
+            code,
+            cache_control: cache_control.into(),
+            http1: SmallVec::from_slice(http1.as_bytes()),
+        }
+    }
+}
+
+/// ResponseHeads of answers. Most farms have the same one, which stays in the processor's cache then.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct ResponseHeads(HashSet<Arc<ResponseHead>>);
+
+impl ResponseHeads {
+    fn of(&mut self, farm: &Farm, cache_control: &str) -> Arc<ResponseHead> {
+        let head = Arc::new(ResponseHead::new(farm.redirect_code, cache_control));
+        if let Some(held) = self.0.get(&head) {
             return held.clone();
         }
-        let head: Arc<[u8]> = head.into_bytes().into();
         self.0.insert(head.clone());
         head
     }
+}
+
+/// Why no server is picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nobody {
+    /// None is live.
+    AtAll,
+    /// Some are, but none that takes https.
+    Secure,
 }
 
 #[cfg(test)]

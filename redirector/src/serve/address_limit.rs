@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The connections of all addresses.
 #[derive(Debug)]
-pub struct PerAddress {
+pub struct AddressLimit {
     most: usize,
     /// Proxies hold the connections of all of their clients.
     exempt: Arc<[Network]>,
@@ -22,12 +22,12 @@ pub struct PerAddress {
 /// One held connection; given back when dropped.
 #[derive(Debug)]
 pub struct Held {
-    of: Arc<PerAddress>,
+    of: Arc<AddressLimit>,
     /// None: nobody counts.
     address: Option<IpAddr>,
 }
 
-impl PerAddress {
+impl AddressLimit {
     /// At most `most` connections for each address but those in `exempt`.
     pub fn new(most: usize, exempt: Arc<[Network]>) -> Arc<Self> {
         Arc::new(Self {
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn each_address_has_its_share_and_gives_it_back() {
         let exempt: Arc<[Network]> = ["10.0.0.0/8".parse().expect("a network")].into();
-        let all = PerAddress::new(2, exempt);
+        let all = AddressLimit::new(2, exempt);
         let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
         let held = [all.take(ip("192.0.2.1")), all.take(ip("::ffff:192.0.2.1"))];
         assert!(

@@ -2,7 +2,7 @@
 //! they may hold.
 
 use crate::answer::pages::Pages;
-use crate::serve::address_limit::{Held, PerAddress};
+use crate::serve::address_limit::{AddressLimit, Held};
 use crate::serve::connections::Deadlines;
 use common::net::socket;
 use std::io::ErrorKind;
@@ -25,6 +25,12 @@ pub(crate) const FULL_REST: Duration = Duration::from_millis(10);
 /// has answered once more (one SYN-ACK retry), and that takes as long as the way to it and back. Who comes in so late has its whole time to ask.
 pub(crate) const LAST_CALLS: Duration = Duration::from_millis(1500);
 
+/// Descriptors kept for the store, files and pages.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// Connections there may be however few descriptors there are.
+const LEAST_CONNECTIONS: usize = 16;
+
 /// Longer than the kernel takes to put a connection into a queue.
 const HANDSHAKE: Duration = Duration::from_micros(100);
 
@@ -35,7 +41,7 @@ pub struct Settings {
     /// How many connections it may hold.
     pub room: Room,
     /// How many of one address.
-    pub per_address: Option<Arc<PerAddress>>,
+    pub address_limit: Option<Arc<AddressLimit>>,
     /// How long draining may take.
     pub grace: Duration,
     /// The pages, if they are served here.
@@ -48,7 +54,7 @@ impl Settings {
     /// # Errors
     /// Where the address holds as many as it may, or cannot be told.
     pub(crate) fn admit(&self, stream: &impl AsFd) -> Result<Option<Held>, Full> {
-        let Some(all) = &self.per_address else {
+        let Some(all) = &self.address_limit else {
             return Ok(None);
         };
         socket::peer(stream)
@@ -60,7 +66,7 @@ impl Settings {
 
     /// Counts a connection that is closed because its address is full.
     pub(crate) fn turn_away(&self) {
-        self.per_address.iter().for_each(|all| all.refuse());
+        self.address_limit.iter().for_each(|all| all.refuse());
     }
 }
 
@@ -195,6 +201,20 @@ impl Room {
     fn batch(&self) -> usize {
         BATCH.max(self.limit / 100)
     }
+}
+
+/// How many connections there may be: as many as wanted, as far as descriptors allow.
+pub(crate) fn maxconn(wanted: Option<usize>) -> usize {
+    let limit = socket::raise_file_limit();
+    let possible = usize::try_from(limit.saturating_sub(RESERVED_DESCRIPTORS))
+        .unwrap_or(usize::MAX)
+        .max(LEAST_CONNECTIONS);
+    if wanted.is_some_and(|wanted| wanted > possible) {
+        tracing::warn!(
+            "maxconn is more than the limit of {limit} open files allows: {possible} it is; raise the hard limit"
+        );
+    }
+    wanted.map_or(possible, |wanted| wanted.min(possible))
 }
 
 #[cfg(test)]

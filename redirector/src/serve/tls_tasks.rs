@@ -2,5 +2,7 @@
 //! Nothing outside this box may depend on what is inside but the thread.
 
 pub(crate) mod h2;
+mod registration;
+mod shared;
 pub(crate) mod task;
 pub mod thread;

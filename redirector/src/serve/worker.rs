@@ -4,8 +4,8 @@
 //! A connection is served as far as its bytes reach as soon as it is accepted; only one that has to wait takes a
 //! place and is watched. Its socket is watched by edges: what an event does not say again is tried, or remembered.
 
-use crate::protocol::context::Desk;
-use crate::protocol::http1::connection::{Connection, PageAsk, Progress};
+use crate::protocol::context::ThreadContext;
+use crate::protocol::http1::connection::{Connection, PendingPage, Progress};
 use crate::protocol::transport::Socket;
 use crate::serve::accept::{Door, Newcomers};
 use crate::serve::address_limit::Held;
@@ -38,7 +38,7 @@ const FIRST_DOOR: usize = usize::MAX - 2;
 const LAST_DOOR: usize = usize::MAX - 1024;
 
 /// A thread that serves clients without TLS.
-pub struct Plain {
+pub struct Worker {
     poll: Poll,
     waker: Arc<Waker>,
     /// One for each address that is listened on.
@@ -46,7 +46,7 @@ pub struct Plain {
     newcomers: Newcomers,
     /// Connections that are done, of those who have just come: they are closed together.
     leaving: Vec<TcpStream>,
-    desk: Desk,
+    context: ThreadContext,
     connections: Connections<Waiting>,
     /// Connections that had their turn and have more to do.
     again: VecDeque<Place>,
@@ -79,12 +79,12 @@ struct Waiting {
 impl Waiting {
     /// Lets the connection take its turn.
     #[inline]
-    fn advance(&mut self, settings: &Settings, desk: &mut Desk) -> Progress {
-        let wire = Socket {
+    fn advance(&mut self, settings: &Settings, context: &mut ThreadContext) -> Progress {
+        let transport = Socket {
             ended: self.ended,
-            ..Socket::new(&self.stream, settings.pages.as_ref())
+            ..Socket::new(&self.stream)
         };
-        let progress = caught(|| self.connection.advance(&wire, desk));
+        let progress = caught(|| self.connection.advance(&transport, context));
         if self.owes {
             self.pay(progress, settings)
         } else {
@@ -114,7 +114,7 @@ impl Waiting {
 /// A page that was made, for whoever asked.
 struct Arrival {
     place: Place,
-    ask: PageAsk,
+    pending: PendingPage,
     page: Option<Page>,
 }
 
@@ -133,14 +133,14 @@ enum Stage {
     },
 }
 
-impl Plain {
+impl Worker {
     /// A thread for `listeners`, to be [run](Self::run).
     ///
     /// # Errors
     /// When the kernel has nothing to wait with.
     pub fn new(
         listeners: Vec<Listener>,
-        desk: Desk,
+        context: ThreadContext,
         settings: Settings,
         shutdown: Shutdown,
     ) -> io::Result<Self> {
@@ -163,7 +163,7 @@ impl Plain {
             doors: listeners.into_iter().map(Door::new).collect(),
             newcomers: Newcomers::new(),
             leaving: Vec::with_capacity(BATCH),
-            desk,
+            context,
             connections,
             again,
             settings,
@@ -246,7 +246,7 @@ impl Plain {
         let phase = self.phase;
         if let (Stage::Serving, true) = (self.stage, phase >= ProcessPhase::Draining) {
             let grace = now + self.settings.grace;
-            self.desk.sources.draining = true;
+            self.context.sources.draining = true;
             let over = self.connections.drain();
             self.leave(&over);
             // Whoever holds a socket hands what waits in it to the next process.
@@ -358,15 +358,15 @@ impl Plain {
         }
     }
 
-    /// Serves a new connection as far as its bytes reach; `said` is what was read of it already.
+    /// Serves a new connection as far as its bytes reach; `first_read` is what was read of it already.
     #[inline]
-    fn take(&mut self, stream: TcpStream, said: Option<io::Result<&[u8]>>) {
+    fn take(&mut self, stream: TcpStream, first_read: Option<io::Result<&[u8]>>) {
         let mut connection = Connection::default();
-        let wire = Socket {
-            said: Cell::new(said),
-            ..Socket::new(&stream, self.settings.pages.as_ref())
+        let transport = Socket {
+            first_read: Cell::new(first_read),
+            ..Socket::new(&stream)
         };
-        let progress = caught(|| connection.advance(&wire, &mut self.desk));
+        let progress = caught(|| connection.advance(&transport, &mut self.context));
         if progress == Progress::Done {
             return self.leaving.push(stream);
         }
@@ -405,7 +405,7 @@ impl Plain {
         waiting.ended |= ended;
         // What comes before a page is there is read behind it; who waits for a turn has only one.
         if phase != Phase::Page && !waiting.queued {
-            let progress = waiting.advance(&self.settings, &mut self.desk);
+            let progress = waiting.advance(&self.settings, &mut self.context);
             let moved = waiting.connection.has_moved();
             self.settle(place, progress, moved);
         }
@@ -416,7 +416,7 @@ impl Plain {
             return;
         };
         waiting.queued = false;
-        let progress = waiting.advance(&self.settings, &mut self.desk);
+        let progress = waiting.advance(&self.settings, &mut self.context);
         let moved = waiting.connection.has_moved();
         self.settle(place, progress, moved);
     }
@@ -424,7 +424,7 @@ impl Plain {
     /// Notes what the connection at `place` waits for, and whether it has `moved`.
     #[inline]
     fn settle(&mut self, place: Place, progress: Progress, moved: bool) {
-        let owes = self.settings.per_address.is_some()
+        let owes = self.settings.address_limit.is_some()
             && self
                 .connections
                 .get_mut(place)
@@ -446,8 +446,8 @@ impl Plain {
                 self.watch_writes(place);
                 Phase::Write
             }
-            Progress::Page(ask) => {
-                self.ask(place, ask);
+            Progress::Page(pending) => {
+                self.make_page(place, pending);
                 Phase::Page
             }
         };
@@ -481,16 +481,23 @@ impl Plain {
     }
 
     /// Has a page made.
-    fn ask(&self, place: Place, ask: PageAsk) {
+    fn make_page(&self, place: Place, pending: PendingPage) {
         let (arrivals, waker) = (self.arrivals.clone(), self.waker.clone());
         let Some(pages) = &self.settings.pages else {
             return;
         };
-        let making = pages.make(&ask.target);
+        let making = pages.make(&pending.ask.target);
         pages.runtime.spawn(async move {
             let page = making.await.ok();
             // A thread that has ended needs no page.
-            if arrivals.send(Arrival { place, ask, page }).is_ok() {
+            if arrivals
+                .send(Arrival {
+                    place,
+                    pending,
+                    page,
+                })
+                .is_ok()
+            {
                 let _ = waker.wake();
             }
         });
@@ -499,12 +506,15 @@ impl Plain {
     /// Looks at the phase of the process, and hands out the pages that were made.
     fn woken(&mut self) {
         self.phase = self.shutdown.phase();
-        while let Ok(Arrival { place, ask, page }) = self.arriving.try_recv() {
+        while let Ok(Arrival {
+            place,
+            pending,
+            page,
+        }) = self.arriving.try_recv()
+        {
             if let Some(waiting) = self.connections.get_mut(place) {
-                waiting.connection.page(
-                    &self.desk.page(page.as_ref(), &ask),
-                    ask.keep_alive && page.is_some(),
-                );
+                let context = &mut self.context;
+                waiting.connection.page(page.as_ref(), &pending, context);
                 self.advance(place);
             }
         }
@@ -512,7 +522,7 @@ impl Plain {
 
     fn tick(&mut self) {
         self.phase = self.shutdown.phase();
-        self.desk.tick(SystemTime::now());
+        self.context.tick(SystemTime::now());
         self.settings.room.left(self.connections.len());
         self.evict(self.settings.room.asked());
         self.connections

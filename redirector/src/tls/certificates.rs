@@ -1,6 +1,5 @@
 //! The certificates and keys: read from PEM files, proven to belong together, chosen by the host a client names.
 
-use super::Pair;
 use arc_swap::ArcSwap;
 use common::files;
 use common::model::generation::checksum;
@@ -284,6 +283,15 @@ impl ResolvesServerCert for Chosen {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.load().choose(hello.server_name())
     }
+}
+
+/// A certificate with its chain, and its key, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One TLS session over a socket that never blocks: the handshake, paced by its thread, and then bytes in and out as
 //! a connection's wire has them.
 
-use crate::protocol::transport::Wire;
+use crate::protocol::transport::Transport;
 use common::model::target::Scheme;
 use common::net::socket;
 use rustls::{ServerConfig, ServerConnection};
@@ -351,7 +351,7 @@ pub(crate) struct Secure<'a, S, W> {
     pub(crate) plain: W,
 }
 
-impl<S: AsFd, W: Wire> Wire for Secure<'_, S, W> {
+impl<S: AsFd, W: Transport> Transport for Secure<'_, S, W> {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.session.receive(self.socket, buffer)
     }
@@ -379,9 +379,5 @@ impl<S: AsFd, W: Wire> Wire for Secure<'_, S, W> {
 
     fn peer(&self) -> Option<IpAddr> {
         self.plain.peer()
-    }
-
-    fn may_see_stats(&self, client: Option<IpAddr>) -> bool {
-        self.plain.may_see_stats(client)
     }
 }

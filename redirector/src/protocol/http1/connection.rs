@@ -4,14 +4,21 @@
 //! accept4, recv, send, close. Coalesced: a last answer the client asked for leaves with the FIN in one segment.
 //! Parked: between requests a connection holds no buffer; the thread's own are lent to it for each turn.
 
-use crate::answer::{Outcome, View, answer, refuse};
-use crate::client::proxy_protocol::Proxied;
-use crate::client::{Asked, Asker, Guest, Guests};
-use crate::protocol::context::{Desk, READ};
-use crate::protocol::http1::head::{Fault, Head, Method, Parsed, Refusal, parse};
-use crate::protocol::send_queue::Unsent;
-use crate::protocol::transport::Wire;
+use crate::access_log::requests::{LoggedRequest, PendingEntry};
+use crate::answer::pages::PageAsk;
+use crate::answer::refusal::{Fault, Refusal};
+use crate::answer::request::{Method, Request};
+use crate::answer::sources::View;
+use crate::answer::{Answer, answer, refuse};
+use crate::client::proxy_protocol::ProxyHeader;
+use crate::client::{Client, Peer};
+use crate::protocol::context::{Clients, READ, ThreadContext};
+use crate::protocol::http1::head::{Parsed, parse};
+use crate::protocol::http1::write::{self, Ending, long_file};
+use crate::protocol::send_queue::SendQueue;
+use crate::protocol::transport::Transport;
 use bytes::Bytes;
+use common::net::web::Page;
 use rand::rngs::SmallRng;
 use std::io::ErrorKind;
 
@@ -28,19 +35,6 @@ const ENOUGH: usize = 4096;
 /// Bytes read and thrown away after a refusal, so that its text is not lost to a reset.
 const LINGER: usize = 256 * 1024;
 
-/// A page asked for that is made elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageAsk {
-    /// Path and query.
-    pub target: String,
-    /// Whether only the head is wanted.
-    pub head_only: bool,
-    /// Whether the connection may stay open after it.
-    pub keep_alive: bool,
-    /// What is logged of it once it is made, where requests are logged.
-    pub asked: Option<Box<Asked>>,
-}
-
 /// What a connection waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
@@ -53,7 +47,7 @@ pub enum Progress {
     /// The peer's end, after a refusal.
     Linger,
     /// A page; then [`Connection::page`].
-    Page(PageAsk),
+    Page(PendingPage),
     /// Nothing: it had its turn, and there is more to do.
     Again,
     /// Nothing: close it.
@@ -67,10 +61,28 @@ enum After {
     Linger,
 }
 
+/// A page that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingPage {
+    /// What is asked of it.
+    pub ask: PageAsk,
+    /// What is logged of it once it is made, where requests are logged.
+    entry: Option<Box<PendingEntry>>,
+}
+
 /// What is sent before anything more is answered.
 enum Stop {
-    Page(PageAsk),
+    Page(PendingPage),
     File(Bytes),
+}
+
+/// What a connection is lent for one turn.
+struct Turn<'a, T> {
+    transport: &'a T,
+    view: View<'a, SmallRng>,
+    clients: Option<&'a mut Clients>,
+    date: &'a [u8],
+    output: &'a mut Vec<u8>,
 }
 
 /// The state of one connection between its turns. Empty vectors own no memory.
@@ -85,11 +97,11 @@ pub struct Connection {
     /// Bytes taken by the kernel after it had no room, since that was last enough.
     taken: usize,
     /// Answers the kernel had no room for.
-    unsent: Option<Box<Unsent>>,
+    unsent: Option<Box<SendQueue>>,
     after: After,
     lingered: usize,
     /// Who asks, where that is needed.
-    guest: Option<Box<Guest>>,
+    peer: Option<Box<Peer>>,
 }
 
 impl Default for Connection {
@@ -102,33 +114,33 @@ impl Default for Connection {
             unsent: None,
             after: After::Open,
             lingered: 0,
-            guest: None,
+            peer: None,
         }
     }
 }
 
 impl Connection {
     /// A new connection of somebody who is known, if that is needed.
-    pub fn of(guest: Option<Box<Guest>>) -> Self {
+    pub fn of(peer: Option<Box<Peer>>) -> Self {
         Self {
-            guest,
+            peer,
             ..Self::default()
         }
     }
 
     /// Does all that can be done now.
-    pub fn advance(&mut self, wire: &impl Wire, desk: &mut Desk) -> Progress {
+    pub fn advance(&mut self, transport: &impl Transport, context: &mut ThreadContext) -> Progress {
         for _ in 0..TURN {
-            if let Some(progress) = self.flush(wire) {
+            if let Some(progress) = self.flush(transport) {
                 return progress;
             }
             let held = self.unparsed.len();
-            desk.input[..held].copy_from_slice(&self.unparsed);
-            let (mut filled, limit) = (held, if held == 0 { READ } else { desk.input.len() });
+            context.input[..held].copy_from_slice(&self.unparsed);
+            let (mut filled, limit) = (held, if held == 0 { READ } else { context.input.len() });
             // Requests that wait are answered before anything is read.
             let read = !std::mem::take(&mut self.waiting_requests);
             if read {
-                match wire.receive(&mut desk.input[held..limit]) {
+                match transport.receive(&mut context.input[held..limit]) {
                     Ok(0) => return Progress::Done,
                     Ok(count) => filled += count,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return self.waiting(),
@@ -137,15 +149,15 @@ impl Connection {
                 }
             }
             // A short read emptied the socket: reading again would only be told so.
-            let drained = read && filled < limit && !wire.has_more();
-            if let Some(progress) = self.respond(filled, drained, wire, desk) {
+            let drained = read && filled < limit && !transport.has_more();
+            if let Some(progress) = self.respond(filled, drained, transport, context) {
                 return progress;
             }
             if drained
                 && !self.waiting_requests
                 && self.after == After::Open
                 && self.unsent.is_none()
-                && wire.flush().is_ok()
+                && transport.flush().is_ok()
             {
                 return self.waiting();
             }
@@ -163,10 +175,26 @@ impl Connection {
         std::mem::take(&mut self.answered) || taken
     }
 
-    /// Takes the page asked for and goes on; `bytes` is the whole answer.
-    pub fn page(&mut self, bytes: &[u8], keep_alive: bool) {
+    /// Takes the page that was waited for and goes on; none: making it failed.
+    pub fn page(
+        &mut self,
+        page: Option<&Page>,
+        pending: &PendingPage,
+        context: &mut ThreadContext,
+    ) {
+        let PendingPage { ask, entry } = pending;
+        let log = context
+            .clients
+            .as_mut()
+            .and_then(|clients| clients.log.as_mut());
+        if let (Some(log), Some(entry)) = (log, entry) {
+            let status = page.map_or(500, |page| page.status().as_u16());
+            log.pending_page(entry, status, page.map_or(0, |page| page.body().len()));
+        }
         // Answers to what was pipelined before it may still be waiting for room.
-        self.unsent.get_or_insert_default().add(bytes);
+        let bytes = write::page(page, ask, &context.date);
+        self.unsent.get_or_insert_default().add(&bytes);
+        let keep_alive = ask.keep_alive && page.is_some();
         self.after = if keep_alive {
             After::Open
         } else {
@@ -183,13 +211,13 @@ impl Connection {
     }
 
     /// Sends what is left of earlier answers, and ends the connection where it was to end.
-    fn flush(&mut self, wire: &impl Wire) -> Option<Progress> {
+    fn flush(&mut self, transport: &impl Transport) -> Option<Progress> {
         while let Some(unsent) = &mut self.unsent {
             if unsent.next().is_empty() {
                 self.unsent = None;
                 break;
             }
-            match wire.send(unsent.next(), false) {
+            match transport.send(unsent.next(), false) {
                 Ok(count) => {
                     unsent.sent(count);
                     self.taken += count;
@@ -201,7 +229,7 @@ impl Connection {
                 Err(_) => return Some(Progress::Done),
             }
         }
-        match wire.flush() {
+        match transport.flush() {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Progress::Write),
             Err(_) => return Some(Progress::Done),
@@ -209,19 +237,19 @@ impl Connection {
         match self.after {
             After::Open => None,
             After::Close => Some(Progress::Done),
-            After::Linger => Some(self.linger(wire)),
+            After::Linger => Some(self.linger(transport)),
         }
     }
 
     /// Ends the sending side and reads away what the peer still sends: closing over unread bytes would reset the
     /// connection and take the answer with it (RFC 9112 section 9.6).
-    fn linger(&mut self, wire: &impl Wire) -> Progress {
+    fn linger(&mut self, transport: &impl Transport) -> Progress {
         if self.lingered == 0 {
-            wire.end();
+            transport.end();
         }
         let mut scrap = [0; 4096];
         while self.lingered < LINGER {
-            match wire.receive(&mut scrap) {
+            match transport.receive(&mut scrap) {
                 Ok(0) => return Progress::Done,
                 Ok(count) => self.lingered += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -245,54 +273,46 @@ impl Connection {
         &mut self,
         filled: usize,
         drained: bool,
-        wire: &impl Wire,
-        desk: &mut Desk,
+        transport: &impl Transport,
+        context: &mut ThreadContext,
     ) -> Option<Progress> {
-        let Desk {
+        let ThreadContext {
             sources,
-            guests,
+            clients,
+            date,
             input,
             output,
-        } = desk;
+        } = context;
         let max_fields = sources.max_fields;
-        let mut view = sources.view(wire.scheme());
+        let (view, clients) = (sources.view(transport.scheme()), clients.as_deref_mut());
         output.clear();
+        let mut turn = Turn {
+            transport,
+            view,
+            clients,
+            date,
+            output,
+        };
         let (mut at, mut more, mut stop) = (0, false, None);
-        if let Some(known) = guests.as_ref() {
-            let guest = self
-                .guest
-                .get_or_insert_with(|| Box::new(known.meet(wire.peer())));
-            match known.introduce(guest, &input[..filled]) {
-                Proxied::Absent => {}
-                Proxied::Client { length, .. } | Proxied::Itself(length) => at = length,
-                Proxied::Partial => {
+        if turn.clients.is_some() {
+            match self.proxy_header(&input[..filled], &mut turn) {
+                Some(length) => at = length,
+                None => {
                     self.unparsed = input[..filled].to_vec();
                     return None;
                 }
-                Proxied::Bad => {
-                    self.refuse(
-                        Fault::Proxy.into(),
-                        &input[..filled],
-                        &mut view,
-                        guests.as_deref_mut(),
-                        output,
-                    );
-                    at = filled;
-                }
             }
         }
-        while at < filled && self.after == After::Open && stop.is_none() && output.len() < OUTPUT {
-            let (head, length) = match parse(&input[at..filled], max_fields) {
+        while at < filled
+            && self.after == After::Open
+            && stop.is_none()
+            && turn.output.len() < OUTPUT
+        {
+            let (request, length) = match parse(&input[at..filled], max_fields) {
                 Parsed::Partial => break,
-                Parsed::Complete(head, length) => (head, length),
+                Parsed::Complete(request, length) => (request, length),
                 Parsed::Refused(refusal) => {
-                    self.refuse(
-                        refusal,
-                        &input[at..filled],
-                        &mut view,
-                        guests.as_deref_mut(),
-                        output,
-                    );
+                    self.refuse(refusal, &input[at..filled], &mut turn);
                     at = filled;
                     break;
                 }
@@ -300,44 +320,52 @@ impl Connection {
             let raw = &input[at..at + length];
             at += length;
             self.answered = true;
-            match self.answer(&head, raw, wire, &mut view, guests.as_deref_mut(), output) {
-                Outcome::Open => {}
+            let ending;
+            (ending, stop) = self.answer(&request, raw, &mut turn);
+            self.after = match ending {
+                Ending::Open => After::Open,
                 // Nothing is left to read, as far as anybody knows: the answer and the FIN may leave together.
-                Outcome::Close if drained && at == filled => {
-                    (self.after, more) = (After::Close, true);
+                Ending::Close if drained && at == filled && stop.is_none() => {
+                    more = true;
+                    After::Close
                 }
-                Outcome::Close | Outcome::Refused => self.after = After::Linger,
-                Outcome::Aside { keep_alive } => {
-                    stop = Some(Stop::Page(page_ask(
-                        &head,
-                        keep_alive,
-                        self.asked(raw, guests.as_deref()),
-                    )));
-                }
-                Outcome::File { open } => {
-                    self.after = if open { After::Open } else { After::Linger };
-                    stop = view
-                        .statics
-                        .get(head.target)
-                        .map(|file| Stop::File(file.body.clone()));
-                }
-            }
+                Ending::Close | Ending::Linger => After::Linger,
+            };
         }
-        if at == filled || self.after != After::Open {
-            self.unparsed = Vec::new();
-        } else {
-            self.unparsed = input[at..filled].to_vec();
-        }
+        self.unparsed = match at == filled || self.after != After::Open {
+            true => Vec::new(),
+            false => input[at..filled].to_vec(),
+        };
         self.waiting_requests =
             !self.unparsed.is_empty() && (stop.is_some() || output.len() >= OUTPUT);
-        if !self.send(wire, output, more) {
+        if !self.send(transport, output, more) {
             return Some(Progress::Done);
         }
         match stop? {
-            Stop::Page(ask) => Some(Progress::Page(ask)),
+            Stop::Page(pending) => Some(Progress::Page(pending)),
             Stop::File(file) => {
                 self.unsent.get_or_insert_default().add_file(file);
-                self.flush(wire)
+                self.flush(transport)
+            }
+        }
+    }
+
+    /// Looks for a PROXY header in the first bytes of the connection: how many they are; none: more are needed.
+    fn proxy_header(&mut self, input: &[u8], turn: &mut Turn<'_, impl Transport>) -> Option<usize> {
+        let Some(clients) = turn.clients.as_deref() else {
+            return Some(0);
+        };
+        let transport = turn.transport;
+        let peer = self
+            .peer
+            .get_or_insert_with(|| Box::new(clients.proxies.peer_of(transport.peer())));
+        match clients.proxies.read_proxy_header(peer, input) {
+            ProxyHeader::Absent => Some(0),
+            ProxyHeader::Client { length, .. } | ProxyHeader::Itself(length) => Some(length),
+            ProxyHeader::Partial => None,
+            ProxyHeader::Bad => {
+                self.refuse(Fault::Proxy.into(), input, turn);
+                Some(input.len())
             }
         }
     }
@@ -346,81 +374,70 @@ impl Connection {
     #[inline]
     fn answer(
         &self,
-        head: &Head<'_>,
+        request: &Request<'_>,
         raw: &[u8],
-        wire: &impl Wire,
-        view: &mut View<'_, SmallRng>,
-        guests: Option<&mut Guests>,
-        output: &mut Vec<u8>,
-    ) -> Outcome {
-        let answered = output.len();
-        let asker = guests
-            .as_deref()
-            .zip(self.guest.as_ref())
-            .map(|(guests, guest)| guests.asker(guest, raw));
-        if let Some(asker) = asker {
-            (view.scheme, view.chosen, view.refusal) =
-                (asker.scheme.unwrap_or_else(|| wire.scheme()), None, None);
+        turn: &mut Turn<'_, impl Transport>,
+    ) -> (Ending, Option<Stop>) {
+        let client = self.client(raw, turn);
+        let transport = turn.transport;
+        if let Some(client) = client {
+            turn.view.scheme = client.scheme.unwrap_or_else(|| transport.scheme());
         }
-        let mut outcome = answer(head, view, false, output);
-        if matches!(outcome, Outcome::Aside { .. }) && !may_see_stats(wire, asker) {
-            outcome = answer(head, view, true, output);
+        let answer = answer(request, &mut turn.view, || match client {
+            Some(client) => client.address,
+            None => transport.peer(),
+        });
+        let draining = turn.view.draining;
+        let log = turn
+            .clients
+            .as_deref_mut()
+            .and_then(|clients| clients.log.as_mut());
+        if let Answer::Page = answer {
+            let pending = |client| Box::new(PendingEntry::new(client, request, raw));
+            let ask = PageAsk {
+                target: String::from_utf8_lossy(request.target).into_owned(),
+                head_only: request.method == Method::Head,
+                keep_alive: request.keep_alive && request.http11 && !request.body && !draining,
+            };
+            let entry = log.and(client).map(pending);
+            return (Ending::Open, Some(Stop::Page(PendingPage { ask, entry })));
         }
-        if let (Some(guests), Some(asker)) = (guests, asker)
-            && guests.logs()
-            && !matches!(outcome, Outcome::Aside { .. })
-        {
-            guests.log(
-                asker,
-                Some(head),
-                raw,
-                &output[answered..],
-                (view.chosen, view.refusal),
-            );
+        if let (Some(log), Some(client)) = (log, client) {
+            log.answered(client, &LoggedRequest::http1(Some(request), raw), &answer);
         }
-        outcome
+        let ending = write::write(&answer, request, turn.date, draining, turn.output);
+        let file = long_file(&answer, request);
+        (ending, file.map(|file| Stop::File(file.body.clone())))
     }
 
-    /// A request for a page, to be logged when that is made.
-    fn asked(&self, raw: &[u8], guests: Option<&Guests>) -> Option<Box<Asked>> {
-        let (guests, guest) = guests
-            .filter(|guests| guests.logs())
-            .zip(self.guest.as_ref())?;
-        Some(Box::new(Asked {
-            asker: guests.asker(guest, raw),
-            raw: raw.into(),
-        }))
+    /// Who asks, where that has to be known.
+    #[inline]
+    fn client(&self, raw: &[u8], turn: &Turn<'_, impl Transport>) -> Option<Client> {
+        let (clients, peer) = turn.clients.as_deref().zip(self.peer.as_deref())?;
+        Some(clients.proxies.client(peer, raw))
     }
 
     /// Refuses what is no request; nothing behind it can be told apart.
-    fn refuse(
-        &mut self,
-        refusal: Refusal,
-        raw: &[u8],
-        view: &mut View<'_, SmallRng>,
-        guests: Option<&mut Guests>,
-        output: &mut Vec<u8>,
-    ) {
-        let answered = output.len();
-        refuse(refusal, None, view, output);
-        if let (Some(guests), Some(guest)) = (guests, &self.guest) {
-            guests.log(
-                guests.asker(guest, b""),
-                None,
-                raw,
-                &output[answered..],
-                (None, Some(refusal)),
-            );
+    fn refuse(&mut self, refusal: Refusal, raw: &[u8], turn: &mut Turn<'_, impl Transport>) {
+        let answer = refuse(refusal, b"", &turn.view);
+        write::write_refusal(&answer, turn.date, turn.output);
+        let client = self.client(b"", turn);
+        let log = turn
+            .clients
+            .as_deref_mut()
+            .and_then(|clients| clients.log.as_mut());
+        if let (Some(log), Some(client)) = (log, client) {
+            log.answered(client, &LoggedRequest::http1(None, raw), &answer);
         }
         self.after = After::Linger;
     }
 
     /// Sends what was answered, as far as there is room; `last`: and closes. Whether the connection goes on.
     #[inline]
-    fn send(&mut self, wire: &impl Wire, output: &mut Vec<u8>, last: bool) -> bool {
+    fn send(&mut self, transport: &impl Transport, output: &mut Vec<u8>, last: bool) -> bool {
         let sent = match output.is_empty() {
             true => 0,
-            false => match wire.send(output, last) {
+            false => match transport.send(output, last) {
                 Ok(count) => count,
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
@@ -432,31 +449,13 @@ impl Connection {
         };
         if sent < output.len() {
             self.unsent.get_or_insert_default().add(&output[sent..]);
-        } else if last && wire.flush().is_ok() {
+        } else if last && transport.flush().is_ok() {
             return false;
         }
         if output.capacity() > 8 * OUTPUT {
             *output = Vec::new();
         }
         true
-    }
-}
-
-fn may_see_stats(wire: &impl Wire, asker: Option<Asker>) -> bool {
-    match asker {
-        None => wire.may_see_stats(None),
-        Some(asker) => asker
-            .client
-            .is_some_and(|client| wire.may_see_stats(Some(client))),
-    }
-}
-
-fn page_ask(head: &Head<'_>, keep_alive: bool, asked: Option<Box<Asked>>) -> PageAsk {
-    PageAsk {
-        target: String::from_utf8_lossy(head.target).into_owned(),
-        head_only: head.method == Method::Head,
-        keep_alive: keep_alive && head.http11,
-        asked,
     }
 }
 

@@ -4,107 +4,14 @@
 //! no white space before a colon, no two framings, no target but origin-form and an absolute-form that names the Host.
 //! Lenient where nobody can read a request in two ways: empty lines before it, a minor version above 1.
 
+use crate::answer::refusal::{Fault, Refusal};
+use crate::answer::request::{MAX_HEAD, MAX_TARGET, Method, Request};
 use crate::protocol::http1::scan;
 use common::model::target::Scheme;
 use memchr::memchr;
 
-/// The longest head, from the first byte of the request line to the empty line.
-pub const MAX_HEAD: usize = 16 * 1024;
-
-/// Header fields a request may have unless `max_fields` says otherwise.
-pub const FIELDS: usize = 100;
-
-/// The greatest `max_fields`.
-pub const MAX_FIELDS: usize = 256;
-
 /// Empty lines before a request line that are ignored (RFC 9112 section 2.2: at least one).
 const EMPTY_LINES: usize = 8;
-
-/// The longest request target.
-pub const MAX_TARGET: usize = 8 * 1024;
-
-/// A request refused by status. Its body is a short text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// 400: not a request this server can trust.
-    BadRequest(Fault),
-    /// 403: a host of no farm.
-    UnknownHost,
-    /// 405: neither GET nor HEAD.
-    Method,
-    /// 414: target over [`MAX_TARGET`].
-    TargetTooLong,
-    /// 431: head over [`MAX_HEAD`], or more fields than `max_fields`.
-    HeadTooLarge,
-    /// 503: no live server.
-    NoServer,
-    /// 503: live servers, but none that takes https.
-    NoSecureServer,
-    /// 503: no table yet.
-    NoTable,
-    /// 505: not HTTP/1.
-    Version,
-}
-
-/// What is wrong with a request that is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
-    /// A request line that is no `METHOD TARGET HTTP/N.N`.
-    RequestLine,
-    /// A target that no server is asked for.
-    Target,
-    /// A line that ends in a bare CR or LF.
-    LineEnd,
-    /// A control byte.
-    ControlByte,
-    /// A field without a name, with a blank before its colon, folded, or twice where it may stand once.
-    Field,
-    /// No Host.
-    NoHost,
-    /// Several Hosts.
-    TwoHosts,
-    /// A Host that is none.
-    Host,
-    /// A target that names another host than Host.
-    OtherHost,
-    /// A body whose end is not certain.
-    Framing,
-    /// A header of the PROXY protocol that is none.
-    Proxy,
-}
-
-/// The methods that matter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// GET
-    Get,
-    /// HEAD
-    Head,
-    /// Any other.
-    Other,
-}
-
-/// A complete, valid head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head<'a> {
-    /// What is to be done.
-    pub method: Method,
-    /// Path and query, byte for byte as they came. They begin with `/`, or with `?` where an absolute-form has no path:
-    /// that is to be read as `/?` (RFC 9110 section 4.2.3).
-    pub target: &'a [u8],
-    /// The Host field as it came; where HTTP/1.0 sent none what an absolute-form names, or nothing.
-    pub host: &'a [u8],
-    /// Whether it came as HTTP/1.1; a greater minor version is to be read so (RFC 9110 section 2.5).
-    pub http11: bool,
-    /// Whether the client lets the connection stay open.
-    pub keep_alive: bool,
-    /// Whether a body follows.
-    pub body: bool,
-    /// If-None-Match, if sent; empty if sent more than once.
-    pub if_none_match: Option<&'a [u8]>,
-    /// If-Modified-Since, if sent.
-    pub if_modified_since: Option<&'a [u8]>,
-}
 
 /// What the bytes so far amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +19,7 @@ pub enum Parsed<'a> {
     /// More bytes are needed.
     Partial,
     /// A head, and how many bytes it took.
-    Complete(Head<'a>, usize),
+    Complete(Request<'a>, usize),
     /// No request to answer with anything but this.
     Refused(Refusal),
 }
@@ -157,21 +64,15 @@ enum Stop {
     Refused(Refusal),
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Self {
         Self::Refused(fault.into())
     }
 }
 
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        Self::BadRequest(fault)
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
@@ -246,7 +147,7 @@ struct Fields<'a> {
     if_modified_since: Option<&'a [u8]>,
 }
 
-fn parse_head(bytes: &[u8], max_fields: usize) -> Result<(Head<'_>, usize), Stop> {
+fn parse_head(bytes: &[u8], max_fields: usize) -> Result<(Request<'_>, usize), Stop> {
     let mut reader = Reader { bytes, at: 0 };
     let (method, target, http11) = request_line(&mut reader).map_err(|stop| match stop {
         Stop::Partial if bytes.len() > MAX_TARGET + 64 => Refusal::TargetTooLong.into(),
@@ -360,7 +261,7 @@ fn finish<'a>(
     target: &'a [u8],
     http11: bool,
     fields: &Fields<'a>,
-) -> Result<Head<'a>, Refusal> {
+) -> Result<Request<'a>, Refusal> {
     let body = match (fields.length, fields.chunked) {
         (None, false) => false,
         // Two framings, or chunks where HTTP/1.0 knows none (RFC 9112 section 6.1): smuggling.
@@ -383,7 +284,7 @@ fn finish<'a>(
         Method::Other => (fields.host.unwrap_or_default(), b"/".as_slice()),
         _ => host_and_origin_form(target, fields.host)?,
     };
-    Ok(Head {
+    Ok(Request {
         method,
         target,
         host,

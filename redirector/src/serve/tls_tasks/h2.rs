@@ -6,13 +6,13 @@ pub(crate) mod message;
 pub(crate) mod patience;
 pub(crate) mod streams;
 
-use crate::answer::{Outcome, answer, refuse};
-use crate::client::{self, Asker, Guest, Guests};
-use crate::counters::Slot;
-use crate::protocol::context::Desk;
-use crate::protocol::http1::head::{Head, Method, Refusal};
+use crate::access_log::requests::LoggedRequest;
+use crate::answer::request::MAX_HEAD;
+use crate::answer::{Answer, answer, refuse};
+use crate::client::{Client, Peer};
+use crate::protocol::context::{Clients, ThreadContext};
 use crate::serve::connections::Phase;
-use crate::serve::tls_tasks::task::Registered;
+use crate::serve::tls_tasks::registration::Registered;
 use crate::tls::session::Session;
 use ::bytes::Bytes;
 use bytes::Stream;
@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 const STREAMS: u32 = 100;
 
 /// The longest list of header fields, as RFC 9113 section 6.5.2 counts it: what a head of HTTP/1 may have.
-const HEADER_LIST: u32 = crate::protocol::http1::head::MAX_HEAD as u32;
+const HEADER_LIST: u32 = MAX_HEAD as u32;
 
 /// Bytes of a body a client may send unasked: none is ever read.
 const STREAM_WINDOW: u32 = 4096;
@@ -59,16 +59,16 @@ pub(crate) async fn serve(
     registered: Registered,
     stream: TcpStream,
     session: Session,
-    guest: Option<Box<Guest>>,
+    peer: Option<Box<Peer>>,
 ) {
-    let peer = common::net::socket::peer(&stream).ok();
+    let address = common::net::socket::peer(&stream).ok();
     let mut shutdown = registered.thread.shutdown.clone();
     let signs = Rc::new(Signs::new());
     let deadlines = registered.thread.settings.deadlines;
     let connection = Rc::new(Connection {
         registered,
-        guest,
         peer,
+        address,
         signs: signs.clone(),
         pages: Cell::new(0),
         enough: Notify::new(),
@@ -113,8 +113,9 @@ pub(crate) async fn serve(
 struct Connection {
     registered: Registered,
     /// Who is there, where that has to be known.
-    guest: Option<Box<Guest>>,
-    peer: Option<IpAddr>,
+    peer: Option<Box<Peer>>,
+    /// The address of the socket.
+    address: Option<IpAddr>,
     signs: Rc<Signs>,
     /// Pages being made.
     pages: Cell<usize>,
@@ -152,20 +153,12 @@ impl Connection {
 
     /// Logs a page as it is sent.
     fn log_page(&self, request: &Request<Incoming>, response: &Response<Bytes>) {
-        let guests = &mut self.registered.thread.desk.borrow_mut().guests;
-        let asker = self.asker(guests.as_deref(), request);
-        let head = format!(
-            "HTTP/2.0 {} \r\nContent-Length: {}\r\n\r\n",
-            response.status().as_u16(),
-            response.body().len()
-        );
-        log(
-            guests.as_deref_mut(),
-            asker,
-            request,
-            (None, None),
-            head.as_bytes(),
-        );
+        let clients = &mut self.registered.thread.context.borrow_mut().clients;
+        let client = self.client(clients.as_deref(), request);
+        if let Some(log) = clients.as_mut().and_then(|clients| clients.log.as_mut()) {
+            let status = response.status().as_u16();
+            log.page(client, &logged(request), status, response.body().len());
+        }
     }
 
     /// The connection is idle from here on, unless a page is being made or an answer is on its way: that has its whole
@@ -180,120 +173,51 @@ impl Connection {
     }
 
     /// Who asks.
-    fn asker(&self, guests: Option<&Guests>, request: &Request<Incoming>) -> Asker {
-        let Some((guests, guest)) = guests.zip(self.guest.as_ref()) else {
-            return Asker {
-                client: self.peer,
+    fn client(&self, clients: Option<&Clients>, request: &Request<Incoming>) -> Client {
+        let Some((clients, peer)) = clients.zip(self.peer.as_deref()) else {
+            return Client {
+                address: self.address,
                 scheme: None,
             };
         };
-        let values = |name| {
-            request
-                .headers()
-                .get_all(name)
-                .iter()
-                .rev()
-                .map(HeaderValue::as_bytes)
-        };
-        let fields = request
-            .headers()
+        let headers = request.headers();
+        let forwarded = headers.get_all("x-forwarded-for").iter().rev();
+        let fields = headers
             .iter()
             .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        guests.forwarded(guest, values("x-forwarded-for"), fields)
+        clients
+            .proxies
+            .client_by_fields(peer, forwarded.map(HeaderValue::as_bytes), fields)
     }
 
-    fn may_see_stats(&self, asker: Asker) -> bool {
-        let pages = self.registered.thread.settings.pages.as_ref();
-        pages
-            .zip(asker.client)
-            .is_some_and(|(pages, client)| pages.allow(client))
-    }
-
-    fn answer(&self, request: &Request<Incoming>) -> Answered {
+    fn answer(&self, asked: &Request<Incoming>) -> Answered {
         self.enter(false);
-        let desk = &mut *self.registered.thread.desk.borrow_mut();
-        let Desk {
+        let ThreadContext {
             sources,
-            guests,
-            output,
+            clients,
+            date,
             ..
-        } = desk;
-        let asker = self.asker(guests.as_deref(), request);
+        } = &mut *self.registered.thread.context.borrow_mut();
+        let client = self.client(clients.as_deref(), asked);
         let max_fields = sources.max_fields;
-        let mut view = sources.view(asker.scheme.unwrap_or(Scheme::Https));
-        let statics = view.statics;
-        output.clear();
-        let head = match message::head(request, max_fields) {
-            Ok(head) => head,
-            Err(refusal) => {
-                let head_only = request.method() == hyper::Method::HEAD;
-                let method = if head_only { Method::Head } else { Method::Get };
-                let host = request
-                    .uri()
-                    .authority()
-                    .map_or(b"".as_slice(), |host| host.as_str().as_bytes());
-                refuse(
-                    refusal,
-                    Some(&Head {
-                        method,
-                        host,
-                        ..message::UNKNOWN
-                    }),
-                    &mut view,
-                    output,
-                );
-                log(
-                    guests.as_deref_mut(),
-                    asker,
-                    request,
-                    (None, Some(refusal)),
-                    output,
-                );
-                return Answered::Here(message::of_bytes(output, None));
-            }
+        let mut view = sources.view(client.scheme.unwrap_or(Scheme::Https));
+        let request = message::request(asked, max_fields);
+        let answer = match &request {
+            Ok(request) => answer(request, &mut view, || client.address),
+            Err(refusal) => refuse(*refusal, message::authority(asked), &view),
         };
-        // A file is shared by all who ask for it, not copied for each: they may take their time.
-        let file = statics
-            .get(head.target)
-            .filter(|_| head.method == Method::Get);
-        let asked = Head {
-            method: if file.is_some() {
-                Method::Head
-            } else {
-                head.method
-            },
-            ..head
-        };
-        let mut outcome = answer(&asked, &mut view, false, output);
-        if matches!(outcome, Outcome::Aside { .. }) && !self.may_see_stats(asker) {
-            outcome = answer(&asked, &mut view, true, output);
+        let head_only = asked.method() == hyper::Method::HEAD;
+        if let (Answer::Page, Ok(request)) = (answer, &request) {
+            let target = String::from_utf8_lossy(request.target).into_owned();
+            return Answered::Page { target, head_only };
         }
-        if !matches!(outcome, Outcome::Aside { .. }) {
-            log(
-                guests.as_deref_mut(),
-                asker,
-                request,
-                (view.chosen, view.refusal),
-                output,
-            );
+        if let Some(log) = clients.as_mut().and_then(|clients| clients.log.as_mut()) {
+            log.answered(client, &logged(asked), &answer);
         }
-        match outcome {
-            Outcome::Open | Outcome::File { open: true } => {}
-            Outcome::Close | Outcome::Refused | Outcome::File { open: false } => {
-                self.enough.notify_one();
-            }
-            Outcome::Aside { .. } => {
-                let target = String::from_utf8_lossy(head.target).into_owned();
-                return Answered::Page {
-                    target,
-                    head_only: head.method == Method::Head,
-                };
-            }
+        if !answer.keepalive() || view.draining {
+            self.enough.notify_one();
         }
-        Answered::Here(message::of_bytes(
-            output,
-            file.map(|file| file.body.clone()),
-        ))
+        Answered::Here(message::response(&answer, head_only, date))
     }
 }
 
@@ -315,44 +239,20 @@ impl Drop for Making<'_> {
     }
 }
 
-/// Logs a request, where requests are logged.
-fn log(
-    guests: Option<&mut Guests>,
-    asker: Asker,
-    request: &Request<Incoming>,
-    became: (Option<Slot>, Option<Refusal>),
-    answer: &[u8],
-) {
-    let Some(guests) = guests.filter(|guests| guests.logs()) else {
-        return;
-    };
+/// A request as the log shows it.
+fn logged(request: &Request<Incoming>) -> LoggedRequest<'_> {
     let field = |name| {
-        request
-            .headers()
-            .get(name)
-            .map_or(b"".as_slice(), |value| value.as_bytes())
+        let value = request.headers().get(name);
+        value.map_or(b"".as_slice(), HeaderValue::as_bytes)
     };
-    let asked = client::Request {
+    let target = request.uri().path_and_query();
+    LoggedRequest {
         method: request.method().as_str().as_bytes(),
-        target: request
-            .uri()
-            .path_and_query()
-            .map_or(b"".as_slice(), |target| target.as_str().as_bytes()),
+        target: target.map_or(b"", |target| target.as_str().as_bytes()),
         version: "HTTP/2.0",
-        host: request
-            .uri()
-            .authority()
-            .map_or(b"".as_slice(), |host| host.as_str().as_bytes()),
-        texts: [
-            field(hyper::header::REFERER),
-            field(hyper::header::USER_AGENT),
-        ],
-    };
-    guests.write(
-        asker,
-        &asked,
-        request.method() == hyper::Method::HEAD,
-        answer,
-        became,
-    );
+        host: message::authority(request),
+        referer: field(hyper::header::REFERER),
+        agent: field(hyper::header::USER_AGENT),
+        head_only: request.method() == hyper::Method::HEAD,
+    }
 }

@@ -1,36 +1,19 @@
 //! The task of one TLS connection: what it waits for, until it is done or its deadline ends it.
 
-use crate::client::Guest;
-use crate::client::proxy_protocol::{self, Proxied};
+use crate::client::Peer;
+use crate::client::proxy_protocol::{self, ProxyHeader};
 use crate::protocol::http1::connection::{Connection, Progress};
 use crate::protocol::transport::Socket;
-use crate::serve::address_limit::Held;
-use crate::serve::connections::{Phase, Place};
+use crate::serve::connections::Phase;
 use crate::serve::tls_tasks::h2;
-use crate::serve::tls_tasks::thread::Thread;
+use crate::serve::tls_tasks::registration::Registered;
 use crate::tls::session::{Secure, Session, forget, wait};
 use common::net::socket;
-use common::net::web::Page;
 use rustls::ServerConfig;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
-use std::rc::Rc;
 use std::sync::Arc;
 use tokio::io::Interest;
-
-/// A connection's place among the others; given back however its task ends.
-pub(crate) struct Registered {
-    pub(crate) thread: Rc<Thread>,
-    pub(crate) place: Place,
-    /// Its share of what its address may hold.
-    pub(crate) _held: Option<Held>,
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.thread.connections.borrow_mut().remove(self.place);
-    }
-}
 
 impl Registered {
     /// Shakes hands and serves what the client chose.
@@ -38,7 +21,7 @@ impl Registered {
         let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
             return;
         };
-        let Ok(guest) = self.meet(&stream).await else {
+        let Ok(peer) = self.meet(&stream).await else {
             return;
         };
         let began = || self.enter(Phase::Handshake, false);
@@ -52,30 +35,31 @@ impl Registered {
                 task.takes_leave = true;
             }
             // Its state is large: only those who speak it hold it.
-            return Box::pin(h2::serve(self, stream, session, guest)).await;
+            return Box::pin(h2::serve(self, stream, session, peer)).await;
         }
         let goodbye = Goodbye {
             stream: &stream,
             session: &session,
         };
-        self.drive(goodbye.stream, goodbye.session, Connection::of(guest))
+        self.drive(goodbye.stream, goodbye.session, Connection::of(peer))
             .await;
     }
 
     /// Who is there, where that has to be known: a trusted proxy may say before the handshake for whom it speaks.
-    async fn meet(&self, stream: &tokio::net::TcpStream) -> io::Result<Option<Box<Guest>>> {
-        let met = self
-            .thread
-            .desk
-            .borrow()
-            .guests
-            .as_ref()
-            .map(|guests| guests.meet(socket::peer(stream).ok()));
-        let Some(mut guest) = met.map(Box::new) else {
+    async fn meet(&self, stream: &tokio::net::TcpStream) -> io::Result<Option<Box<Peer>>> {
+        let proxies = {
+            let context = self.thread.context.borrow();
+            context
+                .clients
+                .as_ref()
+                .map(|clients| clients.proxies.clone())
+        };
+        let Some(proxies) = proxies else {
             return Ok(None);
         };
+        let mut peer = proxies.peer_of(socket::peer(stream).ok());
         let (mut start, mut ended) = (Vec::new(), false);
-        while !guest.is_introduced() {
+        while !peer.proxy_header_done() {
             start.resize(proxy_protocol::LONGEST, 0);
             // Before the look, not after it: what arrives in between must not be forgotten.
             forget(stream, Interest::READABLE);
@@ -84,38 +68,21 @@ impl Registered {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
                 outcome => outcome.unwrap_or(0),
             };
-            let said = self
-                .thread
-                .desk
-                .borrow()
-                .guests
-                .as_ref()
-                .map_or(Proxied::Absent, |guests| {
-                    guests.introduce(&mut guest, &start[..there])
-                });
-            match said {
+            match proxies.read_proxy_header(&mut peer, &start[..there]) {
                 // The end is no byte to look at, and is reported again and again.
-                Proxied::Partial if ended => return Err(ErrorKind::UnexpectedEof.into()),
-                Proxied::Partial => {
+                ProxyHeader::Partial if ended => return Err(ErrorKind::UnexpectedEof.into()),
+                ProxyHeader::Partial => {
                     ended = stream.ready(Interest::READABLE).await?.is_read_closed();
                     tokio::task::yield_now().await;
                 }
-                Proxied::Absent => {}
-                Proxied::Client { length, .. } | Proxied::Itself(length) => {
+                ProxyHeader::Absent => {}
+                ProxyHeader::Client { length, .. } | ProxyHeader::Itself(length) => {
                     socket::receive(stream, &mut start[..length])?;
                 }
-                Proxied::Bad => return Err(ErrorKind::InvalidData.into()),
+                ProxyHeader::Bad => return Err(ErrorKind::InvalidData.into()),
             }
         }
-        Ok(Some(guest))
-    }
-
-    /// The connection waits for something else now, and may have `moved`.
-    pub(crate) fn enter(&self, phase: Phase, moved: bool) {
-        self.thread
-            .connections
-            .borrow_mut()
-            .enter(self.place, phase, moved);
+        Ok(Some(Box::new(peer)))
     }
 
     async fn drive(
@@ -148,10 +115,10 @@ impl Registered {
                     tokio::task::yield_now().await;
                     Ok(())
                 }
-                Progress::Page(ask) => {
-                    let page = self.page(&ask.target).await;
-                    let bytes = self.thread.desk.borrow_mut().page(page.as_ref(), &ask);
-                    connection.page(&bytes, ask.keep_alive && page.is_some());
+                Progress::Page(pending) => {
+                    let page = self.page(&pending.ask.target).await;
+                    let context = &mut self.thread.context.borrow_mut();
+                    connection.page(page.as_ref(), &pending, context);
                     Ok(())
                 }
                 _ => wait(stream, Interest::READABLE).await,
@@ -159,21 +126,16 @@ impl Registered {
             if waited.is_err() {
                 return;
             }
-            let plain = Socket::new(stream, self.thread.settings.pages.as_ref());
+            let plain = Socket::new(stream);
             progress = connection.advance(
                 &Secure {
                     socket: stream,
                     session,
                     plain,
                 },
-                &mut self.thread.desk.borrow_mut(),
+                &mut self.thread.context.borrow_mut(),
             );
         }
-    }
-
-    /// Has a page made; none when that failed.
-    pub(crate) async fn page(&self, target: &str) -> Option<Page> {
-        self.thread.settings.pages.as_ref()?.make(target).await.ok()
     }
 }
 

@@ -1,10 +1,11 @@
 //! One thread that serves clients over TLS: its own runtime, a task for each connection. Handshakes are long and
 //! HTTP/2 is hyper's: both are apart from the threads that serve without TLS.
 
-use crate::protocol::context::Desk;
-use crate::serve::connections::{Connections, Phase, Place, TICK};
+use crate::protocol::context::ThreadContext;
+use crate::serve::connections::{Phase, Place, TICK};
 use crate::serve::limits::{self, ACCEPT_REST, Accepted, BATCH, FULL_REST, LAST_CALLS, Settings};
-use crate::serve::tls_tasks::task::Registered;
+use crate::serve::tls_tasks::registration::Registered;
+use crate::serve::tls_tasks::shared::{Task, Thread};
 use crate::tls::session::Gate;
 use common::net::listen::Listener;
 use common::net::socket;
@@ -18,31 +19,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::unix::AsyncFd;
-use tokio::task::AbortHandle;
 
 /// Handshakes that may wait for their next step before nobody more is let in: a client that waits in the kernel loses
 /// no time of its deadline, and no work is done for those who have given up before it ends.
 const QUEUE: usize = 16;
-
-/// The task of a connection.
-#[derive(Debug, Default)]
-pub(crate) struct Task {
-    /// How it can be ended, once it has begun.
-    abort: Option<AbortHandle>,
-    /// Whether it takes leave by itself when the process drains.
-    pub(crate) takes_leave: bool,
-}
-
-/// What the connections of one thread share.
-pub(crate) struct Thread {
-    pub(crate) desk: RefCell<Desk>,
-    pub(crate) connections: RefCell<Connections<Task>>,
-    pub(crate) settings: Settings,
-    /// Lets one step of a handshake through at a time.
-    pub(crate) handshakes: Gate,
-    pub(crate) shutdown: Shutdown,
-    config: Arc<ServerConfig>,
-}
 
 /// Serves clients until the process ends; returns when every connection is done or the grace is over.
 ///
@@ -51,16 +31,17 @@ pub(crate) struct Thread {
 pub fn run(
     listeners: Vec<Listener>,
     config: Arc<ServerConfig>,
-    desk: Desk,
+    context: ThreadContext,
     settings: Settings,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
-    let (desk, connections, handshakes) = (RefCell::new(desk), RefCell::default(), Gate::default());
+    let (context, connections, handshakes) =
+        (RefCell::new(context), RefCell::default(), Gate::default());
     let thread = Rc::new(Thread {
-        desk,
+        context,
         connections,
         settings,
         handshakes,
@@ -93,7 +74,7 @@ impl Thread {
             () = shutdown.reached(ProcessPhase::Draining) => {}
         }
         let began = Instant::now();
-        self.desk.borrow_mut().sources.draining = true;
+        self.context.borrow_mut().sources.draining = true;
         // Who has just asked comes first.
         tokio::task::yield_now().await;
         self.part();
@@ -257,7 +238,7 @@ impl Thread {
     }
 
     fn tick(&self) {
-        self.desk.borrow_mut().tick(SystemTime::now());
+        self.context.borrow_mut().tick(SystemTime::now());
         self.settings.room.left(self.connections.borrow().len());
         self.evict(self.settings.room.asked());
     }

@@ -1,14 +1,16 @@
 //! The connection against a scripted socket: every split of the bytes, pipelining, closes, short writes.
 
 use super::*;
-use crate::answer::RefusalSlots;
-use crate::answer::own_paths::{Elsewhere, Stats};
+use crate::answer::own_paths::{StatsPages, UrlPrefix};
+use crate::answer::refusal::RefusalSlots;
+use crate::answer::sources::Sources;
 use crate::answer::static_files::Statics;
+use crate::client::TrustedProxies;
 use crate::counters::Counters;
-use crate::protocol::context::Sources;
 use crate::routes::Routes;
 use arc_swap::{ArcSwap, Cache};
 use common::model::health::Health;
+use common::net::web::StatusCode;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -40,7 +42,7 @@ struct Script {
     reads_made: RefCell<usize>,
 }
 
-impl Wire for Script {
+impl Transport for Script {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         *self.reads_made.borrow_mut() += 1;
         let next = self.reads.borrow_mut().pop_front();
@@ -81,12 +83,9 @@ impl Wire for Script {
     fn peer(&self) -> Option<IpAddr> {
         Some(std::net::Ipv4Addr::LOCALHOST.into())
     }
-    fn may_see_stats(&self, _client: Option<IpAddr>) -> bool {
-        true
-    }
 }
 
-fn desk() -> Desk {
+fn context() -> ThreadContext {
     let farms = serde_json::json!([{"name": "img", "domains": ["img.org"], "servers":
         [{"name": "a", "target": "http://a.org", "weight": 1, "enable": "on"}]}]);
     let farms = serde_json::from_value(farms).expect("valid farms");
@@ -104,8 +103,11 @@ fn desk() -> Desk {
         Arc::new(ArcSwap::from_pointee(routes)),
         RefusalSlots::new(&counters),
     );
-    let stats = Some(Stats::new("/stats", None));
-    Desk::new(
+    let stats = Some(StatsPages::here(
+        "/stats",
+        ["127.0.0.1".parse().expect("a network")].into(),
+    ));
+    ThreadContext::new(
         Sources {
             stats,
             ..Sources::new(routes, Arc::default(), counters.shard(0), refused, rng)
@@ -115,17 +117,15 @@ fn desk() -> Desk {
 }
 
 /// Drives a connection to its end; pages are answered with `page`.
-fn drive(script: &Script, desk: &mut Desk) -> Vec<Progress> {
+fn drive(script: &Script, context: &mut ThreadContext) -> Vec<Progress> {
     let (mut connection, mut steps) = (Connection::default(), Vec::new());
+    let page = common::net::web::text(StatusCode::OK, "page");
     for _ in 0..10_000 {
-        let progress = connection.advance(script, desk);
+        let progress = connection.advance(script, context);
         steps.push(progress.clone());
         match progress {
             Progress::Done => break,
-            Progress::Page(ask) => connection.page(
-                b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage",
-                ask.keep_alive,
-            ),
+            Progress::Page(pending) => connection.page(Some(&page), &pending, context),
             _ if script.reads.borrow().is_empty()
                 && !matches!(progress, Progress::Write | Progress::Again) =>
             {
@@ -158,7 +158,7 @@ const CLOSE: &str = "GET /b HTTP/1.1\r\nHost: img.org\r\nConnection: close\r\n\r
 #[test]
 fn a_one_shot_request_costs_one_read_and_one_coalesced_write() {
     let script = script([Read::Bytes(CLOSE.into())]);
-    assert_eq!(drive(&script, &mut desk()), [Progress::Done]);
+    assert_eq!(drive(&script, &mut context()), [Progress::Done]);
     assert_eq!(
         (
             statuses(&script),
@@ -173,7 +173,7 @@ fn a_one_shot_request_costs_one_read_and_one_coalesced_write() {
 fn a_kept_connection_waits_after_a_short_read_without_reading_again_and_holds_no_buffer() {
     let script = script([Read::Bytes(PLAIN.into())]);
     let mut connection = Connection::default();
-    assert_eq!(connection.advance(&script, &mut desk()), Progress::Idle);
+    assert_eq!(connection.advance(&script, &mut context()), Progress::Idle);
     assert_eq!(*script.reads_made.borrow(), 1);
     assert!(connection.unparsed.capacity() == 0 && connection.unsent.is_none());
 }
@@ -187,7 +187,7 @@ fn a_close_over_unread_bytes_is_never_coalesced_and_lingers() {
         Read::End,
     ]);
     assert_eq!(
-        drive(&script, &mut desk()),
+        drive(&script, &mut context()),
         [Progress::Linger, Progress::Done]
     );
     assert_eq!(
@@ -207,7 +207,7 @@ fn a_flood_of_nothing_after_a_refusal_yields_and_ends() {
             .into_iter()
             .chain((0..200).map(|_| Read::Empty)),
     );
-    let steps = drive(&script, &mut desk());
+    let steps = drive(&script, &mut context());
     assert!(
         steps.len() < 80
             && steps[1..steps.len() - 1]
@@ -227,7 +227,7 @@ fn a_good_request_before_a_bad_one_gets_its_answer_and_the_bad_one_its_status() 
         Read::Bytes(format!("{PLAIN}GET x HTTP/1.1\r\n\r\nmore").into()),
         Read::End,
     ]);
-    drive(&script, &mut desk());
+    drive(&script, &mut context());
     assert_eq!(statuses(&script), ["302", "400"]);
 }
 
@@ -238,7 +238,7 @@ fn a_body_ends_the_connection_and_is_never_taken_for_a_request() {
         PLAIN.len()
     );
     let script = script([Read::Bytes(smuggled.into()), Read::End]);
-    drive(&script, &mut desk());
+    drive(&script, &mut context());
     assert_eq!(statuses(&script), ["405"]);
 }
 
@@ -247,7 +247,7 @@ fn a_page_is_waited_for_and_what_is_pipelined_behind_it_comes_after_it() {
     let script = script([Read::Bytes(
         format!("{PLAIN}{}{PLAIN}", PLAIN.replace("/a", "/stats")).into(),
     )]);
-    let steps = drive(&script, &mut desk());
+    let steps = drive(&script, &mut context());
     assert!(matches!(steps[0], Progress::Page(_)), "{steps:?}");
     assert_eq!(statuses(&script), ["302", "200", "302"]);
 }
@@ -259,28 +259,29 @@ fn after_a_page_the_socket_is_read_before_anybody_waits_for_it() {
         Read::Bytes(format!("{}{PLAIN}", PLAIN.replace("/a", "/stats")).into()),
         Read::Bytes(CLOSE.into()),
     ]);
-    drive(&script, &mut desk());
+    drive(&script, &mut context());
     assert_eq!(statuses(&script), ["200", "302", "302"]);
 }
 
-/// A desk with a file of `size` bytes, `/favicon.ico`.
-fn desk_with_file(size: usize) -> Desk {
+/// A context with a file of `size` bytes, `/favicon.ico`.
+fn desk_with_file(size: usize) -> ThreadContext {
     let folder = tempfile::tempdir().expect("folder");
     std::fs::write(folder.path().join("favicon.ico"), vec![b'f'; size]).expect("written");
     let settings = crate::answer::static_files::StaticSettings {
         folder: folder.path().into(),
         names: vec!["favicon.ico".parse().expect("valid")],
     };
-    let mut desk = desk();
-    desk.sources.statics = Cache::new(Arc::new(ArcSwap::from_pointee(Statics::load(&settings).0)));
-    desk
+    let mut context = context();
+    context.sources.statics =
+        Cache::new(Arc::new(ArcSwap::from_pointee(Statics::load(&settings).0)));
+    context
 }
 
 #[test]
 fn large_files_are_sent_from_where_they_are() {
     // All at once, and a little at a time.
     for (count, room) in [(400, None), (4, Some(10_000))] {
-        let mut desk = desk_with_file(1 << 19);
+        let mut context = desk_with_file(1 << 19);
         let all = PLAIN.replace("/a", "/favicon.ico").repeat(count) + CLOSE;
         let script = Script {
             room,
@@ -289,11 +290,11 @@ fn large_files_are_sent_from_where_they_are() {
         let mut connection = Connection::default();
         let mut held = 0;
         for _ in 0..2000 {
-            if connection.advance(&script, &mut desk) == Progress::Done {
+            if connection.advance(&script, &mut context) == Progress::Done {
                 break;
             }
             held = held.max(
-                desk.output.capacity()
+                context.output.capacity()
                     + connection.unsent.as_ref().map_or(0, |unsent| unsent.held()),
             );
         }
@@ -328,10 +329,10 @@ fn files_end_their_connection_where_that_was_asked() {
 
 #[test]
 fn while_draining_every_answer_closes() {
-    let mut desk = desk();
-    desk.sources.draining = true;
+    let mut context = context();
+    context.sources.draining = true;
     let script = script([Read::Bytes(PLAIN.into()), Read::End]);
-    assert_eq!(drive(&script, &mut desk).last(), Some(&Progress::Done));
+    assert_eq!(drive(&script, &mut context).last(), Some(&Progress::Done));
     assert!(String::from_utf8_lossy(&script.sent.borrow()).contains("Connection: close"));
 }
 
@@ -351,29 +352,30 @@ proptest! {
         if !rest.is_empty() { reads.push(Read::Bytes(rest.to_vec())); }
         reads.push(Read::End);
         let script = Script { room: Some(room), ..script(reads) };
-        let steps = drive(&script, &mut desk());
+        let steps = drive(&script, &mut context());
         let expected: Vec<&str> = requests.iter().map(|path| if path == "stats" { "200" } else { "302" }).chain(["302"]).collect();
         prop_assert_eq!(statuses(&script), expected);
         prop_assert_eq!(steps.last(), Some(&Progress::Done));
     }
 }
 
-/// A desk that sends those who ask for stats and challenges to other hosts, and believes its proxies.
-fn far_desk() -> Desk {
+/// A context that sends those who ask for stats and challenges to other hosts, and believes its proxies.
+fn far_context() -> ThreadContext {
     let url = |text: &str| text.parse().expect("a target");
-    let mut desk = desk();
-    desk.sources.stats = Some(Stats::new("/stats", Some(&url("stats.org:9999"))));
-    desk.sources.acme = Some(Elsewhere::host(&url("http://acme.org:8080")));
+    let mut context = context();
+    context.sources.stats = Some(StatsPages::elsewhere("/stats", &url("stats.org:9999")));
+    context.sources.acme = Some(UrlPrefix::host(&url("http://acme.org:8080")));
     let trusted: Arc<[common::net::network::Network]> =
         ["127.0.0.0/8".parse().expect("a network")].into();
-    desk.guests = Guests::new(&trusted, None, &Arc::new(Counters::new(1))).map(Box::new);
-    desk
+    let proxies = TrustedProxies::new(&trusted);
+    context.clients = Some(Box::new(Clients { proxies, log: None }));
+    context
 }
 
 /// Whatever a client or a proxy says.
 #[test]
 fn a_location_never_leaves_the_configured_origins() {
-    let desk = RefCell::new(far_desk());
+    let context = RefCell::new(far_context());
     proptest!(ProptestConfig::with_cases(20_000), |(
         before in "(|PROXY TCP4 6.6.6.6 1.1.1.1 1 2\r\n|PROXY UNKNOWN http://evil.org\r\n)",
         start in "(|/stats|/.well-known/acme-challenge/)",
@@ -381,7 +383,7 @@ fn a_location_never_leaves_the_configured_origins() {
         fields in "(Host: img.org\r\n|Host: evil.org\r\n|X-Forwarded-(Host|For|Proto): (evil.org|https|6.6.6.6)\r\n|Location: x\r\n|Connection: close\r\n){0,4}",
     )| {
         let script = script([Read::Bytes(format!("{before}GET {start}{target} HTTP/1.1\r\n{fields}\r\n").into()), Read::End]);
-        drive(&script, &mut desk.borrow_mut());
+        drive(&script, &mut context.borrow_mut());
         let text = String::from_utf8_lossy(&script.sent.borrow()).into_owned();
         for line in text.split("\r\n").filter(|line| line.to_ascii_lowercase().starts_with("location:")) {
             let configured = ["http://a.org/", "https://a.org/", "http://stats.org:9999/", "https://stats.org:9999/", "http://acme.org:8080/"];

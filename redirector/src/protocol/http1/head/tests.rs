@@ -1,13 +1,14 @@
 //! What a head is, what is refused, and that no cut or byte makes the parser panic.
 
 use super::*;
+use crate::answer::request::{FIELDS, MAX_FIELDS};
 use common::model::target::is_target_byte;
 use proptest::prelude::*;
 
 /// Any request that is none.
 const BAD: Refusal = Refusal::BadRequest(Fault::RequestLine);
 
-fn head(text: &str) -> Head<'_> {
+fn head(text: &str) -> Request<'_> {
     match parse(text.as_bytes(), FIELDS) {
         Parsed::Complete(head, length) => {
             assert_eq!(length, text.len(), "whole head of {text:?}");

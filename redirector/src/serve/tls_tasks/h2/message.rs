@@ -1,23 +1,24 @@
-//! Messages of HTTP/2 in the words of HTTP/1: a request as the head that answering knows, an answer's bytes as a
-//! response.
+//! Messages of HTTP/2 as values: a request as answering knows it, an answer as a response.
 
-use crate::protocol::http1::head::{Fault, Head, MAX_TARGET, Method, Refusal, is_same_authority};
+use crate::answer::Answer;
+use crate::answer::refusal::{Fault, Refusal};
+use crate::answer::request::{MAX_TARGET, Method, Request};
+use crate::protocol::http1::head::is_same_authority;
 use bytes::Bytes;
 use common::model::host::{MAX_HOST, normalize};
 use common::model::target::Scheme;
 use common::net::web::Page;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
+    CONTENT_LENGTH, COOKIE, DATE, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
 };
 use hyper::http::HeaderMap;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Response, StatusCode};
 
 /// Header fields of most answers, or more.
 const FIELDS: usize = 8;
 
 /// A request nothing is known of.
-pub(super) const UNKNOWN: Head<'static> = Head {
+pub(super) const UNKNOWN: Request<'static> = Request {
     method: Method::Get,
     target: b"/",
     host: b"",
@@ -28,15 +29,18 @@ pub(super) const UNKNOWN: Head<'static> = Head {
     if_modified_since: None,
 };
 
-/// The head of `request` with up to `max_fields` fields, by the rules of `head.rs` and RFC 9113 section 8.3.1. A body never closes the connection:
+/// What is `asked` with up to `max_fields` fields, by the rules of `head.rs` and RFC 9113 section 8.3.1. A body never closes the connection:
 /// its stream ends alone. (hyper has dropped a fragment already: it reaches no Location.)
-pub(super) fn head<B>(request: &Request<B>, max_fields: usize) -> Result<Head<'_>, Refusal> {
-    let method = match *request.method() {
+pub(super) fn request<B>(
+    asked: &hyper::Request<B>,
+    max_fields: usize,
+) -> Result<Request<'_>, Refusal> {
+    let method = match *asked.method() {
         hyper::Method::GET => Method::Get,
         hyper::Method::HEAD => Method::Head,
         _ => Method::Other,
     };
-    let fields = request.headers();
+    let fields = asked.headers();
     // Browsers send each cookie in a field of its own (RFC 9113 section 8.2.3): together they are one.
     if fields.len() > max_fields
         && fields.len() - fields.get_all(COOKIE).iter().count().saturating_sub(1) > max_fields
@@ -45,7 +49,7 @@ pub(super) fn head<B>(request: &Request<B>, max_fields: usize) -> Result<Head<'_
     }
     let target = match method {
         Method::Other => "/",
-        _ => request
+        _ => asked
             .uri()
             .path_and_query()
             .map_or("", |target| target.as_str()),
@@ -56,10 +60,10 @@ pub(super) fn head<B>(request: &Request<B>, max_fields: usize) -> Result<Head<'_
     if !target.starts_with('/') {
         return Err(Fault::Target.into());
     }
-    Ok(Head {
+    Ok(Request {
         method,
         target: target.as_bytes(),
-        host: host(request)?,
+        host: host(asked)?,
         // A list in several fields: nothing is known to match.
         if_none_match: once(fields, &IF_NONE_MATCH).unwrap_or(Some(b"")),
         if_modified_since: once(fields, &IF_MODIFIED_SINCE)?,
@@ -67,8 +71,14 @@ pub(super) fn head<B>(request: &Request<B>, max_fields: usize) -> Result<Head<'_
     })
 }
 
+/// The host as `:authority` names it, or nothing.
+pub(super) fn authority<B>(request: &hyper::Request<B>) -> &[u8] {
+    let authority = request.uri().authority();
+    authority.map_or(b"", |authority| authority.as_str().as_bytes())
+}
+
 /// The host asked for: `:authority`, Host, or both where they agree.
-fn host<B>(request: &Request<B>) -> Result<&[u8], Refusal> {
+fn host<B>(request: &hyper::Request<B>) -> Result<&[u8], Refusal> {
     let authority = request
         .uri()
         .authority()
@@ -109,39 +119,35 @@ fn once<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>
     }
 }
 
-/// An answer of ours as a response, with `file` as its body if it is sent.
-pub(super) fn of_bytes(answer: &[u8], file: Option<Bytes>) -> Response<Bytes> {
-    // Our own bytes are well-formed; what could not be read would be an error of ours.
-    parse(answer, file).unwrap_or_else(|| status(StatusCode::INTERNAL_SERVER_ERROR))
-}
-
-fn parse(answer: &[u8], file: Option<Bytes>) -> Option<Response<Bytes>> {
-    let end = memchr::memmem::find(answer, b"\r\n\r\n")?;
-    // One copy, which the body and all values share.
-    let answer = Bytes::copy_from_slice(answer);
-    let mut lines = answer[..end]
-        .split(|&byte| byte == b'\n')
-        .map(<[u8]>::trim_ascii_end);
-    let code = StatusCode::from_bytes(lines.next()?.get(9..12)?).ok()?;
-    let body = file
-        .filter(|_| code == StatusCode::OK)
-        .unwrap_or_else(|| answer.slice(end + 4..));
-    let mut response = Response::new(body);
-    *response.status_mut() = code;
-    response.headers_mut().reserve(FIELDS);
-    for line in lines {
-        let colon = memchr::memchr(b':', line)?;
-        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
-        // HTTP/2 has frames for what this field says (RFC 9113 section 8.2.2).
-        if name != CONNECTION {
-            response.headers_mut().append(
-                name,
-                HeaderValue::from_maybe_shared(answer.slice_ref(line[colon + 1..].trim_ascii()))
-                    .ok()?,
-            );
-        }
+/// An answer as a response; `date` is the Date field as HTTP/1 writes it.
+pub(super) fn response(answer: &Answer<'_>, head_only: bool, date: &[u8]) -> Response<Bytes> {
+    let code = StatusCode::from_u16(answer.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = status(code);
+    if !head_only {
+        *response.body_mut() = match answer {
+            // A file is shared by all who ask for it, not copied for each: they may take their time.
+            Answer::File(file) => file.body.clone(),
+            _ => Bytes::copy_from_slice(answer.body()),
+        };
     }
-    Some(response)
+    let headers = response.headers_mut();
+    headers.reserve(FIELDS);
+    answer.fields(&mut |name, value| {
+        // Our own fields are well-formed; what a client sent was looked at byte by byte.
+        let name = HeaderName::from_bytes(name.as_bytes());
+        let value = HeaderValue::from_maybe_shared(Bytes::from(value.concat()));
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    });
+    let date = date
+        .strip_prefix(b"Date: ")
+        .unwrap_or_default()
+        .trim_ascii_end();
+    if let Ok(date) = HeaderValue::from_bytes(date) {
+        headers.insert(DATE, date);
+    }
+    response
 }
 
 /// A page as a response; none is a failure.
@@ -165,16 +171,16 @@ fn status(code: StatusCode) -> Response<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::http1::head::FIELDS;
+    use crate::answer::request::FIELDS;
 
     fn asked(uri: &str, fields: &[(&str, &str)]) -> Result<(String, String), Refusal> {
-        let builder = Request::builder().uri(uri);
+        let builder = hyper::Request::builder().uri(uri);
         let builder = fields.iter().fold(builder, |builder, (name, value)| {
             builder.header(*name, *value)
         });
         let request = builder.body(()).expect("a request");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        head(&request, FIELDS).map(|head| (text(head.host), text(head.target)))
+        super::request(&request, FIELDS).map(|request| (text(request.host), text(request.target)))
     }
 
     #[test]
@@ -235,12 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_keeps_its_fields_but_the_connection() {
-        let answer = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://a.org/\xe9\r\nConnection: close\r\n\r\n";
-        let response = of_bytes(answer, None);
+    fn an_answer_keeps_its_fields_and_bytes_that_are_no_text() {
+        let answer = Answer::Beside {
+            before: b"http://a.org",
+            rest: b"/\xe9",
+        };
+        let response = response(&answer, false, b"Date: now\r\n");
         assert_eq!(
             (response.status(), response.headers().len()),
-            (StatusCode::FOUND, 2)
+            (StatusCode::FOUND, 4)
         );
         assert_eq!(
             response.headers()["location"].as_bytes(),

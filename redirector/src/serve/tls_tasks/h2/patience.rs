@@ -67,7 +67,7 @@ impl Signs {
             return body;
         }
         self.unsent.fetch_add(1, Ordering::Relaxed);
-        Bytes::from_owner(Unsent {
+        Bytes::from_owner(SendQueue {
             body,
             count: self.unsent.clone(),
         })
@@ -101,18 +101,18 @@ impl Signs {
 }
 
 /// A body on its way. h2 drops it with its last byte, or with its stream.
-struct Unsent {
+struct SendQueue {
     body: Bytes,
     count: Arc<AtomicUsize>,
 }
 
-impl AsRef<[u8]> for Unsent {
+impl AsRef<[u8]> for SendQueue {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }
 }
 
-impl Drop for Unsent {
+impl Drop for SendQueue {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }

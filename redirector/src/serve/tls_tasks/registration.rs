@@ -1,0 +1,36 @@
+//! A connection's place among those of its thread.
+
+use crate::serve::address_limit::Held;
+use crate::serve::connections::{Phase, Place};
+use crate::serve::tls_tasks::shared::Thread;
+use common::net::web::Page;
+use std::rc::Rc;
+
+/// A connection's place among the others; given back however its task ends.
+pub(crate) struct Registered {
+    pub(crate) thread: Rc<Thread>,
+    pub(crate) place: Place,
+    /// Its share of what its address may hold.
+    pub(crate) _held: Option<Held>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.thread.connections.borrow_mut().remove(self.place);
+    }
+}
+
+impl Registered {
+    /// The connection waits for something else now, and may have `moved`.
+    pub(crate) fn enter(&self, phase: Phase, moved: bool) {
+        self.thread
+            .connections
+            .borrow_mut()
+            .enter(self.place, phase, moved);
+    }
+
+    /// Has a page made; none when that failed.
+    pub(crate) async fn page(&self, target: &str) -> Option<Page> {
+        self.thread.settings.pages.as_ref()?.make(target).await.ok()
+    }
+}
