@@ -1,19 +1,16 @@
 //! Everything that is watched: the state of each check.
 
-pub(crate) mod report;
-pub(crate) mod unchecked;
-
-use self::report::Left;
-use self::unchecked::Tally;
 use crate::checks::{Checks, Seat};
 use crate::evidence::Evidence;
-use crate::verdict::ejection_limit::{self, Machine, Seen};
+use crate::verdict::ejection_limit::{self, Machine};
 use crate::verdict::judge::{Fall, Judge, Ruling};
 use crate::verdict::self_suspicion::Doubt;
+use crate::watch::left::Left;
 use crate::watch::queue::{Queue, Room, Row};
+use crate::watch::watched::{Tally, Watched};
 use common::model::check::{Check, CheckKey};
 use common::model::farm::Name;
-use common::model::health::{Checked, Finding, State};
+use common::model::health::{Checked, State};
 use common::store::{Event, OwnView};
 use common::time::{UnixMs, unix_ms};
 use rand::Rng;
@@ -41,88 +38,40 @@ pub struct At<'a> {
     pub by: &'a str,
 }
 
-/// One check.
-#[derive(Debug)]
-struct Watched {
-    check: Check,
-    servers: Vec<Seat>,
-    judge: Judge,
-    /// What the store is known to hold.
-    published: Option<Finding>,
-    due: Instant,
-    /// Probes on their way.
-    flights: u16,
-    /// Where its probes go, as far as is known.
-    address: Option<IpAddr>,
-    /// Whether it was said that its probes say nothing.
-    warned: bool,
-}
-
-impl Watched {
-    /// How many probes may be on their way at once. To one that has begun to fail as many as a fall still takes: those
-    /// that time out do not wait for each other.
-    fn allowed(&self) -> u16 {
-        let failures = self.judge.failures();
-        if failures == 0 {
-            1
-        } else {
-            self.check.fall.saturating_sub(failures).max(1)
-        }
-    }
-
-    /// Where it waits.
-    fn row(&self) -> Row {
-        if self.judge.finding().checked == Checked::Failing {
-            Row::Failing
-        } else {
-            Row::Answering
-        }
-    }
-
-    fn seen(&self) -> Seen<'_> {
-        Seen {
-            check: &self.check,
-            seats: &self.servers,
-            judge: &self.judge,
-            address: self.address,
-        }
-    }
-}
-
 /// All checks.
 #[derive(Debug, Default)]
 pub struct WatchList {
-    checks: BTreeMap<CheckKey, Watched>,
+    pub(super) checks: BTreeMap<CheckKey, Watched>,
     /// How many servers of each farm take clients whatever is found.
-    unquestioned: BTreeMap<Name, usize>,
+    pub(super) unquestioned: BTreeMap<Name, usize>,
     /// The checks that wait. One that is watched no more is skipped when its time comes.
-    due: Queue,
+    pub(super) due: Queue,
     /// The shortest interval of all checks.
-    shortest: Option<Duration>,
+    pub(super) shortest: Option<Duration>,
     /// Those that are watched no more: readers hear so before the store forgets them.
-    left: BTreeMap<CheckKey, Left>,
-    events: Vec<Event>,
+    pub(super) left: BTreeMap<CheckKey, Left>,
+    pub(super) events: Vec<Event>,
     /// The number of the first of them.
-    first_event: u64,
+    pub(super) first_event: u64,
     /// What tells this run's numbers from those of another.
-    run: String,
-    sequence: u64,
+    pub(super) run: String,
+    pub(super) sequence: u64,
     /// The sequence this run told last; none before its first report.
-    reached: Option<u64>,
+    pub(super) reached: Option<u64>,
     /// The sequence the store then showed to readers.
-    shown: Option<u64>,
+    pub(super) shown: Option<u64>,
     /// Whether a report failed since: what the store holds is not known.
-    unsure: bool,
+    pub(super) unsure: bool,
     /// Whether a state has turned since the last report.
-    turned: bool,
+    pub(super) turned: bool,
     /// Whether any probe since the last report was conclusive.
-    conclusive: bool,
+    pub(super) conclusive: bool,
     /// Whether this prober itself is in doubt.
-    doubt: Doubt,
+    pub(super) doubt: Doubt,
     /// What is to be known of all of them, as of the last report.
-    tally: Tally,
+    pub(super) tally: Tally,
     /// What an earlier run knew of checks that are not watched yet.
-    adopted: OwnView,
+    pub(super) adopted: OwnView,
 }
 
 impl WatchList {
@@ -396,7 +345,7 @@ impl WatchList {
         self.drop_events(self.events.len().saturating_sub(EVENTS_KEPT));
     }
 
-    fn drop_events(&mut self, count: usize) {
+    pub(super) fn drop_events(&mut self, count: usize) {
         self.first_event += self.events.drain(..count).count() as u64;
     }
 

@@ -2,8 +2,8 @@
 
 mod haste;
 
-use super::report::LINGER;
 use super::*;
+use crate::watch::left::LINGER;
 use common::store::Reported;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;

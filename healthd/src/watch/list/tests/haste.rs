@@ -1,7 +1,7 @@
 //! All servers dying at once, in simulated time: how soon that is believed, and when not.
 
 use super::*;
-use common::model::health::Caution;
+use common::model::health::{Caution, Finding};
 use std::net::Ipv4Addr;
 
 /// From a death of everything to the last server out, at the most; telling it and reading it take another second.

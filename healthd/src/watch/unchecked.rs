@@ -1,21 +1,13 @@
 //! Servers that no probe says anything about: said once in the log, counted for monitoring. They stay in service, for the
 //! trouble may be a resolver's, or another of this machine's own; only nobody is to think that they were found good.
 
-use super::{WatchList, Watched};
+use crate::watch::list::WatchList;
+use crate::watch::watched::{Tally, Watched};
 use common::model::farm::{Name, ServerId};
 use common::model::health::{Caution, Checked};
 
 /// Servers named in one line.
 const NAMED: usize = 5;
-
-/// How many checks there are to be careful with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Those of which no probe has ever said anything.
-    pub never: u64,
-    /// Those held in service because the prober suspects itself.
-    pub held: u64,
-}
 
 impl WatchList {
     /// What is to be known of all checks, as of the last report.

@@ -1,45 +1,13 @@
 //! What of all that is watched the store has still to be told, and whether it holds what it was told.
 
-use super::WatchList;
-use common::model::health::{Checked, Finding, State};
+use crate::watch::left::{LINGER, Left};
+use crate::watch::list::WatchList;
 use common::store::{HealthReport, Reported};
-use common::time::{UnixMs, unix_ms};
-use std::time::{Duration, Instant};
+use common::time::unix_ms;
+use std::time::Instant;
 
 /// A later last_check alone is worth a write after this long.
 const TOUCH_MS: u64 = 5_000;
-
-/// How long the store keeps what it was told of a check that left: longer than any reader needs to hear of it.
-pub(super) const LINGER: Duration = Duration::from_secs(60);
-
-/// A check that is watched no more.
-#[derive(Debug)]
-pub(super) struct Left {
-    since: Instant,
-    /// Whether the store was told.
-    told: bool,
-}
-
-impl Left {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            since: now,
-            told: false,
-        }
-    }
-
-    /// What readers hear: if it is watched again, what was found before counts for nothing.
-    fn finding(now: UnixMs) -> Finding {
-        let why = "not probed any more".into();
-        Finding {
-            state: State::Abstain,
-            checked: Checked::Never,
-            since: now,
-            why,
-            last_check: 0,
-        }
-    }
-}
 
 impl WatchList {
     /// What the store has still to be told; none if nothing.
