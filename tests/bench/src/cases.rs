@@ -10,6 +10,7 @@ mod swap;
 mod syscalls;
 mod threads;
 mod tls;
+mod versions;
 
 use crate::configuration::{self, HOST};
 use crate::load::{Load, Manner, Outcome};
@@ -60,6 +61,8 @@ pub enum Case {
     Probes,
     /// Handshakes and requests over TLS
     Tls,
+    /// An earlier rbalancer, named by --before, beside this one
+    Versions,
 }
 
 /// How much to measure, and with what.
@@ -71,6 +74,8 @@ pub struct Effort {
     pub time: Duration,
     /// Where rbalancer and the floor were built.
     pub programs: PathBuf,
+    /// An earlier rbalancer to compare with.
+    pub before: Option<PathBuf>,
     /// Farms of a large table.
     pub farms: usize,
     /// For configurations and logs.
@@ -98,6 +103,7 @@ impl Case {
             Self::Report => report::run(effort),
             Self::Probes => probes::run(effort),
             Self::Tls => tls::run(effort),
+            Self::Versions => versions::run(effort),
         }
     }
 }
@@ -135,19 +141,28 @@ fn start_rbalancer(
     file: &Path,
     cores: &str,
 ) -> anyhow::Result<Server> {
-    let program = effort.programs.join("rbalancer");
-    let mut server = Server::start(
+    start_program(
+        effort,
+        &effort.programs.join("rbalancer"),
         name,
         port,
-        &[
-            &program.to_string_lossy(),
-            "up",
-            "-c",
-            &file.to_string_lossy(),
-        ],
+        file,
         cores,
-        &effort.folder,
-    )?;
+    )
+}
+
+/// Some rbalancer on `cores`.
+fn start_program(
+    effort: &Effort,
+    program: &Path,
+    name: &str,
+    port: u16,
+    file: &Path,
+    cores: &str,
+) -> anyhow::Result<Server> {
+    let (program, file) = (program.to_string_lossy(), file.to_string_lossy());
+    let command = [&*program, "up", "-c", &file];
+    let mut server = Server::start(name, port, &command, cores, &effort.folder)?;
     server.ready(&Manner::KeepAlive.request(HOST))?;
     Ok(server)
 }

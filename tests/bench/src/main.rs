@@ -27,6 +27,9 @@ struct Arguments {
     /// Farms of a large table
     #[arg(long, default_value_t = 10_000)]
     farms: usize,
+    /// An earlier rbalancer to compare with, for the case versions
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// Where the Markdown goes
     #[arg(long, default_value = "target/bench.md")]
     output: PathBuf,
@@ -59,6 +62,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         rounds: arguments.rounds.max(1),
         time: Duration::from_secs_f64(arguments.seconds),
         farms: arguments.farms.max(1),
+        before: arguments.before.clone(),
         programs: here
             .parent()
             .context("a program lies in a folder")?
@@ -74,10 +78,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let place = place(arguments, cores, polling.is_some());
     println!("{place}");
     let mut markdown = format!("{place}\n");
-    let cases = if arguments.cases.is_empty() {
-        Case::value_variants()
+    // Without a name all are meant, but for one that has nothing to compare with.
+    let all = Case::value_variants().iter().copied();
+    let cases: Vec<Case> = if arguments.cases.is_empty() {
+        all.filter(|case| *case != Case::Versions || effort.before.is_some()).collect()
     } else {
-        &arguments.cases
+        arguments.cases.clone()
     };
     let mut failed = Vec::new();
     for case in cases {

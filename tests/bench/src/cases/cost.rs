@@ -148,6 +148,22 @@ pub(super) fn manner(effort: &Effort, manner: Manner) -> anyhow::Result<Report> 
     Ok(report)
 }
 
+/// Two servers in one manner: the CPU per redirect of `now` over that of `before`, with few clients and with many.
+pub(super) fn two(
+    effort: &Effort,
+    manner: Manner,
+    before: Server,
+    now: Server,
+) -> anyhow::Result<[(usize, Spread); 2]> {
+    let mut subjects = [Subject::of(before, manner), Subject::of(now, manner)];
+    let mut ratio = |clients| {
+        compare(effort, manner, Sending::Together, clients, &mut subjects)?;
+        let [before, now] = &subjects;
+        anyhow::Ok((clients, Spread::ratio(&now.cpu(), &before.cpu())))
+    };
+    Ok([ratio(CLIENTS)?, ratio(CROWD)?])
+}
+
 /// The same where each request comes right behind its handshake.
 pub(super) fn sparse(effort: &Effort) -> anyhow::Result<Report> {
     let manner = Manner::ServerCloses;

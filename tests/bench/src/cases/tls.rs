@@ -1,7 +1,7 @@
 //! What TLS costs the server: handshakes, full and resumed, and requests on connections that are kept, over HTTP/1 and
 //! HTTP/2; beside haproxy and nginx with the same ECDSA P-256 key and TLS 1.3.
 
-use super::{CLIENTS, Effort, SETTLE, haproxy, nginx, start_rbalancer};
+use super::{CLIENTS, Effort, SETTLE, haproxy, nginx, start_program};
 use crate::configuration::{self, HOST};
 use crate::handshake;
 use crate::report::{Bound, Report, Target};
@@ -10,6 +10,7 @@ use crate::spread::Spread;
 use anyhow::{Context, ensure};
 use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -104,6 +105,32 @@ impl Identity {
     }
 }
 
+/// Some rbalancer with a TLS port.
+fn rbalancer(
+    effort: &Effort,
+    program: &Path,
+    name: &str,
+    identity: &Identity,
+) -> anyhow::Result<Subject> {
+    let Identity {
+        certificate, key, ..
+    } = identity;
+    let (plain, port) = (free_port()?, free_port()?);
+    let lines = format!(
+        "[global]\nadmin_bind = off\ntls_bind = 127.0.0.1:{port}\ntls_cert = {certificate}\ntls_key = {key}\n"
+    );
+    // Servers without a scheme: who asks over https is sent to https, as with the others.
+    let text = configuration::rbalancer(plain, 1, 1, 2, "img")
+        .replacen("[global]\n", &lines, 1)
+        .replace("http://", "");
+    let file = configuration::write(&effort.folder, &format!("tls-{port}.conf"), &text)?;
+    Ok(Subject {
+        server: start_program(effort, program, name, plain, &file, SERVER_CORE)?,
+        port,
+        rounds: Default::default(),
+    })
+}
+
 /// rbalancer, haproxy and nginx, each with a TLS port.
 fn subjects(effort: &Effort, identity: &Identity) -> anyhow::Result<Vec<Subject>> {
     let Identity {
@@ -112,16 +139,12 @@ fn subjects(effort: &Effort, identity: &Identity) -> anyhow::Result<Vec<Subject>
         both,
         ..
     } = identity;
-    let (plain, ours) = (free_port()?, free_port()?);
-    let lines = format!(
-        "[global]\nadmin_bind = off\ntls_bind = 127.0.0.1:{ours}\ntls_cert = {certificate}\ntls_key = {key}\n"
-    );
-    // Servers without a scheme: who asks over https is sent to https, as with the others.
-    let text = configuration::rbalancer(plain, 1, 1, 2, "img")
-        .replacen("[global]\n", &lines, 1)
-        .replace("http://", "");
-    let file = configuration::write(&effort.folder, "tls.conf", &text)?;
-    let rbalancer = start_rbalancer(effort, "rbalancer", plain, &file, SERVER_CORE)?;
+    let rbalancer = rbalancer(
+        effort,
+        &effort.programs.join("rbalancer"),
+        "rbalancer",
+        identity,
+    )?;
 
     let theirs = free_port()?;
     let bind = format!(
@@ -143,21 +166,36 @@ fn subjects(effort: &Effort, identity: &Identity) -> anyhow::Result<Vec<Subject>
         port: theirs,
         rounds: Default::default(),
     };
-    Ok(vec![
-        Subject {
-            server: rbalancer,
-            port: ours,
-            rounds: Default::default(),
-        },
-        haproxy,
-        nginx,
-    ])
+    Ok(vec![rbalancer, haproxy, nginx])
+}
+
+/// Two builds of rbalancer: for each work what `program` does over what `before` does.
+pub(super) fn two(
+    effort: &Effort,
+    before: &Path,
+    program: &Path,
+) -> anyhow::Result<Vec<(&'static str, Spread)>> {
+    let identity = Identity::make(effort)?;
+    let mut subjects = [
+        rbalancer(effort, before, "before", &identity)?,
+        rbalancer(effort, program, "now", &identity)?,
+    ];
+    measure_all(effort, &identity, &mut subjects)?;
+    let [before, now] = &subjects;
+    let ratio = |index: usize| Spread::ratio(&before.rounds[index], &now.rounds[index]);
+    Ok(Work::ALL
+        .iter()
+        .enumerate()
+        .map(|(index, work)| (work.name(), ratio(index)))
+        .collect())
 }
 
 /// Each work by each server in turn, round by round, after one short round that does not count.
-pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
-    let identity = Identity::make(effort)?;
-    let mut subjects = subjects(effort, &identity)?;
+fn measure_all(
+    effort: &Effort,
+    identity: &Identity,
+    subjects: &mut [Subject],
+) -> anyhow::Result<()> {
     for round in 0..=effort.rounds {
         let time = if round == 0 {
             effort.time.min(Duration::from_secs(1))
@@ -165,7 +203,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
             effort.time
         };
         for (index, work) in Work::ALL.into_iter().enumerate() {
-            for subject in &mut subjects {
+            for subject in &mut *subjects {
                 let rate = subject.measure(work, &identity.der, time)?;
                 if round > 0 {
                     subject.rounds[index].push(rate);
@@ -173,6 +211,14 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
             }
         }
     }
+    Ok(())
+}
+
+/// rbalancer beside the peers.
+pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
+    let identity = Identity::make(effort)?;
+    let mut subjects = subjects(effort, &identity)?;
+    measure_all(effort, &identity, &mut subjects)?;
     let columns = ["", "per second of processor time", "rbalancer over it"];
     let mut report = Report::new(
         "TLS 1.3, ECDSA P-256: done in a second of the server's processor time",
