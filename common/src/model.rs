@@ -7,6 +7,7 @@ pub mod followed_totals;
 pub mod generation;
 pub mod health;
 pub mod host;
+pub mod in_force;
 pub mod name;
 pub mod overrides;
 pub mod tally;

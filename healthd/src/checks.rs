@@ -1,12 +1,11 @@
 //! Which checks are to be made: the table and the overrides in force, followed in the store.
 
 use common::model::check::{Check, CheckKey};
-use common::model::farm::{Intent, Name, ServerId};
-use common::model::generation::{self, Step, Table};
-use common::model::overrides::{Force, Override, turned};
-use common::store::{Reader, StoreError};
-use common::time::UnixMs;
-use std::collections::{BTreeMap, HashMap};
+use common::model::farm::{Name, ServerId};
+use common::model::in_force::{JudgedBy, Wanted};
+use common::model::overrides::Force;
+use common::store::{Follower, Following, News, Reader};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -34,10 +33,10 @@ pub struct Checks {
 /// Follows the store for ever, and tells of new sets of checks. What cannot be read changes nothing.
 pub async fn follow(reader: Reader, cluster: Name, checks: watch::Sender<Checks>) {
     let mut hints = reader.hints();
-    let mut held = Held::default();
-    let mut told = String::new();
+    let mut follower = Follower::new(reader, Following::Cluster(cluster));
+    let mut said = String::new();
     loop {
-        let problem = match held.poll(&reader, &cluster).await {
+        let problem = match poll(&mut follower).await {
             Ok(Some(new)) => {
                 checks.send_replace(new);
                 String::new()
@@ -45,13 +44,13 @@ pub async fn follow(reader: Reader, cluster: Name, checks: watch::Sender<Checks>
             Ok(None) => String::new(),
             Err(problem) => problem,
         };
-        if problem != told {
+        if problem != said {
             if problem.is_empty() {
                 tracing::info!("the table can be read again");
             } else {
                 tracing::warn!("{problem}");
             }
-            told = problem;
+            said = problem;
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
@@ -60,113 +59,60 @@ pub async fn follow(reader: Reader, cluster: Name, checks: watch::Sender<Checks>
     }
 }
 
-#[derive(Default)]
-struct Held {
-    table: Option<Table>,
-    overrides: HashMap<ServerId, Override>,
-    overrides_generation: u64,
-    /// The store's time when the overrides were read; none where none of them ends.
-    read_at: Option<(UnixMs, Instant)>,
+/// The checks, if there are other ones than before.
+///
+/// # Errors
+/// Says why the table cannot be read, or what is wrong with it; overrides whose time is over are let go of all the same.
+async fn poll(follower: &mut Follower) -> Result<Option<Checks>, String> {
+    let news = follower.take_table().await;
+    let mut turned = follower.end_overrides(Instant::now());
+    let changed = match &news {
+        Ok(news) => news.table || news.overrides || !turned.is_empty(),
+        Err(_) => !turned.is_empty(),
+    };
+    turned.extend(news.iter().flat_map(|news| news.turned.clone()));
+    turned.iter().for_each(|words| tracing::info!("{words}"));
+    match news {
+        Err(error) if !changed => return Err(error.to_string()),
+        Ok(News {
+            alarm: Some(alarm), ..
+        }) if !changed => return Err(alarm.to_string()),
+        // What has ended counts at once; the trouble is said at the next look.
+        _ => {}
+    }
+    Ok(changed.then(|| made(follower)))
 }
 
-impl Held {
-    async fn poll(&mut self, reader: &Reader, cluster: &Name) -> Result<Option<Checks>, String> {
-        let words = |error: StoreError| error.to_string();
-        let Some(offered) = reader.stamp().await.map_err(words)? else {
-            return Ok(None);
-        };
-        let mut changed = false;
-        match generation::step(
-            cluster,
-            self.table.as_ref().map(|table| &table.stamp),
-            Some(&offered),
-        ) {
-            Step::Keep => {}
-            Step::Alarm(alarm) => return Err(alarm.to_string()),
-            Step::Fetch => {
-                let table = reader
-                    .table(offered.clone())
-                    .await
-                    .map_err(words)?
-                    .map_err(|alarm| alarm.to_string())?;
-                tracing::debug!(generation = table.stamp.table, "new table");
-                self.table = Some(table);
-                changed = true;
-            }
+/// The checks to make.
+fn made(follower: &Follower) -> Checks {
+    let mut checks = Checks::default();
+    for (id, server) in follower
+        .table()
+        .into_iter()
+        .flat_map(|table| table.farms.servers())
+    {
+        let wanted = Wanted::new(server, follower.overrides().get(&id));
+        let is_up_anyhow = matches!(
+            wanted.judged_by(),
+            JudgedBy::Hand(Force::Up) | JudgedBy::Nobody
+        );
+        if wanted.takes_clients() && is_up_anyhow {
+            *checks.unquestioned.entry(id.farm.clone()).or_default() += 1;
         }
-        if offered.overrides != self.overrides_generation {
-            let overrides = reader.overrides().await.map_err(words)?;
-            // Ends are in the store's time, and carried on by our own monotonic clock.
-            let ends = overrides.values().any(|set| set.until.is_some());
-            let time = if ends {
-                Some(reader.time().await.map_err(words)?)
-            } else {
-                None
-            };
-            self.read_at = time.map(|time| (time, Instant::now()));
-            turned(&self.overrides, &overrides)
-                .iter()
-                .for_each(|words| tracing::info!("{words}"));
-            self.overrides = overrides;
-            self.overrides_generation = offered.overrides;
-            changed = true;
+        if let Some(check) = wanted.check() {
+            let serves = wanted.takes_clients() && wanted.force.is_none();
+            let made = checks.made.entry(check.key());
+            let (_, seats) = made.or_insert_with(|| (check.clone(), Vec::new()));
+            seats.push(Seat { id, serves });
         }
-        changed |= self.end_overrides(Instant::now());
-        Ok(changed.then(|| self.checks()))
     }
-
-    /// Lets go of what was set by hand for a time that is over; whether there was any.
-    fn end_overrides(&mut self, now: Instant) -> bool {
-        let Some((read, at)) = self.read_at else {
-            return false;
-        };
-        let time = read + now.saturating_duration_since(at).as_millis() as u64;
-        let over = self
-            .overrides
-            .values()
-            .any(|set| set.until.is_some_and(|until| until <= time));
-        if over {
-            let held = self.overrides.clone();
-            self.overrides
-                .values_mut()
-                .for_each(|set| *set = set.at(time));
-            turned(&held, &self.overrides)
-                .iter()
-                .for_each(|words| tracing::info!("{words}"));
-        }
-        over
-    }
-
-    fn checks(&self) -> Checks {
-        let mut checks = Checks::default();
-        for (id, server) in self.table.iter().flat_map(|table| table.farms.servers()) {
-            let hand = self.overrides.get(&id);
-            let enable = hand.and_then(|hand| hand.enable).unwrap_or(server.enable);
-            let weight = hand.and_then(|hand| hand.weight).unwrap_or(server.weight);
-            let takes_clients = enable == Intent::On && weight.0 > 0;
-            let force = hand.and_then(|hand| hand.force);
-            if takes_clients
-                && (force == Some(Force::Up) || (force.is_none() && server.check.is_none()))
-            {
-                *checks.unquestioned.entry(id.farm.clone()).or_default() += 1;
-            }
-            if let Some(check) = server.check.as_ref().filter(|_| enable != Intent::Off) {
-                let serves = takes_clients && force.is_none();
-                checks
-                    .made
-                    .entry(check.key())
-                    .or_insert_with(|| (check.clone(), Vec::new()))
-                    .1
-                    .push(Seat { id, serves });
-            }
-        }
-        checks
-    }
+    checks
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::model::overrides::Override;
     use common::store::{Event, Memory, Operator, Publication, Store};
 
     async fn set(operator: &Operator, server: &str, json: serde_json::Value) {
@@ -236,12 +182,8 @@ mod tests {
             reset: false,
         };
         operator.publish(&publication).await.expect("memory");
-        let mut held = Held::default();
-        let checks = held
-            .poll(&reader, &cluster)
-            .await
-            .expect("memory")
-            .expect("a table");
+        let mut follower = Follower::new(reader.clone(), Following::Cluster(cluster));
+        let checks = poll(&mut follower).await.expect("memory").expect("a table");
         assert_eq!(
             shares(&checks),
             (["a", "b", "c", "d"].map(str::to_owned).into(), 1)
@@ -255,8 +197,7 @@ mod tests {
         .await;
         set(&operator, "img/b", serde_json::json!({"force": "up"})).await;
         set(&operator, "img/c", serde_json::json!({"enable": "drain"})).await;
-        let checks = held
-            .poll(&reader, &cluster)
+        let checks = poll(&mut follower)
             .await
             .expect("memory")
             .expect("something new");
@@ -267,11 +208,13 @@ mod tests {
             "those forced or draining are watched all the same"
         );
         assert!(
-            !held.end_overrides(Instant::now())
-                && held.end_overrides(Instant::now() + Duration::from_secs(61))
+            follower.end_overrides(Instant::now()).is_empty()
+                && !follower
+                    .end_overrides(Instant::now() + Duration::from_secs(61))
+                    .is_empty()
         );
         assert_eq!(
-            shares(&held.checks()),
+            shares(&made(&follower)),
             (["a", "d"].map(str::to_owned).into(), 2)
         );
     }

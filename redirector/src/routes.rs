@@ -1,7 +1,6 @@
 //! `Routes`: the immutable table that answers are made from: farms × overrides × health, swapped whole.
 
 pub mod balance;
-pub(crate) mod candidates;
 pub mod destination;
 pub mod farm;
 

@@ -5,9 +5,12 @@ mod server;
 pub mod table_index;
 
 use crate::report::rates::Counts;
-use crate::report::table_index::{Known, ServerFacts};
+use crate::report::table_index::{ServerFacts, TableIndex};
+use common::model::check::Check;
 use common::model::farm::{Balance, Farm, Intent, Name, ServerId, Weight};
+use common::model::generation::Table;
 use common::model::health::{Caution, Health, State};
+use common::model::in_force::{self, Standing};
 use common::model::overrides::Override;
 use common::model::tally::CountKey;
 use common::store::{Event, RefusedHost, Replica};
@@ -24,7 +27,7 @@ pub struct Inputs<'a> {
     /// When the figures were read.
     pub at: UnixMs,
     /// The table in force, if one was read.
-    pub table: Option<&'a Known>,
+    pub table: Option<(&'a Table, &'a TableIndex)>,
     /// What is set by hand; it beats the table.
     pub overrides: &'a HashMap<ServerId, Override>,
     /// What probers see, merged.
@@ -137,6 +140,9 @@ pub struct ServerReport {
     pub caution: Option<Caution>,
     /// Whether it gets new redirects.
     pub in_service: bool,
+    /// Whether it gets none only because nobody has checked it yet.
+    #[serde(skip)]
+    pub waits: bool,
     /// How its latest probes went.
     pub checked: Checked,
     /// When the latest probe ended, by the prober's clock.
@@ -157,18 +163,6 @@ pub struct ServerReport {
     pub share_actual: f64,
 }
 
-impl ServerReport {
-    /// Whether it gets redirects if its health allows.
-    fn is_wanted(&self) -> bool {
-        self.enable == Intent::On && self.weight.0 > 0
-    }
-
-    /// Whether it gets none only because nobody has checked it yet.
-    pub fn waits(&self) -> bool {
-        self.is_wanted() && !self.in_service && self.health != Standing::Down
-    }
-}
-
 /// A server or farm that is counted but no longer in the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Removed {
@@ -176,29 +170,6 @@ pub struct Removed {
     pub name: Name,
     /// Its clients, ever.
     pub redirects: u64,
-}
-
-/// The health a server is treated by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Standing {
-    /// Used.
-    Up,
-    /// Not used.
-    Down,
-    /// Fails in a way that may be the prober's own trouble: still used.
-    Suspect,
-}
-
-impl Standing {
-    /// The value as the report spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Suspect => "suspect",
-        }
-    }
 }
 
 /// How the latest probes of a server went.
@@ -231,15 +202,14 @@ impl Report {
     /// Brings the inputs together.
     pub fn new(inputs: Inputs<'_>) -> Self {
         let mut counted = CountedFarm::of_all(inputs.counts);
-        let farms = inputs.table.into_iter().flat_map(Known::farms);
+        let farms = inputs
+            .table
+            .into_iter()
+            .flat_map(|(table, index)| index.farms(table));
         let farms = farms
             .map(|(farm, facts)| {
-                farm_report(
-                    &inputs,
-                    farm,
-                    facts,
-                    counted.remove(&farm.name).unwrap_or_default(),
-                )
+                let counted = counted.remove(&farm.name).unwrap_or_default();
+                farm_report(&inputs, farm, facts, counted)
             })
             .collect();
         let removed = counted.into_iter().map(|(name, counted)| Removed {
@@ -254,7 +224,7 @@ impl Report {
         });
         Self {
             cluster: inputs.cluster.clone(),
-            generation: inputs.table.map_or(0, |known| known.table().stamp.table),
+            generation: inputs.table.map_or(0, |(table, _)| table.stamp.table),
             at: inputs.at,
             removed_farms,
             refused: refused.collect(),
@@ -297,17 +267,14 @@ fn farm_report(
     facts: &[ServerFacts],
     mut counted: CountedFarm<'_>,
 ) -> FarmReport {
-    let servers = farm.servers.iter().zip(facts);
-    let (mut servers, states): (Vec<ServerReport>, Vec<State>) = servers
-        .map(|(server, facts)| server::report(inputs, farm, server, facts))
-        .unzip();
+    let state = |index: usize, _: &Check| {
+        let check = facts.get(index).and_then(|facts| facts.check.as_ref());
+        check.map_or(State::Abstain, |check| inputs.health.state(check))
+    };
     // As a redirector chooses.
-    let is_up =
-        |(server, state): (&ServerReport, &State)| server.is_wanted() && *state == State::Up;
-    let mate_up = inputs.health.is_fresh() && servers.iter().zip(&states).any(is_up);
-    for (server, state) in servers.iter_mut().zip(&states) {
-        server.in_service = server.is_wanted() && state.serves(mate_up);
-    }
+    let in_force = in_force::servers(farm, inputs.overrides, state, inputs.health.is_fresh());
+    let report = |(server, facts)| server::report(inputs, farm, server, facts);
+    let mut servers: Vec<ServerReport> = in_force.iter().zip(facts).map(report).collect();
     let in_service = |server: &&ServerReport| server.in_service;
     let weights: u64 = servers
         .iter()

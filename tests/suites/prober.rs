@@ -367,7 +367,9 @@ fn a_healthd_that_never_resolved_a_name_says_so_everywhere() {
         &[
             "\"caution\": \"never_checked\"",
             "\"ever_checked\": 0",
-            "\"health\": \"unknown\"",
+            // As the pages have it: it is used, and what is to be known of it stands beside.
+            "\"health\": \"up\"",
+            "\"in_service\": true",
         ],
     );
     assert_eq!(client::get(site.addresses[0], "img.test", "/").status, 302);

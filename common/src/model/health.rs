@@ -21,18 +21,6 @@ pub enum State {
     Abstain,
 }
 
-impl State {
-    /// Whether a server in this state gets redirects. One nobody has probed yet waits while a mate in its farm is known
-    /// to be up; with no mate up, or no prober at work, it is in.
-    pub fn serves(self, mate_up: bool) -> bool {
-        match self {
-            Self::Up | Self::Suspect => true,
-            Self::Abstain => !mate_up,
-            Self::Down => false,
-        }
-    }
-}
-
 /// How the latest conclusive probes went, whatever the state is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,7 +1,6 @@
 //! What an operator sets by hand for single servers, between two publications of the table: it beats the file.
 
-use crate::model::check::Check;
-use crate::model::farm::{Farms, Intent, ServerId, Weight};
+use crate::model::farm::{Intent, ServerId, Weight};
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -117,26 +116,6 @@ pub fn turned(
     turned
 }
 
-/// The checks that probers make: those of servers that are not off, by the table or by hand.
-pub fn probed<'a>(
-    farms: &'a Farms,
-    overrides: &'a HashMap<ServerId, Override>,
-) -> impl Iterator<Item = &'a Check> {
-    farms.iter().flat_map(move |farm| {
-        farm.servers.iter().filter_map(move |server| {
-            let by_hand = if overrides.is_empty() {
-                None
-            } else {
-                overrides.get(&farm.id(server))
-            };
-            let enable = by_hand
-                .and_then(|by_hand| by_hand.enable)
-                .unwrap_or(server.enable);
-            server.check.as_ref().filter(|_| enable != Intent::Off)
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,38 +188,5 @@ mod tests {
             ]
         );
         assert_eq!(turned(&before, &before), Vec::<String>::new());
-    }
-
-    #[test]
-    fn who_is_off_is_not_probed() {
-        let server = |name: &str, enable: &str| {
-            serde_json::json!({"name": name, "target": name, "weight": 1, "enable": enable, "check": {"scheme": "http", "host": name,
-                "port": 80, "method": "HEAD", "uri": "/", "expect": "200-499", "tls_verify": true, "inter": 1000, "fastinter": 300,
-                "downinter": 2000, "timeout": 1200, "rise": 2, "fall": 3}})
-        };
-        let farms = serde_json::json!([{"name": "f", "domains": ["f.org"], "servers": [server("a", "on"), server("b", "off"), server("c", "drain")]}]);
-        let farms: Farms = serde_json::from_value(farms).expect("valid");
-        let hosts = |overrides: &[(&str, Intent)]| -> String {
-            let set = overrides.iter().map(|(id, enable)| {
-                (
-                    id.parse().expect("valid"),
-                    Override {
-                        enable: Some(*enable),
-                        ..Override::default()
-                    },
-                )
-            });
-            let overrides: HashMap<ServerId, Override> = set.collect();
-            probed(&farms, &overrides)
-                .map(|check| check.host.as_str())
-                .collect()
-        };
-        assert_eq!(
-            (
-                hosts(&[]),
-                hosts(&[("f/a", Intent::Off), ("f/b", Intent::On)])
-            ),
-            ("ac".into(), "bc".into())
-        );
     }
 }

@@ -4,9 +4,9 @@ use crate::conf::Conf;
 use anyhow::anyhow;
 use common::model::farm::{Farms, ServerId};
 use common::model::generation::{Alarm, SCHEMA, Stamp, Table};
-use common::model::health::{Health, Views};
+use common::model::health::Health;
 use common::model::overrides::Override;
-use common::store::{Reader, StoreError};
+use common::store::{Follower, Following, Reader, StoreError};
 use common::time::UnixMs;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -29,13 +29,14 @@ pub(crate) fn patience(farms: &Farms) -> Duration {
     (2 * soonest).clamp(SHORTEST, Duration::from_secs(12))
 }
 
-/// What probers say. Of several each is given time to show that it is at work: a view of one that is gone has no vote.
-async fn look(reader: &Reader, patience: Duration) -> Result<Views, StoreError> {
-    let (began, mut views) = (Instant::now(), Views::default());
+/// Takes what probers say. Of several each is given time to show that it is at work: a view of one that is gone has no
+/// vote.
+async fn look(follower: &mut Follower, patience: Duration) -> Result<(), StoreError> {
+    let began = Instant::now();
     loop {
-        views.take(reader.health(&views.read_to()).await?, Instant::now());
-        if views.is_settled() || began.elapsed() >= patience {
-            return Ok(views);
+        follower.take_health().await?;
+        if follower.views().is_settled() || began.elapsed() >= patience {
+            return Ok(());
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -64,28 +65,29 @@ impl Present {
     /// # Errors
     /// When the store does not answer. A damaged table is no error here: it can be replaced.
     pub async fn read(reader: &Reader) -> Result<Self, StoreError> {
-        let stamp = reader.stamp().await?;
-        let table = match stamp.clone() {
-            Some(stamp) => Some(reader.table(stamp).await?),
-            None => None,
+        let mut follower = Follower::new(reader.clone(), Following::Anything);
+        let news = follower.take_table().await?;
+        let table = match news.alarm {
+            Some(alarm) => Some(Err(alarm)),
+            None => follower.table().cloned().map(Ok),
         };
+        // The table may be damaged: what is set by hand is not its affair.
         let (set, now) = (reader.overrides().await?, reader.time().await?);
         let overrides = set
             .iter()
             .map(|(id, value)| (id.clone(), value.at(now)))
             .collect();
-        let patience = table
-            .iter()
-            .flatten()
-            .next()
+        let patience = follower
+            .table()
             .map_or(SHORTEST, |table| patience(&table.farms));
-        let views = look(reader, patience).await?;
+        look(&mut follower, patience).await?;
+        let health = follower.views().merge(Instant::now(), WINDOW);
         Ok(Self {
             table,
-            stamp,
+            stamp: news.stamp,
             set,
             overrides,
-            health: views.merge(Instant::now(), WINDOW),
+            health,
             now,
         })
     }

@@ -5,9 +5,10 @@
 //! redirectors would use: switched on, with weight, and not known to be down.
 
 use anyhow::anyhow;
-use common::model::farm::{Farm, Farms, Intent, OnAllDown, Server, ServerId};
-use common::model::health::{Health, State};
-use common::model::overrides::{Force, Override};
+use common::model::farm::{Farm, Farms, OnAllDown, ServerId};
+use common::model::health::Health;
+use common::model::in_force::{self, InForce};
+use common::model::overrides::Override;
 use std::collections::{HashMap, HashSet};
 
 /// A table with what is set by hand: as it is, or as it would be.
@@ -113,20 +114,8 @@ fn consequence(farm: &Farm) -> String {
 /// Whether a redirector would send clients to any server of the farm. One nobody has probed counts: it is used
 /// unless a mate is known to be up.
 fn is_live(farm: &Farm, overrides: &HashMap<ServerId, Override>, health: &Health) -> bool {
-    farm.servers
-        .iter()
-        .any(|server| serves(server, overrides.get(&farm.id(server)), health))
-}
-
-fn serves(server: &Server, hand: Option<&Override>, health: &Health) -> bool {
-    let enable = hand.and_then(|hand| hand.enable).unwrap_or(server.enable);
-    let weight = hand.and_then(|hand| hand.weight).unwrap_or(server.weight);
-    let down = match (hand.and_then(|hand| hand.force), &server.check) {
-        (Some(force), _) => force == Force::Down,
-        (None, Some(check)) => health.state(&check.key()) == State::Down,
-        (None, None) => false,
-    };
-    enable == Intent::On && weight.0 > 0 && !down
+    let servers = in_force::by_health(farm, overrides, health);
+    servers.iter().any(InForce::is_in_service)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use common::model::farm::{Farms, Intent, ServerId, Weight};
 use common::model::overrides::{Force, Override};
 use common::process::Failure;
 use common::store::{Event, Judged, Redis, RedisSettings, Store, StoreError};
-use common::time::{unix_ms, utc};
+use common::time::{UnixMs, unix_ms, utc};
 use std::time::{Duration, Instant};
 
 /// What is set.
@@ -115,20 +115,18 @@ async fn try_to_set(
         &present.health,
         force,
     )?;
-    let what = value.as_ref().and_then(Override::words).map_or_else(
-        || format!("{id} cleared"),
-        |words| format!("{id} set to {words}"),
-    );
+    let words = value.as_ref().and_then(Override::words);
     let event = Event {
         at: unix_ms(),
         by: operator(),
-        what,
+        what: words.map_or_else(
+            || format!("{id} cleared"),
+            |words| format!("{id} set to {words}"),
+        ),
         why: why.to_owned(),
     };
-    let stamp = present
-        .stamp
-        .as_ref()
-        .filter(|_| !force && setting.may_take_away());
+    let stamp = present.stamp.as_ref();
+    let stamp = stamp.filter(|_| !force && setting.may_take_away());
     let judged = stamp.map(|stamp| Judged {
         table: stamp.table,
         overrides: stamp.overrides,
@@ -136,30 +134,31 @@ async fn try_to_set(
     if !write(store, id, value.as_ref(), &event, judged).await? {
         return Ok(None);
     }
-    let all = after.get(id).and_then(Override::words);
-    let all = all.map_or_else(
+    let until = value.and_then(|value| value.until);
+    let now = now_set(id, after.get(id), present.overrides.get(id), until);
+    let spread = spread(store).await;
+    let spread = spread.unwrap_or_else(|error| format!("who uses it is unknown: {error}\n"));
+    Ok(Some(format!("{}; {now}\n{spread}", event.what)))
+}
+
+/// What is set now, and was before.
+fn now_set(
+    id: &ServerId,
+    after: Option<&Override>,
+    before: Option<&Override>,
+    until: Option<UnixMs>,
+) -> String {
+    let all = after.and_then(Override::words).map_or_else(
         || "as the file has it".to_owned(),
         |words| format!("by hand: {words}; `rbalancer clear {id}` gives the word back to the file"),
     );
-    let before = present.overrides.get(id).and_then(|held| {
-        Some(format!(
-            " (before by hand: {} by {})",
-            held.words()?,
-            held.by
-        ))
+    let before = before.and_then(|held| {
+        let words = held.words()?;
+        Some(format!(" (before by hand: {words} by {})", held.by))
     });
-    let until = value
-        .and_then(|value| value.until)
-        .map(|until| format!(", forced until {} UTC", utc(until)))
-        .unwrap_or_default();
-    let spread = spread(store)
-        .await
-        .unwrap_or_else(|error| format!("who uses it is unknown: {error}\n"));
-    Ok(Some(format!(
-        "{}; now {all}{until}{}\n{spread}",
-        event.what,
-        before.unwrap_or_default()
-    )))
+    let until = until.map(|until| format!(", forced until {} UTC", utc(until)));
+    let (until, before) = (until.unwrap_or_default(), before.unwrap_or_default());
+    format!("now {all}{until}{before}")
 }
 
 fn value(setting: Setting, why: &str, now: u64) -> Option<Override> {

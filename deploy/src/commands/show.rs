@@ -2,10 +2,11 @@
 
 use crate::change::current::Present;
 use crate::commands::format::Format;
-use common::model::farm::{Farm, Intent, Server};
+use common::model::farm::Farm;
 use common::model::generation::Table;
-use common::model::health::{Caution, Checked, Finding, State};
-use common::model::overrides::Force;
+use common::model::health::{Caution, Checked, Finding};
+use common::model::in_force::{self, InForce};
+use common::model::overrides::Override;
 use common::model::tally::{CountKey, Tally};
 use common::store::{Redis, RedisSettings, Store};
 use common::time::utc;
@@ -43,7 +44,10 @@ struct Row {
     domain: String,
     weight: u16,
     enable: &'static str,
-    state: &'static str,
+    /// The health it is treated by.
+    health: &'static str,
+    /// Whether it gets clients.
+    in_service: bool,
     /// What is to be known of it besides.
     caution: Option<Caution>,
     /// Whether it is probed.
@@ -57,58 +61,47 @@ struct Row {
 }
 
 fn rows(present: &Present, farm: &Farm, totals: &Tally) -> Vec<Row> {
-    farm.servers
-        .iter()
-        .map(|server| row(present, farm, server, totals))
-        .collect()
+    let servers = in_force::by_health(farm, &present.overrides, &present.health);
+    let row = |server| row(present, farm, server, totals);
+    servers.iter().map(row).collect()
 }
 
-fn row(present: &Present, farm: &Farm, server: &Server, totals: &Tally) -> Row {
-    let id = farm.id(server);
-    let hand = present.overrides.get(&id);
-    let finding = server
-        .check
-        .as_ref()
-        .and_then(|check| present.health.of(&check.key()));
-    let state = match (
-        hand.and_then(|hand| hand.force),
-        finding.map(|finding| finding.state),
-    ) {
-        (Some(Force::Up), _) | (None, Some(State::Up)) => "up",
-        (Some(Force::Down), _) | (None, Some(State::Down)) => "down",
-        (None, Some(State::Suspect)) => "suspect",
-        (None, Some(State::Abstain) | None) => "unknown",
-    };
-    let by_hand = hand.and_then(|hand| {
-        let until = hand
-            .until
-            .map(|until| format!(" until {} UTC", utc(until)))
-            .unwrap_or_default();
-        let why = if hand.why.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", hand.why)
-        };
-        Some(format!("{}{until} by {}{why}", hand.words()?, hand.by))
-    });
-    let enable = hand.and_then(|hand| hand.enable).unwrap_or(server.enable);
-    let probed = server.check.is_some() && enable != Intent::Off;
+fn row(present: &Present, farm: &Farm, server: &InForce<'_>, totals: &Tally) -> Row {
+    let wanted = &server.wanted;
+    let id = farm.id(wanted.server);
+    let check = wanted.check();
+    let finding = check.and_then(|check| present.health.of(&check.key()));
     let caution = finding.map_or(Some(Caution::NeverChecked), Finding::caution);
     Row {
-        caution: caution.filter(|_| probed && hand.is_none_or(|hand| hand.force.is_none())),
-        probed,
+        caution: caution.filter(|_| check.is_some() && wanted.force.is_none()),
+        probed: check.is_some(),
         never: finding.is_none_or(|finding| finding.checked == Checked::Never),
-        name: server.name.to_string(),
-        domain: server.target.to_string(),
-        weight: hand.and_then(|hand| hand.weight).unwrap_or(server.weight).0,
-        enable: enable.as_str(),
-        state,
-        why: finding
-            .map(|finding| finding.why.clone())
-            .unwrap_or_default(),
-        redirects: totals.get(&CountKey::Server(id)),
-        by_hand,
+        name: wanted.server.name.to_string(),
+        domain: wanted.server.target.to_string(),
+        weight: wanted.weight.0,
+        enable: wanted.enable.as_str(),
+        health: server.health().as_str(),
+        in_service: server.is_in_service(),
+        why: finding.map_or("", |finding| &finding.why).to_owned(),
+        redirects: totals.get(&CountKey::Server(id.clone())),
+        by_hand: present.overrides.get(&id).and_then(by_hand),
     }
+}
+
+/// What is set by hand, until when, by whom and why.
+fn by_hand(set: &Override) -> Option<String> {
+    let words = set.words()?;
+    let until = set.until.map(|until| format!(" until {} UTC", utc(until)));
+    let why = if set.why.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", set.why)
+    };
+    Some(format!(
+        "{words}{} by {}{why}",
+        until.unwrap_or_default(),
+        set.by
+    ))
 }
 
 /// Of how many servers a probe has ever said anything, and how many are probed.
@@ -149,8 +142,8 @@ fn text(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> String {
         };
         let _ = writeln!(
             out,
-            "  {:<16} {:<40} {:>6} {:<6} {:<8} {:>12}  reason",
-            "server", "domain", "weight", "enable", "health", "redirects"
+            "  {:<16} {:<40} {:>6} {:<6} {:<7} {:<8} {:>12}  reason",
+            "server", "domain", "weight", "enable", "service", "health", "redirects"
         );
         for row in rows {
             let Row {
@@ -163,14 +156,15 @@ fn text(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> String {
                 by_hand,
                 ..
             } = row;
-            let state = row.caution.map_or(row.state, Caution::words);
+            let health = row.caution.map_or(row.health, Caution::words);
+            let service = if row.in_service { "in" } else { "out" };
             let by_hand = by_hand
                 .as_ref()
                 .map(|words| format!("  set by hand: {words}"))
                 .unwrap_or_default();
             let _ = writeln!(
                 out,
-                "  {name:<16} {domain:<40} {weight:>6} {enable:<6} {state:<8} {redirects:>12}  {why}{by_hand}"
+                "  {name:<16} {domain:<40} {weight:>6} {enable:<6} {service:<7} {health:<8} {redirects:>12}  {why}{by_hand}"
             );
         }
     }
@@ -185,14 +179,15 @@ fn document(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> Value {
             domain,
             weight,
             enable,
-            state,
+            health,
+            in_service,
             caution,
             why,
             redirects,
             by_hand,
             ..
         } = row;
-        json!({"name": name, "domain": domain, "weight": weight, "enable": enable, "health": state, "caution": caution, "reason": why,
+        json!({"name": name, "domain": domain, "weight": weight, "enable": enable, "health": health, "in_service": in_service, "caution": caution, "reason": why,
             "redirects": redirects, "by_hand": by_hand})
     };
     let farm = |(farm, rows): &(&Farm, Vec<Row>)| {
@@ -205,3 +200,6 @@ fn document(table: &Table, farms: &[(&Farm, Vec<Row>)]) -> Value {
     json!({"cluster": stamp.cluster, "generation": stamp.table, "overrides_generation": stamp.overrides, "checksum": stamp.checksum,
         "by": stamp.by, "why": stamp.why, "farms": farms})
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,8 @@ use crate::routes::Routes;
 use arc_swap::ArcSwap;
 use common::model::check::CheckKey;
 use common::model::farm::{Name, ServerId};
-use common::model::generation::{self, Alarm, Stamp, Step, Table};
-use common::model::health::{FRESH, Views, view_window};
-use common::model::overrides::{Override, probed, turned};
-use common::store::{Reader, StoreError};
-use common::time::UnixMs;
+use common::model::generation::{Alarm, Table};
+use common::store::{Follower, Following, Reader, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeSet, HashMap};
@@ -27,9 +24,6 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// The shortest time from one poll to the next: a burst of hints is one poll.
 const GAP: Duration = Duration::from_millis(25);
-
-/// How long a table that was found damaged is not read again: it is large, and an operator has to replace it.
-const DAMAGED_REST: Duration = Duration::from_secs(10);
 
 /// What the redirector says of its state to others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,27 +50,16 @@ struct Stale {
 
 /// The refresher's state.
 pub struct Refresher {
-    reader: Reader,
-    cluster: Name,
+    follower: Follower,
     counters: Arc<Counters>,
     routes: Arc<ArcSwap<Routes>>,
     in_use: InUseCell,
     last_good: Option<Keeping>,
-    table: Option<Table>,
-    /// A table that was found damaged, and when.
-    damaged: Option<(Stamp, Alarm, Instant)>,
-    overrides: HashMap<ServerId, Override>,
-    overrides_generation: u64,
-    /// The store's time when the overrides were read; none where none of them ends.
-    read_at: Option<(UnixMs, Instant)>,
     /// What this host's own file sets, as it is now.
     by_file: watch::Receiver<ByFile>,
     /// The servers that the file names and the table does not, as last said.
     unknown: Vec<ServerId>,
-    views: Views,
-    /// How long a view stays fresh.
-    window: Duration,
-    /// Whether the routes were built from a fresh view.
+    /// The probers whose views were fresh when the routes were built.
     fresh: Vec<String>,
     /// Routes that were replaced, until all threads have let go of them: none that serves is to be the one to free them.
     retired: Vec<Arc<Routes>>,
@@ -102,21 +85,13 @@ impl Refresher {
         by_file: watch::Receiver<ByFile>,
     ) -> Self {
         Self {
-            reader,
-            cluster,
+            follower: Follower::new(reader, Following::Cluster(cluster)),
             counters,
             routes,
             in_use,
             last_good: state_file.map(Keeping::new),
-            table: None,
-            damaged: None,
-            overrides: HashMap::new(),
-            overrides_generation: 0,
-            read_at: None,
             by_file,
             unknown: Vec::new(),
-            views: Views::default(),
-            window: FRESH,
             fresh: Vec::new(),
             retired: Vec::new(),
             stale: Stale::default(),
@@ -129,7 +104,7 @@ impl Refresher {
 
     /// Polls for ever. The first poll is made at once.
     pub async fn run(mut self) {
-        let mut hints = self.reader.hints();
+        let mut hints = self.follower.reader().hints();
         let mut by_file = self.by_file.clone();
         by_file.mark_unchanged();
         loop {
@@ -180,85 +155,40 @@ impl Refresher {
 
     /// Takes the table and what is set by hand, if there are newer ones; why not, if something is wrong with them.
     async fn take_offered(&mut self) -> Result<Option<Alarm>, StoreError> {
-        let offered = self.reader.stamp().await?;
-        let mut alarm = None;
-        let mut is_new = false;
-        match generation::step(
-            &self.cluster,
-            self.table.as_ref().map(|table| &table.stamp),
-            offered.as_ref(),
-        ) {
-            Step::Keep => {}
-            Step::Alarm(reason) => alarm = Some(reason),
-            Step::Fetch => {
-                if let Some(stamp) = &offered {
-                    match self.read_table(stamp).await? {
-                        Ok(table) => {
-                            tracing::info!(
-                                generation = table.stamp.table,
-                                farms = table.farms.len(),
-                                by = table.stamp.by,
-                                "new table"
-                            );
-                            self.hold(table);
-                            is_new = true;
-                        }
-                        Err(reason) => alarm = Some(reason),
-                    }
-                }
-            }
+        let news = self.follower.take_table().await?;
+        if news.table {
+            self.hold();
         }
-        let Some(offered) = offered.filter(|_| alarm.is_none()) else {
-            return Ok(alarm);
-        };
-        if let (Some(last_good), Some(table)) = (&mut self.last_good, &self.table) {
+        news.turned
+            .iter()
+            .for_each(|words| tracing::info!("{words}"));
+        self.stale.all |= news.overrides;
+        let held = self.follower.table().filter(|_| news.alarm.is_none());
+        if let (Some(last_good), Some(table)) = (&mut self.last_good, held) {
             last_good.confirm(table, Instant::now());
         }
-        if offered.overrides < self.overrides_generation && !is_new {
-            return Ok(Some(Alarm::OlderOverrides {
-                held: self.overrides_generation,
-                offered: offered.overrides,
-            }));
-        }
-        self.take_overrides(offered.overrides).await?;
-        Ok(None)
-    }
-
-    /// Reads the table of `stamp`, unless it was found damaged a moment ago.
-    async fn read_table(&mut self, stamp: &Stamp) -> Result<Result<Table, Alarm>, StoreError> {
-        if let Some((damaged, alarm, at)) = &self.damaged
-            && damaged == stamp
-            && at.elapsed() < DAMAGED_REST
-        {
-            return Ok(Err(alarm.clone()));
-        }
-        let read = self.reader.table(stamp.clone()).await?;
-        self.damaged = read
-            .as_ref()
-            .err()
-            .map(|alarm| (stamp.clone(), alarm.clone(), Instant::now()));
-        Ok(read)
+        Ok(news.alarm)
     }
 
     async fn take_health(&mut self) -> Result<(), StoreError> {
-        let changes = self.reader.health(&self.views.read_to()).await;
-        let now = Instant::now();
-        let outcome = changes.map(|changes| {
-            let changed = self.views.take(changes, now);
-            self.stale.farms.extend(
-                changed
-                    .iter()
-                    .filter_map(|check| self.watchers.get(check))
-                    .flatten(),
-            );
+        let outcome = self.follower.take_health().await.map(|(changed, _)| {
+            let watchers = changed.iter().filter_map(|check| self.watchers.get(check));
+            self.stale.farms.extend(watchers.flatten());
         });
-        let fresh = self.views.fresh(now, self.window);
+        let follower = &self.follower;
+        let fresh = follower.views().fresh(Instant::now(), follower.window());
         self.stale.all |= fresh != self.fresh;
         self.fresh = fresh;
         outcome
     }
 
-    fn hold(&mut self, table: Table) {
+    /// There is a new table: which farms each check speaks for, and nothing of the routes is as it should be.
+    fn hold(&mut self) {
+        let Some(table) = self.follower.table() else {
+            return;
+        };
+        let (generation, farms, by) = (table.stamp.table, table.farms.len(), &table.stamp.by);
+        tracing::info!(generation, farms, by, "new table");
         self.watchers.clear();
         for (index, farm) in (0..).zip(table.farms.iter()) {
             for check in farm
@@ -269,80 +199,39 @@ impl Refresher {
                 self.watchers.entry(check.key()).or_default().push(index);
             }
         }
-        self.table = Some(table);
         self.stale.all = true;
     }
 
     /// Takes over the table the last run wrote down, so that this one answers without the store.
     pub fn adopt(&mut self, table: Table) {
-        tracing::info!(
-            generation = table.stamp.table,
-            "starting from the last good table on disk"
-        );
-        self.hold(table);
+        let generation = table.stamp.table;
+        tracing::info!(generation, "starting from the last good table on disk");
+        self.follower.adopt(table);
+        self.hold();
         self.rebuild(Instant::now());
         self.tell(None);
     }
 
-    async fn take_overrides(&mut self, offered: u64) -> Result<(), StoreError> {
-        if self.overrides_generation != offered {
-            let overrides = self.reader.overrides().await?;
-            // Ends are in the store's time, and carried on by our own monotonic clock.
-            let time = if overrides.values().any(|set| set.until.is_some()) {
-                Some(self.reader.time().await?)
-            } else {
-                None
-            };
-            self.read_at = time.map(|time| (time, Instant::now()));
-            let overrides = overrides
-                .into_iter()
-                .map(|(id, set)| (id, set.at(time.unwrap_or(0))))
-                .collect();
-            turned(&self.overrides, &overrides)
-                .iter()
-                .for_each(|words| tracing::info!("{words}"));
-            self.overrides = overrides;
-            (self.overrides_generation, self.stale.all) = (offered, true);
-        }
-        Ok(())
-    }
-
-    /// The store's time at `now`.
-    fn store_time(&self, now: Instant) -> UnixMs {
-        self.read_at.map_or(0, |(time, read)| {
-            time + now.saturating_duration_since(read).as_millis() as u64
-        })
-    }
-
     /// Lets go of what was set by hand for a time that is over, whether or not the store answers.
     fn end_overrides(&mut self, now: Instant) {
-        let time = self.store_time(now);
-        if self
-            .overrides
-            .values()
-            .any(|set| set.until.is_some_and(|until| until <= time))
-        {
-            let held = self.overrides.clone();
-            self.overrides
-                .values_mut()
-                .for_each(|set| *set = set.at(time));
-            turned(&held, &self.overrides)
-                .iter()
-                .for_each(|words| tracing::info!("{words}"));
+        let turned = self.follower.end_overrides(now);
+        if !turned.is_empty() {
+            turned.iter().for_each(|words| tracing::info!("{words}"));
             self.stale.all = true;
             self.rebuild(now);
         }
     }
 
     fn rebuild(&mut self, now: Instant) {
-        let Some(table) = &self.table else { return };
+        let Some(table) = self.follower.table() else {
+            return;
+        };
         if self.stale.all {
-            self.window = view_window(probed(&table.farms, &self.overrides));
             self.unknown = self.by_file.borrow().unknown(&table.farms, &self.unknown);
         }
-        let health = self.views.merge(now, self.window);
+        let health = self.follower.health(now);
         let previous = self.routes.load_full();
-        let overrides = self.by_file.borrow().over(&self.overrides);
+        let overrides = self.by_file.borrow().over(self.follower.overrides());
         let routes = if self.stale.all {
             Routes::build(
                 &table.farms,
@@ -379,14 +268,15 @@ impl Refresher {
         }
         in_use.alarm = alarm;
         in_use.by_file = self.by_file.borrow().words();
-        if let Some(table) = &self.table {
-            (in_use.generation, in_use.overrides) = (table.stamp.table, self.overrides_generation);
+        if let Some(table) = self.follower.table() {
+            in_use.generation = table.stamp.table;
+            in_use.overrides = self.follower.overrides_generation();
         }
     }
 
     fn note(&mut self, outcome: &Result<(), StoreError>) {
         match (outcome, self.reachable) {
-            (Err(error), true) if self.table.is_some() => {
+            (Err(error), true) if self.follower.table().is_some() => {
                 tracing::warn!("{error}; answering from the table in memory");
             }
             (Err(error), true) => tracing::warn!("{error}; no table yet, clients get 503"),

@@ -3,11 +3,11 @@
 
 use crate::counters::{Counters, Slot};
 use crate::routes::balance::{Column, Pick};
-use crate::routes::candidates::{Candidate, candidates, live};
 use crate::routes::destination::Destination;
 use common::model::farm::{Balance, Farm, Name, OnAllDown, RedirectCode, ServerId};
 use common::model::health::Health;
 use common::model::host::Host;
+use common::model::in_force::{self, InForce};
 use common::model::overrides::Override;
 use common::model::tally::CountKey;
 use common::model::target::{Scheme, Target};
@@ -105,13 +105,12 @@ impl Arena {
         positions: Positions,
         heads: &mut ResponseHeads,
     ) -> u32 {
-        let all = candidates(farm, inputs.overrides, inputs.health);
+        let mut all = in_force::by_health(farm, inputs.overrides, inputs.health);
+        all.retain(InForce::takes_clients);
         let takes_https = |target: &Target| target.scheme() != Some(Scheme::Http);
-        let secure: Vec<_> = all
-            .iter()
-            .filter(|candidate| takes_https(&candidate.server.target))
-            .copied()
-            .collect();
+        let takes = |server: &&InForce<'_>| takes_https(&server.wanted.server.target);
+        let mut secure: Vec<_> = all.iter().filter(takes).copied().collect();
+        in_force::decide(&mut secure, inputs.health.is_fresh());
         let fallback = farm.fallback.as_ref().filter(|target| takes_https(target));
         let differs = secure.len() < all.len() || fallback != farm.fallback.as_ref();
         let choice = self.choose(
@@ -129,7 +128,7 @@ impl Arena {
             .split_first()
             .map_or(("", &[][..]), |(first, aliases)| (first.as_str(), aliases));
         let service = Service {
-            live: live(&all, inputs.health.is_fresh()).len(),
+            live: all.iter().filter(|server| server.is_in_service()).count(),
             enabled: all.len(),
         };
         let back = Box::new(Back {
@@ -153,23 +152,26 @@ impl Arena {
     fn choose(
         &mut self,
         farm: &Farm,
-        candidates: &[Candidate<'_>],
+        candidates: &[InForce<'_>],
         fallback: Option<&Target>,
         inputs: &Inputs<'_>,
         position: &Arc<AtomicU32>,
         heads: &mut ResponseHeads,
     ) -> Choice {
         let slot = |key| inputs.counters.slot(&key);
-        let live = live(candidates, inputs.health.is_fresh());
+        let live: Vec<_> = candidates
+            .iter()
+            .filter(|server| server.is_in_service())
+            .collect();
         let (chosen, cache_control) = match live.is_empty() {
             false => (live, farm.cache_control.as_str()),
             true if farm.on_all_down == OnAllDown::Any => (candidates.iter().collect(), "no-store"),
             true => (Vec::new(), "no-store"),
         };
-        let destination = |candidate: &&Candidate<'_>| {
-            let server = candidate.server;
+        let destination = |candidate: &&InForce<'_>| {
+            let server = candidate.wanted.server;
             (
-                candidate.weight,
+                candidate.wanted.weight.0,
                 Destination::new(&server.target, slot(CountKey::Server(farm.id(server)))),
             )
         };

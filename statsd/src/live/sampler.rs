@@ -4,15 +4,13 @@
 use crate::live::latest::Viewers;
 use crate::live::rendered::Shown;
 use crate::report::rates::Ring;
-use crate::report::table_index::Known;
+use crate::report::table_index::TableIndex;
 use crate::report::{Inputs, Report};
-use common::model::farm::{Name, ServerId};
+use common::model::farm::Name;
 use common::model::followed_totals::Counted;
-use common::model::generation::{Step, step};
-use common::model::health::{FRESH, Health, State, Views, view_window};
-use common::model::overrides::{Override, probed};
+use common::model::health::{Health, State};
 use common::process::{Phase, Shutdown};
-use common::store::{Reader, StoreError};
+use common::store::{Follower, Following, Reader, StoreError};
 use common::time::{http_date, unix_ms};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -34,15 +32,10 @@ const EVENTS: usize = 50;
 
 /// What was read so far.
 pub(crate) struct Sampler {
-    reader: Reader,
+    follower: Follower,
     cluster: Name,
-    table: Option<Known>,
-    overrides: HashMap<ServerId, Override>,
-    /// The generation the overrides were read at.
-    overrides_read: Option<u64>,
-    views: Views,
-    /// How long a view stays fresh.
-    window: Duration,
+    /// What is worked out of the table that is followed.
+    index: Option<TableIndex>,
     /// How many of the checks were read again since the first of them was.
     refreshed: usize,
     counted: Counted,
@@ -54,13 +47,9 @@ pub(crate) struct Sampler {
 impl Sampler {
     pub(crate) fn new(reader: Reader, cluster: Name) -> Self {
         Self {
-            reader,
+            follower: Follower::new(reader, Following::Cluster(cluster.clone())),
             cluster,
-            table: None,
-            overrides: HashMap::new(),
-            overrides_read: None,
-            views: Views::default(),
-            window: FRESH,
+            index: None,
             refreshed: 0,
             counted: Counted::default(),
             ring: Ring::default(),
@@ -115,7 +104,7 @@ impl Sampler {
             let pause = async {
                 match &outage {
                     Some(outage) => tokio::time::sleep(outage.pause()).await,
-                    None if viewers.look_on(Instant::now()) || self.table.is_none() => {
+                    None if viewers.look_on(Instant::now()) || self.index.is_none() => {
                         tokio::time::sleep(PERIOD).await;
                     }
                     None => viewers.rest(SELDOM).await,
@@ -132,25 +121,18 @@ impl Sampler {
     async fn read(&mut self) -> Result<Report, StoreError> {
         self.read_table().await?;
         self.read_health().await?;
-        self.reader.follow(&mut self.counted).await?;
+        let reader = self.follower.reader().clone();
+        reader.follow(&mut self.counted).await?;
         self.ring.push(Instant::now(), &self.counted);
-        let (replicas, events) = (
-            self.reader.replicas().await?,
-            self.reader.events(EVENTS).await?,
-        );
-        let health = self.views.merge(Instant::now(), self.window);
-        let at = unix_ms();
-        if self.overrides.values().any(|set| set.until.is_some()) {
-            let time = self.reader.time().await?;
-            self.overrides
-                .values_mut()
-                .for_each(|set| *set = set.at(time));
-        }
+        let (replicas, events) = (reader.replicas().await?, reader.events(EVENTS).await?);
+        let now = Instant::now();
+        self.follower.end_overrides(now);
+        let health = self.follower.health(now);
         Ok(Report::new(Inputs {
             cluster: &self.cluster,
-            at,
-            table: self.table.as_ref(),
-            overrides: &self.overrides,
+            at: unix_ms(),
+            table: self.follower.table().zip(self.index.as_ref()),
+            overrides: self.follower.overrides(),
             health: &health,
             counts: &self.ring.counts(&self.counted),
             replicas,
@@ -161,10 +143,10 @@ impl Sampler {
 
     /// What has changed, and some of what may only be newer: `last_check` moves without being a change.
     async fn read_health(&mut self) -> Result<(), StoreError> {
-        let changes = self.reader.health(&self.views.read_to()).await?;
-        let probers: Vec<String> = changes.sequences.keys().cloned().collect();
-        self.views.take(changes, Instant::now());
-        let checks = self.table.as_ref().map(Known::checks).unwrap_or_default();
+        let (_, probers) = self.follower.take_health().await?;
+        let reader = self.follower.reader().clone();
+        let checks = self.index.as_ref().map(TableIndex::checks);
+        let checks = checks.unwrap_or_default();
         let from = if self.refreshed < checks.len() {
             self.refreshed
         } else {
@@ -172,53 +154,21 @@ impl Sampler {
         };
         let until = checks.len().min(from + FINDINGS);
         for prober in probers {
-            let findings = self.reader.findings(&prober, &checks[from..until]).await?;
-            self.views.renew(&prober, findings);
+            let findings = reader.findings(&prober, &checks[from..until]).await?;
+            self.follower.renew(&prober, findings);
         }
         self.refreshed = until;
         Ok(())
     }
 
     async fn read_table(&mut self) -> Result<(), StoreError> {
-        let mut is_new = false;
-        let offered = self.reader.stamp().await?;
-        let alarm = match step(
-            &self.cluster,
-            self.table.as_ref().map(|known| &known.table().stamp),
-            offered.as_ref(),
-        ) {
-            Step::Alarm(alarm) => Some(alarm),
-            Step::Keep => None,
-            Step::Fetch => match offered.clone() {
-                Some(stamp) => match self.reader.table(stamp).await? {
-                    Ok(table) => {
-                        tracing::debug!(
-                            generation = table.stamp.table,
-                            farms = table.farms.len(),
-                            "table read"
-                        );
-                        self.table = Some(Known::new(table));
-                        is_new = true;
-                        None
-                    }
-                    Err(alarm) => Some(alarm),
-                },
-                None => None,
-            },
-        };
-        let sound = alarm.is_none();
-        self.note_table_alarm(alarm.map(|alarm| alarm.to_string()));
-        // Overrides that came with a table of no use to us are another cluster's, or older than ours.
-        if let Some(stamp) =
-            offered.filter(|stamp| sound && self.overrides_read != Some(stamp.overrides))
-        {
-            self.overrides = self.reader.overrides().await?;
-            self.overrides_read = Some(stamp.overrides);
-            is_new = true;
+        let news = self.follower.take_table().await?;
+        if let Some(table) = self.follower.table().filter(|_| news.table) {
+            let (generation, farms) = (table.stamp.table, table.farms.len());
+            tracing::debug!(generation, farms, "table read");
+            self.index = Some(TableIndex::new(table));
         }
-        if let Some(known) = self.table.as_ref().filter(|_| is_new) {
-            self.window = view_window(probed(&known.table().farms, &self.overrides));
-        }
+        self.note_table_alarm(news.alarm.map(|alarm| alarm.to_string()));
         Ok(())
     }
 
@@ -236,17 +186,20 @@ impl Sampler {
         if self.table_alarm.is_some() {
             return self.table_alarm.clone();
         }
-        let Some(known) = &self.table else {
+        let Some(index) = &self.index else {
             return Some("the store holds no table yet: run `rbalancer apply`".into());
         };
-        let doubtful = self.views.doubtful(Instant::now(), self.window);
+        let doubtful = self
+            .follower
+            .views()
+            .doubtful(Instant::now(), self.follower.window());
         if !doubtful.is_empty() {
             let names = doubtful.join(", ");
             return Some(format!(
                 "prober suspect: all that {names} probes fails at once and is held in service; look at its network, and whether it still runs"
             ));
         }
-        if !health.is_fresh() && !known.checks().is_empty() {
+        if !health.is_fresh() && !index.checks().is_empty() {
             return Some(
                 "no prober is at work: health is what was seen last; is rbalancer-healthd running?"
                     .into(),
@@ -258,8 +211,9 @@ impl Sampler {
     /// What probers that are at work see differently: the network between them and the server, most often.
     fn disagreement(&self) -> Option<String> {
         let mut disputed = self
-            .views
-            .disagreements(Instant::now(), self.window)
+            .follower
+            .views()
+            .disagreements(Instant::now(), self.follower.window())
             .into_iter();
         let (check, said) = disputed.next()?;
         let said = |state| {

@@ -1,9 +1,10 @@
 //! The report as one self-contained page. Works without scripts; with them it renews itself in place.
 
 use super::text::{escape, number, percent, put, rate, span};
-use crate::report::{Checked, FarmReport, Report, ServerReport, Standing};
+use crate::report::{Checked, FarmReport, Report, ServerReport};
 use common::model::farm::Intent;
 use common::model::health::Caution;
+use common::model::in_force::Standing;
 use common::store::{Event, RefusedHost, Replica};
 use common::time::{UnixMs, http_date};
 
@@ -194,7 +195,7 @@ fn row_class(server: &ServerReport) -> &'static str {
 fn health_words(server: &ServerReport) -> &'static str {
     match server.caution.filter(|_| server.health == Standing::Up) {
         Some(Caution::Held) => return "▲ held: the prober suspects itself",
-        Some(Caution::NeverChecked) if server.waits() => return "▲ never checked, not used",
+        Some(Caution::NeverChecked) if server.waits => return "▲ never checked, not used",
         Some(Caution::NeverChecked) => return "▲ never checked",
         Some(Caution::NoLongerChecked) => return "▲ no longer checked",
         None => {}
@@ -204,7 +205,7 @@ fn health_words(server: &ServerReport) -> &'static str {
         (Standing::Suspect, _) => "▲ suspect, still used",
         (Standing::Up, Checked::Off) if server.enable == Intent::Off => "– not checked",
         (Standing::Up, Checked::Off) => "● up, not checked",
-        (Standing::Up, Checked::Never) if server.waits() => "○ waits for a check",
+        (Standing::Up, Checked::Never) if server.waits => "○ waits for a check",
         (Standing::Up, Checked::Never) => "○ up, not checked yet",
         (Standing::Up, _) => "● up",
     }

@@ -1,8 +1,9 @@
 //! The report as OpenMetrics 1.0 text, for Prometheus and its kin.
 
 use super::text::put;
-use crate::report::{Checked, FarmReport, Report, ServerReport, Standing};
+use crate::report::{Checked, FarmReport, Report, ServerReport};
 use common::model::health::Caution;
+use common::model::in_force::Standing;
 use std::fmt::Display;
 
 /// A redirector silent for longer does not count as at work, in milliseconds.

@@ -1,54 +1,45 @@
 //! One server in the report: what the table, the operator's hand and the probers say of it, the stronger first.
 
-use super::{Checked, Inputs, ServerReport, Standing};
+use super::{Checked, Inputs, ServerReport};
 use crate::report::table_index::ServerFacts;
-use common::model::farm::{Farm, Intent, Server};
-use common::model::health::{self, Caution, Finding, State};
+use common::model::farm::Farm;
+use common::model::health::{self, Caution, Finding};
+use common::model::in_force::{InForce, Out};
 use common::model::overrides::{Force, Override};
 use common::model::tally::CountKey;
 use common::time::http_date;
 
-/// The server without what depends on its mates, and the state by which that is decided.
+/// A server as it is in force; its share of the farm's clients is for the farm to tell.
 pub(super) fn report(
     inputs: &Inputs<'_>,
     farm: &Farm,
-    server: &Server,
+    server: &InForce<'_>,
     facts: &ServerFacts,
-) -> (ServerReport, State) {
-    let id = farm.id(server);
+) -> ServerReport {
+    let wanted = &server.wanted;
+    let id = farm.id(wanted.server);
     let by_hand = inputs.overrides.get(&id);
-    let enable = by_hand
-        .and_then(|by_hand| by_hand.enable)
-        .unwrap_or(server.enable);
     // A server that is off is not probed: what an earlier probe found says nothing about it any more.
-    let check = facts.check.as_ref().filter(|_| enable != Intent::Off);
+    let check = facts.check.as_ref().filter(|_| wanted.check().is_some());
     let finding = check.and_then(|check| inputs.health.of(check));
-    let force = by_hand.and_then(|by_hand| by_hand.force);
+    let is_forced = wanted.force.is_some();
     let count = inputs.counts.of(&CountKey::Server(id));
-    let state = match (force, &facts.check) {
-        (Some(Force::Up), _) | (None, None) => State::Up,
-        (Some(Force::Down), _) => State::Down,
-        (None, Some(_)) => finding.map_or(State::Abstain, |finding| finding.state),
-    };
-    let report = ServerReport {
-        name: server.name.clone(),
+    ServerReport {
+        name: wanted.server.name.clone(),
         domain: facts.domain.clone(),
-        weight: by_hand
-            .and_then(|by_hand| by_hand.weight)
-            .unwrap_or(server.weight),
-        enable,
-        health: standing(state),
-        caution: check
-            .filter(|_| force.is_none())
-            .and_then(|_| caution(finding)),
-        in_service: false,
+        weight: wanted.weight,
+        enable: wanted.enable,
+        health: server.health(),
+        caution: check.filter(|_| !is_forced).and_then(|_| caution(finding)),
+        in_service: server.is_in_service(),
+        waits: server.out == Some(Out::Waits),
         checked: check.map_or(Checked::Off, |_| checked(finding)),
         last_check: finding
             .map(|finding| finding.last_check)
             .filter(|at| *at > 0),
-        reason: reason(force, finding, check.is_some()),
+        reason: reason(wanted.force, finding, check.is_some()),
         since: finding
-            .filter(|_| force.is_none())
+            .filter(|_| !is_forced)
             .map(|finding| finding.since)
             .filter(|at| *at > 0),
         by_hand: by_hand.map(hand),
@@ -56,15 +47,6 @@ pub(super) fn report(
         rate: count.rate,
         share_intended: 0.0,
         share_actual: 0.0,
-    };
-    (report, state)
-}
-
-fn standing(state: State) -> Standing {
-    match state {
-        State::Down => Standing::Down,
-        State::Suspect => Standing::Suspect,
-        State::Up | State::Abstain => Standing::Up,
     }
 }
 

@@ -15,52 +15,39 @@ pub struct ServerFacts {
     pub domain: Arc<str>,
 }
 
-/// A table that was read.
+/// What is worked out of a table.
 #[derive(Debug)]
-pub struct Known {
-    table: Table,
+pub struct TableIndex {
     /// What is known of each server, in the order of farms and servers.
     facts: Vec<Vec<ServerFacts>>,
     /// Every check once.
     checks: Vec<CheckKey>,
 }
 
-impl Known {
+impl TableIndex {
     /// Works it out.
-    pub fn new(table: Table) -> Self {
+    pub fn new(table: &Table) -> Self {
         let facts = |server: &Server| ServerFacts {
             check: server.check.as_ref().map(Check::key),
             domain: server.target.to_string().into(),
         };
-        let facts: Vec<Vec<ServerFacts>> = table
-            .farms
-            .iter()
-            .map(|farm| farm.servers.iter().map(facts).collect())
-            .collect();
+        let of_farm = |farm: &Farm| farm.servers.iter().map(facts).collect();
+        let facts: Vec<Vec<ServerFacts>> = table.farms.iter().map(of_farm).collect();
         let mut seen = HashSet::new();
         let keys = facts
             .iter()
             .flatten()
             .filter_map(|facts| facts.check.as_ref());
         let checks = keys.filter(|key| seen.insert(*key)).cloned().collect();
-        Self {
-            table,
-            facts,
-            checks,
-        }
+        Self { facts, checks }
     }
 
-    /// The table itself.
-    pub fn table(&self) -> &Table {
-        &self.table
-    }
-
-    /// Its farms, each with what is known of its servers.
-    pub fn farms(&self) -> impl Iterator<Item = (&Farm, &[ServerFacts])> {
-        self.table
-            .farms
-            .iter()
-            .zip(self.facts.iter().map(Vec::as_slice))
+    /// The farms of the `table` it was worked out of, each with what is known of its servers.
+    pub fn farms<'a>(
+        &'a self,
+        table: &'a Table,
+    ) -> impl Iterator<Item = (&'a Farm, &'a [ServerFacts])> {
+        table.farms.iter().zip(self.facts.iter().map(Vec::as_slice))
     }
 
     /// Every check that is to be made.

@@ -92,7 +92,8 @@ fn report(overrides: &[(&str, Override)], health: &Health, counts: &Counts) -> R
         .iter()
         .map(|(id, value)| (id.parse().expect("valid id"), value.clone()))
         .collect();
-    let known = Known::new(table());
+    let table = table();
+    let index = TableIndex::new(&table);
     let event = Event {
         at: 1_700_000_000_000,
         by: "healthd".into(),
@@ -100,9 +101,9 @@ fn report(overrides: &[(&str, Override)], health: &Health, counts: &Counts) -> R
         why: "<b>refused</b>".into(),
     };
     Report::new(Inputs {
-        cluster: &known.table().stamp.cluster,
+        cluster: &table.stamp.cluster,
         at: 1_700_000_100_000,
-        table: Some(&known),
+        table: Some((&table, &index)),
         overrides: &overrides,
         health,
         counts,
@@ -181,7 +182,7 @@ fn only_servers_in_service_have_an_intended_share() {
         (shares(&waiting), waiting.farms[0].in_service),
         (vec![1.0, 0.0, 0.0, 0.0], 1)
     );
-    assert!(waiting.farms[0].servers[1].waits() && !waiting.farms[0].servers[3].waits());
+    assert!(waiting.farms[0].servers[1].waits && !waiting.farms[0].servers[3].waits);
     let all_down = health(&[("srv1", State::Down), ("srv2", State::Down)]);
     assert_eq!(shares(&report(&[], &all_down, &none)), [0.0; 4]);
 }

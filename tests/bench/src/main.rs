@@ -81,7 +81,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Without a name all are meant, but for one that has nothing to compare with.
     let all = Case::value_variants().iter().copied();
     let cases: Vec<Case> = if arguments.cases.is_empty() {
-        all.filter(|case| *case != Case::Versions || effort.before.is_some()).collect()
+        all.filter(|case| *case != Case::Versions || effort.before.is_some())
+            .collect()
     } else {
         arguments.cases.clone()
     };

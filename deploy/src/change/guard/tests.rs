@@ -3,8 +3,9 @@
 use super::*;
 use crate::conf::{Flags, parse};
 use common::config::ini::Document;
-use common::model::farm::Weight;
-use common::model::health::{Checked, Finding, ViewChanges, Views};
+use common::model::farm::{Intent, Weight};
+use common::model::health::{Checked, Finding, State, ViewChanges, Views};
+use common::model::overrides::Force;
 use std::time::{Duration, Instant};
 
 /// Farms written as `img: a b | stc: c`; a name with `!` is switched off.

@@ -3,8 +3,10 @@
 use super::finding::Line;
 use crate::change::current::Present;
 use crate::change::publish::LIVE_MS;
-use common::model::farm::{Intent, ServerId};
+use common::model::check::CheckKey;
+use common::model::farm::{Server, ServerId};
 use common::model::health::{Checked, Finding, State, ViewChanges};
+use common::model::in_force::Wanted;
 use common::store::Replica;
 use common::time::{span, utc};
 use common::words::count;
@@ -96,35 +98,33 @@ fn redirectors(seen: &Seen<'_>) -> Vec<Line> {
     lines
 }
 
-fn probers(seen: &Seen<'_>) -> Vec<Line> {
+/// The servers that are probed, with their checks.
+fn probed(seen: &Seen<'_>) -> Vec<(ServerId, CheckKey)> {
     let farms = seen.present.farms();
-    let probed: Vec<_> = farms
-        .servers()
-        .filter(|(id, server)| {
-            seen.present
-                .overrides
-                .get(id)
-                .and_then(|hand| hand.enable)
-                .unwrap_or(server.enable)
-                != Intent::Off
-        })
-        .filter_map(|(id, server)| Some((id, server.check.as_ref()?.key())))
-        .collect();
+    let check = |(id, server): (ServerId, &Server)| {
+        let wanted = Wanted::new(server, seen.present.overrides.get(&id));
+        let key = wanted.check()?.key();
+        Some((id, key))
+    };
+    farms.servers().filter_map(check).collect()
+}
+
+/// What one prober has found about a check.
+fn finding<'a>(seen: &'a Seen<'_>, prober: &str, check: &CheckKey) -> Option<&'a Finding> {
+    let (_, findings) = seen.after.changed.get(prober)?;
+    findings.get(check)
+}
+
+fn probers(seen: &Seen<'_>) -> Vec<Line> {
+    let probed = probed(seen);
     if probed.is_empty() {
         return Vec::new();
     }
-    let finding = |id: &String, check| {
-        seen.after
-            .changed
-            .get(id)
-            .and_then(|(_, findings)| findings.get(check))
-    };
     let mut lines = Vec::new();
+    let doubts =
+        |id: &str, check: &CheckKey| finding(seen, id, check).is_some_and(Finding::is_doubted);
     for id in seen.after.sequences.keys() {
-        if probed
-            .iter()
-            .any(|(_, check)| finding(id, check).is_some_and(Finding::is_doubted))
-        {
+        if probed.iter().any(|(_, check)| doubts(id, check)) {
             let what = format!(
                 "healthd {id} suspects itself: all it probes fails at once, and is held in service"
             );
@@ -135,39 +135,20 @@ fn probers(seen: &Seen<'_>) -> Vec<Line> {
     let (fresh, silent): (Vec<_>, Vec<_>) = seen.after.sequences.keys().partition(moved);
     if fresh.is_empty() {
         let what = "no healthd is at work: the last known health stays, and a server that dies goes on getting clients";
-        lines.push(Line::wrong(
-            what,
-            "start rbalancer-healthd, or look at its network",
-        ));
+        let remedy = "start rbalancer-healthd, or look at its network";
+        lines.push(Line::wrong(what, remedy));
         return lines;
     }
     for id in silent {
-        lines.push(Line::risk(
-            format!("healthd {id} has found nothing while it was watched"),
-            "start it, or look at its network",
-        ));
+        let what = format!("healthd {id} has found nothing while it was watched");
+        lines.push(Line::risk(what, "start it, or look at its network"));
     }
-    for id in &fresh {
-        let strange = |(server, check)| finding(id, check).is_none().then_some(server);
-        let unknown: Vec<ServerId> = probed
-            .iter()
-            .map(|(server, check)| (server, check))
-            .filter_map(strange)
-            .cloned()
-            .collect();
-        if !unknown.is_empty() {
-            let what = format!("healthd {id} does not know of {}", names(&unknown));
-            lines.push(Line::risk(
-                what,
-                "look into its log: does it take the table in force?",
-            ));
-        }
-    }
+    lines.extend(fresh.iter().filter_map(|id| strangers(seen, id, &probed)));
     let mut never = Vec::new();
     for (server, check) in &probed {
         let found: Vec<(&String, &Finding)> = fresh
             .iter()
-            .filter_map(|id| Some((*id, finding(id, check)?)))
+            .filter_map(|id| Some((*id, finding(seen, id, check)?)))
             .collect();
         if !found
             .iter()
@@ -179,10 +160,8 @@ fn probers(seen: &Seen<'_>) -> Vec<Line> {
     }
     if !never.is_empty() {
         let what = format!("never checked: {}", names(&never));
-        lines.push(Line::risk(
-            what,
-            "can healthd resolve its name, and was it just added?",
-        ));
+        let remedy = "can healthd resolve its name, and was it just added?";
+        lines.push(Line::risk(what, remedy));
     }
     lines.push(Line::ok(format!(
         "{} healthd at work, {} servers probed",
@@ -190,6 +169,19 @@ fn probers(seen: &Seen<'_>) -> Vec<Line> {
         probed.len() - never.len()
     )));
     lines
+}
+
+/// The servers that a prober at work knows nothing of.
+fn strangers(seen: &Seen<'_>, prober: &str, probed: &[(ServerId, CheckKey)]) -> Option<Line> {
+    let is_strange = |(_, check): &&(ServerId, CheckKey)| finding(seen, prober, check).is_none();
+    let strange = probed
+        .iter()
+        .filter(is_strange)
+        .map(|(server, _)| server.clone());
+    let strange: Vec<ServerId> = strange.collect();
+    let what = format!("healthd {prober} does not know of {}", names(&strange));
+    let remedy = "look into its log: does it take the table in force?";
+    (!strange.is_empty()).then(|| Line::risk(what, remedy))
 }
 
 fn disagreement(server: &ServerId, found: &[(&String, &Finding)]) -> Option<Line> {
