@@ -46,32 +46,7 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
             file,
             resolve,
             redis: _,
-        } => {
-            let file = common.file(file)?;
-            let conf = load_for(common, &file, true)?;
-            let tls = conf
-                .redirector
-                .tls
-                .as_ref()
-                .map(TlsSettings::load)
-                .transpose()?;
-            conf.redirector
-                .try_paths()?
-                .iter()
-                .for_each(|warning| tracing::warn!("{warning}"));
-            tls.iter()
-                .flat_map(|tls| uncovered(&conf, tls))
-                .for_each(|warning| tracing::warn!("{warning}"));
-            print(&format!(
-                "{}: good: {}\n",
-                file.display(),
-                found_good(&conf)
-            ))?;
-            if resolve {
-                print(&conf::resolve::resolve(&conf).await?)?;
-            }
-            Ok(())
-        }
+        } => check(common, file, resolve).await,
         Command::Plan { file } => {
             let conf = load(common, &common.file(file)?)?;
             print(&plan::plan(&conf, &needed(conf.redis.clone())?).await?)
@@ -116,6 +91,34 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
             Ok(diagnosis.verdict()?)
         }
     }
+}
+
+/// Says whether a file is good, and whether what it names can be found.
+async fn check(common: &CommonArgs, file: Option<PathBuf>, resolve: bool) -> Result<(), Failure> {
+    let file = common.file(file)?;
+    let conf = load_for(common, &file, true)?;
+    let tls = conf
+        .redirector
+        .tls
+        .as_ref()
+        .map(TlsSettings::load)
+        .transpose()?;
+    conf.redirector
+        .try_paths()?
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
+    tls.iter()
+        .flat_map(|tls| uncovered(&conf, tls))
+        .for_each(|warning| tracing::warn!("{warning}"));
+    print(&format!(
+        "{}: good: {}\n",
+        file.display(),
+        found_good(&conf)
+    ))?;
+    if resolve {
+        print(&conf::resolve::resolve(&conf).await?)?;
+    }
+    Ok(())
 }
 
 async fn run_up(

@@ -2,31 +2,24 @@
 
 pub mod demo;
 pub mod origin;
+mod reread;
+mod state_file;
 
-use crate::change::current::Present;
-use crate::change::diff;
-use crate::change::guard::{self, Picture};
 use crate::conf::Conf;
+use crate::up::reread::{follow, publish};
+use crate::up::state_file::{keep, restore, save};
 use anyhow::Context;
 use common::config::global::Problems;
-use common::files::{self, FileWork};
-use common::model::farm::{Farms, Name};
 use common::net::listen::{Listeners, Passed};
 use common::net::socket::Sharing;
 use common::net::web::Router;
 use common::openmetrics::Exposition;
-use common::process::{Failure, Reload, Shutdown, durable, log_errors, random_id, unhurried};
-use common::store::{Memory, Publication, Published, Snapshot, Store};
+use common::process::{Failure, Reload, Shutdown};
+use common::store::{Memory, Store};
 use redirector::tls::{Tls, TlsSettings};
 use redirector::{ProcessMetrics, Redirector};
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often the state file is written.
-const SAVE: Duration = Duration::from_secs(10);
 
 /// The sockets of `up`, bound.
 pub struct Sockets {
@@ -84,11 +77,6 @@ pub async fn run(
     reload: Reload,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let Sockets {
-        clients,
-        secure,
-        admin,
-    } = sockets;
     let state_file = conf.redirector.state_file.clone();
     let memory = Memory::default();
     let late = restore(&memory, state_file.as_deref()).await;
@@ -124,43 +112,15 @@ pub async fn run(
         None,
         shutdown.clone(),
     ));
-    let pages = conf
-        .redirector
-        .stats_uri
-        .as_ref()
-        .map(|_| redirector::Pages {
-            router: router.clone(),
-            runtime: tokio::runtime::Handle::current(),
-            allowed: conf.redirector.stats_allow.clone().into(),
-        });
-    // Totals and health are kept here; the redirector has no need of a file of its own.
-    let settings = redirector::Settings {
-        state_file: None,
-        ..conf.redirector.clone()
-    };
-    let sockets = redirector::Sockets {
-        clients,
-        secure,
-        admin: None,
-    };
-    let access = redirector::StoreAccess {
-        reader: store.reader(),
-        writer: store.replica(),
-    };
-    let redirector = Redirector::start(
+    let redirector = serve(
+        &conf.redirector,
         sockets,
-        access,
-        settings,
-        pages,
-        reload.clone(),
-        shutdown.clone(),
+        &store,
+        router,
+        &reload,
+        &shutdown,
     )
     .await?;
-    if let Some(admin) = admin {
-        let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
-        let router = with(redirector.metrics(), router);
-        tokio::spawn(common::net::web::serve(listener, router));
-    }
     let serving = redirector.run();
 
     roles.spawn(keep(memory.clone(), state_file.clone(), late));
@@ -185,6 +145,44 @@ pub async fn run(
     outcome
 }
 
+/// Starts the redirector, and the admin pages of the whole process.
+async fn serve(
+    settings: &redirector::Settings,
+    sockets: Sockets,
+    store: &Store,
+    router: Router,
+    reload: &Reload,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Redirector> {
+    let pages = settings.stats_uri.as_ref().map(|_| redirector::Pages {
+        router: router.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        allowed: settings.stats_allow.clone().into(),
+    });
+    let access = redirector::StoreAccess {
+        reader: store.reader(),
+        writer: store.replica(),
+    };
+    // Totals and health are kept here; the redirector has no need of a file of its own.
+    let settings = redirector::Settings {
+        state_file: None,
+        ..settings.clone()
+    };
+    let own = redirector::Sockets {
+        clients: sockets.clients,
+        secure: sockets.secure,
+        admin: None,
+    };
+    let (reload, shutdown) = (reload.clone(), shutdown.clone());
+    let redirector = Redirector::start(own, access, settings, pages, reload, shutdown).await?;
+    if let Some(admin) = sockets.admin {
+        let listener = tokio::net::TcpListener::from_std(admin).context("admin listener")?;
+        let router = with(redirector.metrics(), router);
+        tokio::spawn(common::net::web::serve(listener, router));
+    }
+    Ok(redirector)
+}
+
 /// The pages of statsd, with what the redirector of this process tells of it among its metrics.
 fn with(own: ProcessMetrics, router: Router) -> Router {
     Arc::new(move |ask| {
@@ -200,187 +198,4 @@ fn with(own: ProcessMetrics, router: Router) -> Router {
             })
         })
     })
-}
-
-/// What reading a state file gives.
-type Kept = anyhow::Result<Option<Snapshot>>;
-
-/// Has `memory` go on where `state_file` was written. A file that hangs is taken when it answers: the work of reading it
-/// is given back, and until it has ended nothing may be written over what is there.
-async fn restore(memory: &Memory, state_file: Option<&Path>) -> Option<FileWork<Kept>> {
-    // Nobody has begun with it before.
-    let mut reading = files::start("state_file", state_file?, durable::read::<Snapshot>).ok()?;
-    match reading.within(files::PATIENCE).await {
-        Ok(kept) => {
-            adopt(memory, kept);
-            None
-        }
-        Err(hangs) => {
-            tracing::warn!(
-                "{hangs}; starting with empty totals, those of the file are added when it answers"
-            );
-            Some(reading)
-        }
-    }
-}
-
-fn adopt(memory: &Memory, kept: Kept) {
-    match kept {
-        Ok(kept) => memory.adopt(kept.unwrap_or_default()),
-        Err(error) => tracing::warn!("{error:#}; starting with empty totals"),
-    }
-}
-
-async fn save(path: &Path, memory: &Memory) -> anyhow::Result<()> {
-    let snapshot = memory.snapshot();
-    files::within("state_file", path, move |path| {
-        durable::write(path, &snapshot)
-    })
-    .await
-    .map_err(anyhow::Error::from)
-    .flatten()
-}
-
-/// Puts a table in force.
-async fn publish(store: &Store, cluster: Name, farms: Farms, why: &str) -> anyhow::Result<()> {
-    let expected = store.reader().stamp().await?.map_or(0, |stamp| stamp.table);
-    let publication = Publication {
-        expected,
-        cluster,
-        farms,
-        by: "up".into(),
-        why: why.to_owned(),
-        nonce: random_id(),
-        // The file is all there is: what it says is meant.
-        forced: true,
-        reset: false,
-    };
-    match store.operator().publish(&publication).await? {
-        Published::Now(_) => Ok(()),
-        Published::Replaced { generation, .. } | Published::Lost { generation, .. } => {
-            anyhow::bail!("generation {generation} came first")
-        }
-    }
-}
-
-/// Writes the state down again and again, for ever.
-async fn keep(
-    memory: Memory,
-    state_file: Option<PathBuf>,
-    late: Option<FileWork<Kept>>,
-) -> anyhow::Result<()> {
-    let Some(path) = state_file else {
-        return std::future::pending().await;
-    };
-    if let Some(mut reading) = late {
-        loop {
-            if let Ok(kept) = reading.within(SAVE).await {
-                break adopt(&memory, kept);
-            }
-        }
-    }
-    let (mut saving, mut failing) = (tokio::time::interval(SAVE), false);
-    saving.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        saving.tick().await;
-        match save(&path, &memory).await {
-            Err(error) if !std::mem::replace(&mut failing, true) => {
-                tracing::warn!("{error:#}; totals and health are in memory only");
-            }
-            Ok(()) if std::mem::replace(&mut failing, false) => {
-                tracing::info!("state file {}: written again", path.display());
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Reads the file again whenever that is asked for, for ever.
-async fn follow(
-    store: Store,
-    process: BTreeMap<String, String>,
-    reread: impl Fn() -> Result<Conf, Problems> + Clone + Send + 'static,
-    mut reload: Reload,
-) -> anyhow::Result<()> {
-    loop {
-        reload.asked().await;
-        match unhurried(reread.clone()).await {
-            Some(Ok(conf)) => again(&store, &process, conf)
-                .await
-                .unwrap_or_else(|error| log_errors(&format!("reload: {error:#}"))),
-            Some(Err(problems)) => {
-                log_errors(&format!("reload: keeping everything as it is:\n{problems}"));
-            }
-            None => tracing::error!("reload: keeping everything as it is: the reading broke off"),
-        }
-    }
-}
-
-/// Puts the farms of a file that was read again in force, and says what that changes; a file that changes nothing makes no
-/// table. What takes service away is refused as by `apply`, unless the file itself insists. `process` is what the process
-/// was started with, and keeps.
-async fn again(
-    store: &Store,
-    process: &BTreeMap<String, String>,
-    conf: Conf,
-) -> anyhow::Result<()> {
-    conf.warnings
-        .iter()
-        .for_each(|warning| tracing::warn!("{warning}"));
-    let later = differing(process, &conf.process);
-    if !later.is_empty() {
-        tracing::warn!(
-            "reload: only farms are taken, what [global] says of {} is in force after a restart",
-            later.join(", ")
-        );
-    }
-    let present = Present::read(&store.reader()).await?;
-    let held = present.farms();
-    let changes = diff::changes(&held, &conf.farms);
-    if present.holds(&conf.farms).is_some() {
-        tracing::info!("reload: no farm and no server changes");
-        return Ok(());
-    }
-    let (before, after) = (&present.overrides, &present.overrides);
-    let pictures = [
-        Picture {
-            farms: &held,
-            overrides: before,
-        },
-        Picture {
-            farms: &conf.farms,
-            overrides: after,
-        },
-    ];
-    let reasons = guard::reasons(pictures[0], pictures[1], &present.health);
-    if !reasons.is_empty() && !conf.reload_force {
-        anyhow::bail!(
-            "refused, keeping everything as it is:\n{}\nset reload_force = on in [global] if this is meant",
-            reasons.join("\n")
-        );
-    }
-    publish(store, conf.cluster, conf.farms, "reload").await?;
-    changes
-        .iter()
-        .take(NAMED)
-        .for_each(|change| tracing::info!("reload: {}", change.trim_start()));
-    if changes.len() > NAMED {
-        tracing::info!("reload: and {} more changes", changes.len() - NAMED);
-    }
-    Ok(())
-}
-
-/// Changes of a reload that are named one by one.
-const NAMED: usize = 50;
-
-/// The keys that are not the same in both.
-fn differing<'a>(
-    one: &'a BTreeMap<String, String>,
-    other: &'a BTreeMap<String, String>,
-) -> Vec<&'a str> {
-    let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
-    keys.into_iter()
-        .filter(|key| one.get(*key) != other.get(*key))
-        .map(String::as_str)
-        .collect()
 }

@@ -80,19 +80,6 @@ impl Settings {
             .get("port", number(1u16, u16::MAX))
             .unwrap_or(DEFAULT_PORT);
         let bind = global.get("bind", |text| ListenAddresses::with_port(text, port));
-        let default_names = || {
-            vec!["favicon.ico".parse::<StaticName>()]
-                .into_iter()
-                .flatten()
-                .collect()
-        };
-        let names = global.get("static_files", |text| {
-            list(text)
-                .into_iter()
-                .map(str::parse)
-                .collect::<Result<Vec<StaticName>, _>>()
-        });
-        let names = names.unwrap_or_else(default_names);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let stats_uri = global
             .get("stats_uri", parse_stats_uri)
@@ -108,28 +95,12 @@ impl Settings {
         let listen = listen
             .or(bind)
             .unwrap_or_else(|| ListenAddress { ip: None, port }.into());
-        let style = Style {
-            form: global
-                .get("access_log_format", parse_form)
-                .unwrap_or_default(),
-            without_query: !global.get("log_query", switch).unwrap_or(true),
-            address: global.get("log_ip", parse_address).unwrap_or_default(),
-        };
-        let access_log = global.get("access_log", |text| {
-            if text.eq_ignore_ascii_case("off") {
-                Ok(None)
-            } else {
-                text.parse().map(Some)
-            }
-        });
         Self {
             trusted_proxies: global
                 .get("trusted_proxies", networks)
                 .unwrap_or_default()
                 .into(),
-            access_log: access_log
-                .flatten()
-                .map(|destination: Destination| (destination, style)),
+            access_log: access_log(global),
             override_file,
             by_file,
             tls: TlsSettings::take(global, &listen),
@@ -138,9 +109,7 @@ impl Settings {
             acme_url: global.get("acme_url", parse_acme_url),
             cluster: cluster.expect("the default is a name"),
             threads: global.get("threads", number(1usize, 1024)).unwrap_or(cores),
-            statics: global
-                .get("static_dir", path)
-                .map(|folder| StaticSettings { folder, names }),
+            statics: statics(global),
             stats_uri,
             stats_url: global.get("stats_url", str::parse::<Target>),
             stats_allow: global
@@ -168,6 +137,38 @@ impl Settings {
                 .unwrap_or(Duration::from_secs(7 * 86_400)),
         }
     }
+}
+
+/// Where requests are logged, if they are, and how.
+fn access_log(global: &mut Global) -> Option<(Destination, Style)> {
+    let form = global.get("access_log_format", parse_form);
+    let with_query = global.get("log_query", switch);
+    let style = Style {
+        form: form.unwrap_or_default(),
+        without_query: !with_query.unwrap_or(true),
+        address: global.get("log_ip", parse_address).unwrap_or_default(),
+    };
+    let destination = global.get("access_log", |text| {
+        if text.eq_ignore_ascii_case("off") {
+            Ok(None)
+        } else {
+            text.parse().map(Some)
+        }
+    });
+    Some((destination.flatten()?, style))
+}
+
+/// The files that every host gets, if there is a folder of them.
+fn statics(global: &mut Global) -> Option<StaticSettings> {
+    let names = global.get("static_files", |text| {
+        let names = list(text).into_iter().map(str::parse);
+        names.collect::<Result<Vec<StaticName>, _>>()
+    });
+    let names = names.or_else(|| Some(vec!["favicon.ico".parse().ok()?]));
+    Some(StaticSettings {
+        folder: global.get("static_dir", path)?,
+        names: names.unwrap_or_default(),
+    })
 }
 
 impl Settings {

@@ -11,6 +11,7 @@ const CRATES: [(&str, &[&str]); 5] = [
     (
         "common",
         &[
+            "lib",
             "process",
             "store",
             "config model",
@@ -52,11 +53,21 @@ const CRATES: [(&str, &[&str]); 5] = [
     ),
     (
         "statsd",
-        &["main", "lib", "router", "settings", "live", "render", "report"],
+        &[
+            "main", "lib", "router", "settings", "live", "render", "report",
+        ],
     ),
     (
         "deploy",
-        &["main", "arguments", "up", "commands", "change", "conf", "moment"],
+        &[
+            "main",
+            "lib",
+            "arguments",
+            "up",
+            "commands",
+            "change",
+            "conf",
+        ],
     ),
 ];
 
@@ -76,12 +87,21 @@ struct Source {
 impl Source {
     fn read(root: &Path, path: &Path) -> Self {
         let text = fs::read_to_string(path).expect("a source file can be read");
-        let module = path.strip_prefix(root).expect("it lies there").with_extension("");
+        let module = path
+            .strip_prefix(root)
+            .expect("it lies there")
+            .with_extension("");
         // Unit tests stand last, by the form of the tree.
         let lines = text
             .lines()
             .take_while(|line| *line != "#[cfg(test)]")
-            .map(|line| if line.trim_start().starts_with("//") { "" } else { line });
+            .map(|line| {
+                if line.trim_start().starts_with("//") {
+                    ""
+                } else {
+                    line
+                }
+            });
         Self {
             module: module.display().to_string(),
             lines: lines.map(str::to_owned).collect(),
@@ -94,39 +114,59 @@ impl Source {
         let mut paths = Vec::new();
         let mut rest = text.as_str();
         while let Some(at) = rest.find("crate::") {
-            let is_whole = !rest[..at].ends_with(|end: char| end.is_alphanumeric() || end == '_' || end == '$');
+            let is_whole = !rest[..at]
+                .ends_with(|end: char| end.is_alphanumeric() || end == '_' || end == '$');
             rest = &rest[at + "crate::".len()..];
             let end = rest.find(|next: char| !next.is_alphanumeric() && next != '_' && next != ':');
             if is_whole {
                 paths.push(rest[..end.unwrap_or(rest.len())].replace("::", "/"));
             }
         }
-        let own = if self.module == "lib" { String::new() } else { format!("{}/", self.module) };
-        let parent = self.module.rsplit_once('/').map_or(String::new(), |(parent, _)| format!("{parent}/"));
-        let mut in_use = false;
+        let own = if self.module == "lib" {
+            String::new()
+        } else {
+            format!("{}/", self.module)
+        };
+        let parent = self
+            .module
+            .rsplit_once('/')
+            .map_or(String::new(), |(parent, _)| format!("{parent}/"));
         for line in &self.lines {
-            let Some(used) = line.trim_start().trim_start_matches("pub ").strip_prefix("use ") else { continue };
-            in_use = true;
+            let Some(used) = line
+                .trim_start()
+                .trim_start_matches("pub ")
+                .strip_prefix("use ")
+            else {
+                continue;
+            };
             let used = used.replace("::", "/");
             let used = used.trim_end_matches(';');
             if let Some(sibling) = used.strip_prefix("super/") {
                 paths.push(format!("{parent}{sibling}"));
             } else {
-                paths.push(format!("{own}{}", used.strip_prefix("self/").unwrap_or(used)));
+                paths.push(format!(
+                    "{own}{}",
+                    used.strip_prefix("self/").unwrap_or(used)
+                ));
             }
         }
-        let _ = in_use;
         paths
     }
 }
 
 /// The sources of a crate.
 fn sources(crate_name: &str) -> Vec<Source> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(crate_name).join("src");
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(crate_name)
+        .join("src");
     let mut folders = vec![root.clone()];
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder of sources").flatten() {
+        for entry in fs::read_dir(&folder)
+            .expect("a folder of sources")
+            .flatten()
+        {
             let path = entry.path();
             let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
             if path.is_dir() && !is_test {
@@ -136,14 +176,20 @@ fn sources(crate_name: &str) -> Vec<Source> {
             }
         }
     }
-    assert!(found.len() > 3, "the sources of {crate_name} were not found");
+    assert!(
+        found.len() > 3,
+        "the sources of {crate_name} were not found"
+    );
     found.sort_by(|left, right| left.module.cmp(&right.module));
     found
 }
 
 /// Which file imports which, within a crate.
 fn arrows(sources: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
-    let modules: BTreeSet<&str> = sources.iter().map(|source| source.module.as_str()).collect();
+    let modules: BTreeSet<&str> = sources
+        .iter()
+        .map(|source| source.module.as_str())
+        .collect();
     let module_of = |path: &str| -> Option<String> {
         let mut path = path.trim_end_matches('/');
         loop {
@@ -154,10 +200,16 @@ fn arrows(sources: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
         }
     };
     let to = |source: &Source| {
-        let targets = source.paths().into_iter().filter_map(|path| module_of(&path));
+        let targets = source
+            .paths()
+            .into_iter()
+            .filter_map(|path| module_of(&path));
         targets.filter(|target| *target != source.module).collect()
     };
-    sources.iter().map(|source| (source.module.clone(), to(source))).collect()
+    sources
+        .iter()
+        .map(|source| (source.module.clone(), to(source)))
+        .collect()
 }
 
 /// Everything that can be reached from `from`.
@@ -179,10 +231,17 @@ fn no_files_import_each_other_in_a_circle() {
     let mut circles = Vec::new();
     for (name, _) in CRATES {
         let arrows = arrows(&sources(name));
-        let reach: BTreeMap<&String, _> = arrows.keys().map(|module| (module, reached(&arrows, module))).collect();
+        let reach: BTreeMap<&String, _> = arrows
+            .keys()
+            .map(|module| (module, reached(&arrows, module)))
+            .collect();
         for (module, targets) in &arrows {
-            let back = targets.iter().filter(|target| reach[target].contains(module));
-            circles.extend(back.map(|target| format!("{name}/src: {module} and {target} lead to each other")));
+            let back = targets
+                .iter()
+                .filter(|target| reach[target].contains(module));
+            circles.extend(
+                back.map(|target| format!("{name}/src: {module} and {target} lead to each other")),
+            );
         }
     }
     assert!(circles.is_empty(), "{}", circles.join("\n"));
@@ -193,11 +252,17 @@ fn arrows_between_wings_lead_downwards() {
     let mut upwards = Vec::new();
     for (name, wings) in CRATES {
         let wing = |module: &str| module.split('/').next().unwrap_or_default().to_owned();
-        let floor = |of: &str| wings.iter().position(|floor| floor.split(' ').any(|wing| wing == of));
+        let floor = |of: &str| {
+            wings
+                .iter()
+                .position(|floor| floor.split(' ').any(|wing| wing == of))
+        };
         for (module, targets) in arrows(&sources(name)) {
             let from = wing(&module);
             let Some(high) = floor(&from) else {
-                upwards.push(format!("{name}/src/{from}: a wing or file without a floor: give it one in this test"));
+                upwards.push(format!(
+                    "{name}/src/{from}: a wing or file without a floor: give it one in this test"
+                ));
                 continue;
             };
             for target in targets {
@@ -214,10 +279,24 @@ fn arrows_between_wings_lead_downwards() {
 #[test]
 fn few_files_stand_beside_the_wings() {
     for (name, _) in CRATES {
-        let modules: BTreeSet<String> = sources(name).into_iter().map(|source| source.module).collect();
-        let is_face = |module: &str| modules.iter().any(|other| other.starts_with(&format!("{module}/")));
-        let beside: Vec<_> = modules.iter().filter(|module| !module.contains('/') && !is_face(module)).collect();
-        assert!(beside.len() <= FILES_BESIDE_WINGS, "{name}/src: {} files beside the wings: {beside:?}", beside.len());
+        let modules: BTreeSet<String> = sources(name)
+            .into_iter()
+            .map(|source| source.module)
+            .collect();
+        let is_face = |module: &str| {
+            modules
+                .iter()
+                .any(|other| other.starts_with(&format!("{module}/")))
+        };
+        let beside: Vec<_> = modules
+            .iter()
+            .filter(|module| !module.contains('/') && !is_face(module))
+            .collect();
+        assert!(
+            beside.len() <= FILES_BESIDE_WINGS,
+            "{name}/src: {} files beside the wings: {beside:?}",
+            beside.len()
+        );
     }
 }
 
@@ -232,15 +311,32 @@ fn functions_can_be_seen_whole() {
                 words.any(|word| word == "fn")
             };
             let indent = |line: &str| line.len() - line.trim_start().len();
-            for (at, head) in source.lines.iter().enumerate().filter(|(_, line)| is_head(line)) {
-                let closes = |line: &&String| line.trim_end() == format!("{}}}", " ".repeat(indent(head)));
-                let length = source.lines[at..].iter().position(|line| closes(&line)).map_or(0, |end| end + 1);
+            for (at, head) in source
+                .lines
+                .iter()
+                .enumerate()
+                .filter(|(_, line)| is_head(line))
+            {
+                let closes =
+                    |line: &&String| line.trim_end() == format!("{}}}", " ".repeat(indent(head)));
+                let length = source.lines[at..]
+                    .iter()
+                    .position(|line| closes(&line))
+                    .map_or(0, |end| end + 1);
                 let ends_at_once = head.ends_with('}') || head.ends_with(';');
                 if length > FUNCTION && !ends_at_once {
-                    long.push(format!("{name}/src/{}.rs:{}: {length} lines", source.module, at + 1));
+                    long.push(format!(
+                        "{name}/src/{}.rs:{}: {length} lines",
+                        source.module,
+                        at + 1
+                    ));
                 }
             }
         }
     }
-    assert!(long.is_empty(), "functions over {FUNCTION} lines:\n{}", long.join("\n"));
+    assert!(
+        long.is_empty(),
+        "functions over {FUNCTION} lines:\n{}",
+        long.join("\n")
+    );
 }

@@ -76,6 +76,16 @@ enum Stop {
     File(Bytes),
 }
 
+/// How far the input was answered.
+#[derive(Default)]
+struct Answered {
+    /// Bytes that are done with.
+    at: usize,
+    /// Whether the connection closes behind the answers, which may leave with the FIN.
+    more: bool,
+    stop: Option<Stop>,
+}
+
 /// What a connection is lent for one turn.
 struct Turn<'a, T> {
     transport: &'a T,
@@ -293,45 +303,8 @@ impl Connection {
             date,
             output,
         };
-        let (mut at, mut more, mut stop) = (0, false, None);
-        if turn.clients.is_some() {
-            match self.proxy_header(&input[..filled], &mut turn) {
-                Some(length) => at = length,
-                None => {
-                    self.unparsed = input[..filled].to_vec();
-                    return None;
-                }
-            }
-        }
-        while at < filled
-            && self.after == After::Open
-            && stop.is_none()
-            && turn.output.len() < OUTPUT
-        {
-            let (request, length) = match parse(&input[at..filled], max_fields) {
-                Parsed::Partial => break,
-                Parsed::Complete(request, length) => (request, length),
-                Parsed::Refused(refusal) => {
-                    self.refuse(refusal, &input[at..filled], &mut turn);
-                    at = filled;
-                    break;
-                }
-            };
-            let raw = &input[at..at + length];
-            at += length;
-            self.answered = true;
-            let ending;
-            (ending, stop) = self.answer(&request, raw, &mut turn);
-            self.after = match ending {
-                Ending::Open => After::Open,
-                // Nothing is left to read, as far as anybody knows: the answer and the FIN may leave together.
-                Ending::Close if drained && at == filled && stop.is_none() => {
-                    more = true;
-                    After::Close
-                }
-                Ending::Close | Ending::Linger => After::Linger,
-            };
-        }
+        let Answered { at, more, stop } =
+            self.answer_all(&input[..filled], drained, max_fields, &mut turn);
         self.unparsed = match at == filled || self.after != After::Open {
             true => Vec::new(),
             false => input[at..filled].to_vec(),
@@ -348,6 +321,54 @@ impl Connection {
                 self.flush(transport)
             }
         }
+    }
+
+    /// Answers every whole request in `input`, as far as there is room for answers.
+    #[inline]
+    fn answer_all(
+        &mut self,
+        input: &[u8],
+        drained: bool,
+        max_fields: usize,
+        turn: &mut Turn<'_, impl Transport>,
+    ) -> Answered {
+        let (mut at, mut more, mut stop) = (0, false, None);
+        if turn.clients.is_some() {
+            match self.proxy_header(input, turn) {
+                Some(length) => at = length,
+                None => return Answered::default(),
+            }
+        }
+        while at < input.len()
+            && self.after == After::Open
+            && stop.is_none()
+            && turn.output.len() < OUTPUT
+        {
+            let (request, length) = match parse(&input[at..], max_fields) {
+                Parsed::Partial => break,
+                Parsed::Complete(request, length) => (request, length),
+                Parsed::Refused(refusal) => {
+                    self.refuse(refusal, &input[at..], turn);
+                    at = input.len();
+                    break;
+                }
+            };
+            let raw = &input[at..at + length];
+            at += length;
+            self.answered = true;
+            let ending;
+            (ending, stop) = self.answer(&request, raw, turn);
+            self.after = match ending {
+                Ending::Open => After::Open,
+                // Nothing is left to read, as far as anybody knows: the answer and the FIN may leave together.
+                Ending::Close if drained && at == input.len() && stop.is_none() => {
+                    more = true;
+                    After::Close
+                }
+                Ending::Close | Ending::Linger => After::Linger,
+            };
+        }
+        Answered { at, more, stop }
     }
 
     /// Looks for a PROXY header in the first bytes of the connection: how many they are; none: more are needed.
