@@ -6,6 +6,7 @@ mod memory;
 mod probes;
 mod report;
 mod start;
+mod stop;
 mod swap;
 mod syscalls;
 mod threads;
@@ -53,6 +54,8 @@ pub enum Case {
     Memory,
     /// From exec to the first redirect
     Start,
+    /// From the signal to the end, with idle clients
+    Stop,
     /// System calls of one request
     Syscalls,
     /// The stats of a large cluster
@@ -99,6 +102,7 @@ impl Case {
             Self::Swap => swap::run(effort),
             Self::Memory => memory::run(effort),
             Self::Start => start::run(effort),
+            Self::Stop => stop::run(effort),
             Self::Syscalls => syscalls::run(effort),
             Self::Report => report::run(effort),
             Self::Probes => probes::run(effort),

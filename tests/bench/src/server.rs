@@ -94,6 +94,21 @@ impl Server {
         }
     }
 
+    /// Waits for its end, for as long as `limit`: how long it took; none: it goes on.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn ended(&mut self, limit: Duration) -> anyhow::Result<Option<Duration>> {
+        let began = Instant::now();
+        while began.elapsed() < limit {
+            if self.child.try_wait()?.is_some() {
+                return Ok(Some(began.elapsed()));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(None)
+    }
+
     /// Waits until it takes connections.
     ///
     /// # Errors

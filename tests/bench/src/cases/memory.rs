@@ -50,7 +50,7 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<Report> {
 }
 
 /// Connections that have each had one answer.
-fn hold(server: &Server, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
+pub(super) fn hold(server: &Server, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
     let request = Manner::KeepAlive.request(HOST);
     (0..count)
         .map(|turn| {
@@ -76,7 +76,7 @@ fn hold(server: &Server, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
         .collect()
 }
 
-fn raise_limit() -> anyhow::Result<()> {
+pub(super) fn raise_limit() -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
     let needed = CONNECTIONS as u64 + 100;

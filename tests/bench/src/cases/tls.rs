@@ -54,9 +54,9 @@ impl Work {
 }
 
 /// A server with its TLS port, and how often it did each work in a second of its processor time, round by round.
-struct Subject {
-    server: Server,
-    port: u16,
+pub(super) struct Subject {
+    pub(super) server: Server,
+    pub(super) port: u16,
     rounds: [Vec<f64>; 4],
 }
 
@@ -77,16 +77,16 @@ impl Subject {
 }
 
 /// The key and certificate all have: as files, and for the clients.
-struct Identity {
+pub(super) struct Identity {
     certificate: String,
     key: String,
     /// Both in one file.
     both: String,
-    der: CertificateDer<'static>,
+    pub(super) der: CertificateDer<'static>,
 }
 
 impl Identity {
-    fn make(effort: &Effort) -> anyhow::Result<Self> {
+    pub(super) fn make(effort: &Effort) -> anyhow::Result<Self> {
         let made = rcgen::generate_simple_self_signed([HOST.to_owned()])?;
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let write = |name, text: &str| {
@@ -132,7 +132,7 @@ fn rbalancer(
 }
 
 /// rbalancer, haproxy and nginx, each with a TLS port.
-fn subjects(effort: &Effort, identity: &Identity) -> anyhow::Result<Vec<Subject>> {
+pub(super) fn subjects(effort: &Effort, identity: &Identity) -> anyhow::Result<Vec<Subject>> {
     let Identity {
         certificate,
         key,
