@@ -8,7 +8,7 @@ pub mod thread_priority;
 use crate::config::environment;
 use crate::config::global::{DEFAULT_FILES, Global, Problems, default_file};
 use crate::config::ini::Problem;
-use crate::process::thread_priority::Precedence;
+use crate::process::thread_priority::ThreadPriority;
 use crate::store::{RedisAddress, RedisSettings};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -414,7 +414,7 @@ pub fn background(threads: usize) -> std::io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
-        .on_thread_start(|| Precedence::Background.take())
+        .on_thread_start(|| ThreadPriority::Background.take())
         .build()
 }
 
@@ -430,7 +430,7 @@ pub fn run_on<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
 pub async fn unhurried<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, outcome) = tokio::sync::oneshot::channel();
     let stand_back = move || {
-        Precedence::Unhurried.take();
+        ThreadPriority::Unhurried.take();
         // Who has stopped waiting needs no outcome.
         let _ = done.send(work());
     };

@@ -20,17 +20,17 @@ mod trouble;
 mod verbs;
 
 pub use self::address::{BadRedisAddress, RedisAddress};
-pub use self::answer::{Answer, Copies};
+pub use self::answer::{Answer, Replication};
 pub use self::dial::RedisSettings;
-pub use self::edition::Edition;
+pub use self::edition::HistoryEntry;
 pub use self::error::StoreError;
 pub use self::follower::{Follower, Following, News};
 pub use self::hints::Hints;
 pub use self::keeper::{Base, FOLDED_KEPT_MS, Folded, Keeper, RawTally, Remains};
 pub use self::memory::{Memory, Snapshot};
 pub use self::records::{
-    Announcement, EVENTS_KEPT, Event, HealthReport, Judged, OwnView, Publication, Published,
-    RefusedHost, Replica, Reported, TABLES_KEPT,
+    Announcement, EVENTS_KEPT, Event, ExpectedGenerations, HealthReport, OwnView, Publication,
+    Published, RefusedHost, Replica, Reported, TABLES_KEPT,
 };
 pub use self::redis::Redis;
 pub use self::trouble::{TlsTrouble, Trouble};

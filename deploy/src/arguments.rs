@@ -1,6 +1,6 @@
 //! The arguments of `rbalancer`: its subcommands, their options and what the help says of them.
 
-use crate::change::publish::Wish;
+use crate::change::put_in_force::PublishOptions;
 use crate::commands::format::Format;
 use crate::conf::values;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -98,16 +98,16 @@ pub enum Command {
     /// Write the table in force as a configuration file, with what is set by hand as far as a file can say it
     Export,
     /// Put a server in service, whatever the file says
-    Enable(Hand),
+    Enable(OverrideArgs),
     /// Take a server out: no redirects, no probes
-    Disable(Hand),
+    Disable(OverrideArgs),
     /// Send a server no new clients; it is still probed
-    Drain(Hand),
+    Drain(OverrideArgs),
     /// Set a server's share, whatever the file says
     Weight {
         /// Which server, and why
         #[command(flatten)]
-        hand: Hand,
+        hand: OverrideArgs,
         /// 0 to 65535; 0: no new redirects
         #[arg(value_parser = values::weight)]
         weight: Weight,
@@ -118,13 +118,13 @@ pub enum Command {
         health: ForcedHealth,
         /// Which server, and why
         #[command(flatten)]
-        hand: Hand,
+        hand: OverrideArgs,
         /// For how long, with its unit (300s, 10m, 1h, 2d); until cleared without
         #[arg(long = "for", value_name = "TIME", value_parser = typed_duration)]
         time: Option<Duration>,
     },
     /// Drop what was set by hand for a server: the file and the probes decide again
-    Clear(Hand),
+    Clear(OverrideArgs),
     /// Say what is wrong or risky with Redis and the cluster
     Doctor,
 }
@@ -148,8 +148,8 @@ pub struct Publishing {
 
 impl Publishing {
     /// The wish, with a reason where none is given.
-    pub fn wish(&self, why: impl FnOnce() -> String) -> Wish {
-        Wish {
+    pub fn options(&self, why: impl FnOnce() -> String) -> PublishOptions {
+        PublishOptions {
             force: self.force,
             reset: self.reset,
             why: self.why.clone().unwrap_or_else(why),
@@ -159,7 +159,7 @@ impl Publishing {
 
 /// One server to set by hand.
 #[derive(Debug, Args)]
-pub struct Hand {
+pub struct OverrideArgs {
     /// Which server
     #[arg(value_name = "FARM/SERVER")]
     pub server: ServerId,

@@ -5,3 +5,4 @@ pub mod current;
 pub mod diff;
 pub mod guard;
 pub mod publish;
+pub mod put_in_force;

@@ -10,7 +10,7 @@ use common::process::{
 };
 use common::store::RedisSettings;
 use common::words::count;
-use deploy::arguments::{Arguments, Command, Hand, Publishing};
+use deploy::arguments::{Arguments, Command, OverrideArgs, Publishing};
 use deploy::commands::set_server::{self, Setting};
 use deploy::commands::{apply, doctor, export, history, plan, rollback, show};
 use deploy::conf::{self, Conf, Flags};
@@ -54,21 +54,21 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
         Command::Apply { file, publishing } => {
             let file = common.file(file)?;
             let conf = load(common, &file)?;
-            let (redis, wish) = (
+            let (redis, options) = (
                 needed(conf.redis.clone())?,
-                publishing.wish(|| format!("apply {}", file.display())),
+                publishing.options(|| format!("apply {}", file.display())),
             );
             print(
-                &apply::apply(&conf, &redis, &wish, |changes| {
+                &apply::apply(&conf, &redis, &options, |changes| {
                     agreed(changes, &redis, &publishing)
                 })
                 .await?,
             )
         }
         Command::Rollback { back, publishing } => {
-            let (redis, wish) = (redis(common)?, publishing.wish(String::new));
+            let (redis, options) = (redis(common)?, publishing.options(String::new));
             print(
-                &rollback::rollback(&redis, back, &wish, |changes| {
+                &rollback::rollback(&redis, back, &options, |changes| {
                     agreed(changes, &redis, &publishing)
                 })
                 .await?,
@@ -177,7 +177,7 @@ async fn run_demo(listen: Option<ListenAddresses>) -> Result<(), Failure> {
     .await?)
 }
 
-async fn set(common: &CommonArgs, hand: &Hand, setting: Setting) -> Result<(), Failure> {
+async fn set(common: &CommonArgs, hand: &OverrideArgs, setting: Setting) -> Result<(), Failure> {
     print(
         &set_server::set(
             &redis(common)?,

@@ -10,7 +10,7 @@ use crate::up::reread::{follow, publish};
 use crate::up::state_file::{keep, restore, save};
 use anyhow::Context;
 use common::config::global::Problems;
-use common::net::listen::{Listeners, Passed};
+use common::net::listen::{InheritedSockets, Listeners};
 use common::net::socket::Sharing;
 use common::net::web::Router;
 use common::openmetrics::Exposition;
@@ -42,7 +42,7 @@ pub fn bind(conf: &Conf) -> Result<Sockets, Failure> {
         .as_ref()
         .map(TlsSettings::load)
         .transpose()?;
-    let mut passed = Passed::take()?;
+    let mut passed = InheritedSockets::take()?;
     let clients = passed.or_bind(
         &conf.redirector.listen,
         conf.redirector.threads,

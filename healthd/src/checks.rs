@@ -14,7 +14,7 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// A server a check speaks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seat {
+pub struct CheckedServer {
     /// Which.
     pub id: ServerId,
     /// Whether what the check finds decides about it: it is on, has weight and is not forced up or down.
@@ -25,9 +25,9 @@ pub struct Seat {
 #[derive(Debug, Clone, Default)]
 pub struct Checks {
     /// Every check to make, with the servers it speaks for.
-    pub made: BTreeMap<CheckKey, (Check, Vec<Seat>)>,
+    pub made: BTreeMap<CheckKey, (Check, Vec<CheckedServer>)>,
     /// How many servers of each farm take clients whatever any check finds: nobody checks them, or they are forced up.
-    pub unquestioned: BTreeMap<Name, usize>,
+    pub always_in: BTreeMap<Name, usize>,
 }
 
 /// Follows the store for ever, and tells of new sets of checks. What cannot be read changes nothing.
@@ -97,13 +97,13 @@ fn made(follower: &Follower) -> Checks {
             JudgedBy::Hand(Force::Up) | JudgedBy::Nobody
         );
         if wanted.takes_clients() && is_up_anyhow {
-            *checks.unquestioned.entry(id.farm.clone()).or_default() += 1;
+            *checks.always_in.entry(id.farm.clone()).or_default() += 1;
         }
         if let Some(check) = wanted.check() {
             let serves = wanted.takes_clients() && wanted.force.is_none();
             let made = checks.made.entry(check.key());
-            let (_, seats) = made.or_insert_with(|| (check.clone(), Vec::new()));
-            seats.push(Seat { id, serves });
+            let (_, servers) = made.or_insert_with(|| (check.clone(), Vec::new()));
+            servers.push(CheckedServer { id, serves });
         }
     }
     checks
@@ -134,14 +134,14 @@ mod tests {
 
     /// Servers whose check decides, and those that nothing decides about.
     fn shares(checks: &Checks) -> (Vec<String>, usize) {
-        let seats = checks
+        let servers = checks
             .made
             .values()
-            .flat_map(|(_, seats)| seats)
+            .flat_map(|(_, servers)| servers)
             .filter(|seat| seat.serves);
         (
-            seats.map(|seat| seat.id.server.to_string()).collect(),
-            checks.unquestioned.values().sum(),
+            servers.map(|seat| seat.id.server.to_string()).collect(),
+            checks.always_in.values().sum(),
         )
     }
 

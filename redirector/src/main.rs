@@ -1,7 +1,7 @@
 //! `rbalancer-redirector`: arguments, logging, settings before sockets, bind, run until the signal.
 
 use clap::Parser;
-use common::net::listen::{ListenAddresses, Passed};
+use common::net::listen::{InheritedSockets, ListenAddresses};
 use common::net::socket::Sharing;
 use common::process::admin::Admin;
 use common::process::{
@@ -49,7 +49,7 @@ fn run(args: Args) -> Result<(), Failure> {
         return Ok(());
     };
     began("rbalancer-redirector", &format!("redis {}", redis.address));
-    let mut passed = Passed::take()?;
+    let mut passed = InheritedSockets::take()?;
     let listeners = passed.or_bind(&settings.listen, settings.threads, Sharing::Shared)?;
     let secure = TlsSettings::bind(
         settings.tls.as_ref().zip(tls),

@@ -1,7 +1,7 @@
 //! What one redirector tells monitoring of itself: its own counts and the state it answers from.
 
 use crate::access_log::writer::State;
-use crate::background::refresh::{InUse, InUseCell};
+use crate::background::refresh::{Status, StatusCell};
 use crate::counters::Counters;
 use crate::serve::address_limit::AddressLimit;
 use crate::tls::Tls;
@@ -35,13 +35,13 @@ impl ProcessMetrics {
 
 /// `/healthz`, `/readyz` and `/metrics`.
 pub(crate) fn router(
-    in_use: InUseCell,
+    status: StatusCell,
     counters: Arc<Counters>,
     own: ProcessMetrics,
     shutdown: Shutdown,
 ) -> Router {
     Arc::new(move |ask| {
-        let state = in_use
+        let state = status
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
@@ -52,7 +52,7 @@ pub(crate) fn router(
 
 fn answer(
     ask: &Ask,
-    state: &InUse,
+    state: &Status,
     phase: Phase,
     counters: &Counters,
     more: impl FnOnce() -> String,
@@ -117,7 +117,7 @@ fn render_expiries(expiries: &[Expiry]) -> String {
 }
 
 /// As families of OpenMetrics.
-fn render(state: &InUse, totals: &[(CountKey, u64)], more: &str) -> String {
+fn render(state: &Status, totals: &[(CountKey, u64)], more: &str) -> String {
     let mut out = String::new();
     // WriterHandle to a String cannot fail. Farm and server names hold nothing that a label would have to escape.
     let mut family = |name: &str, kind: &str, help: &str, lines: String| {
@@ -184,9 +184,9 @@ mod tests {
     #[test]
     fn metrics_are_openmetrics() {
         let text = render(
-            &InUse {
+            &Status {
                 generation: 7,
-                ..InUse::default()
+                ..Status::default()
             },
             &[("img/a".parse().expect("valid"), 3)],
             "",

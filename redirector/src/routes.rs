@@ -87,14 +87,14 @@ impl Routes {
                 .map_or_else(new, |positions| (*positions).clone());
             arena.add(farm, &inputs, positions, &mut heads);
         }
-        arena.gather();
+        arena.collapse();
         let hosts = HashTable::with_capacity(farms.iter().map(|farm| farm.domains.len()).sum());
         let mut routes = Self {
             hosts,
             heads,
             ready: true,
         };
-        routes.enter(farms.iter().zip(0..), &Arc::new(arena));
+        routes.set_phase(farms.iter().zip(0..), &Arc::new(arena));
         routes
     }
 
@@ -130,12 +130,12 @@ impl Routes {
                 ));
             }
         }
-        routes.enter(made.into_iter(), &Arc::new(arena));
+        routes.set_phase(made.into_iter(), &Arc::new(arena));
         routes
     }
 
     /// Has every host of these farms lead to their places in `arena`.
-    fn enter<'a>(&mut self, farms: impl Iterator<Item = (&'a Farm, u32)>, arena: &Arc<Arena>) {
+    fn set_phase<'a>(&mut self, farms: impl Iterator<Item = (&'a Farm, u32)>, arena: &Arc<Arena>) {
         let hosts = farms.flat_map(|(farm, place)| {
             farm.domains
                 .iter()

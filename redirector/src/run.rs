@@ -9,8 +9,8 @@ use crate::answer::refused_hosts::Refused;
 use crate::answer::sources::Sources;
 use crate::answer::static_files::{self, Statics};
 use crate::background::flush::Flusher;
-use crate::background::refresh::{InUseCell, Refresher};
-use crate::background::unwritten_counts::CarriedFile;
+use crate::background::refresh::{Refresher, StatusCell};
+use crate::background::unwritten_counts::UnwrittenCounts;
 use crate::background::{override_file, state_file};
 use crate::client::TrustedProxies;
 use crate::counters::Counters;
@@ -19,7 +19,7 @@ use crate::protocol::context::{Clients, ThreadContext};
 use crate::routes::Routes;
 use crate::serve::address_limit::AddressLimit;
 use crate::serve::connections::Deadlines;
-use crate::serve::limits::{self, Room, maxconn};
+use crate::serve::limits::{self, ConnectionBudget, maxconn};
 use crate::serve::threads::{thread, wake_at_end};
 use crate::serve::tls_tasks;
 use crate::serve::worker::Worker;
@@ -82,7 +82,7 @@ struct Shared {
     counters: Arc<Counters>,
     routes: Arc<ArcSwap<Routes>>,
     statics: Arc<ArcSwap<Statics>>,
-    status: InUseCell,
+    status: StatusCell,
     refused: Refused,
 }
 
@@ -92,7 +92,7 @@ impl Shared {
             counters: Arc::new(Counters::new(if tls { 2 * threads } else { threads })),
             routes: Arc::default(),
             statics: Arc::default(),
-            status: InUseCell::default(),
+            status: StatusCell::default(),
             refused: Refused::new(2 * threads),
         }
     }
@@ -291,7 +291,7 @@ async fn flusher(
         announcement,
         tls,
         shared.refused.clone(),
-        CarriedFile::open(settings.state_file.as_deref()).await,
+        UnwrittenCounts::open(settings.state_file.as_deref()).await,
     )
 }
 
@@ -319,7 +319,7 @@ impl Threads<'_> {
         let mut secure = secure.map(listen::by_thread).into_iter().flatten();
         let (mut serving, mut wakers) = (Vec::new(), Vec::new());
         for (index, own) in listen::by_thread(clients).into_iter().enumerate() {
-            let [beside, room] = Room::of_two((most / threads).max(1));
+            let [beside, room] = ConnectionBudget::of_two((most / threads).max(1));
             let (context, told) = (self.context(index, &refused), self.limits(room));
             let worker = Worker::new(own, context, told, shutdown.clone());
             let worker = worker.context("cannot wait for clients")?;
@@ -369,7 +369,7 @@ impl Threads<'_> {
     }
 
     /// What a thread is told.
-    fn limits(&self, room: Room) -> limits::Settings {
+    fn limits(&self, room: ConnectionBudget) -> limits::Settings {
         let settings = self.settings;
         limits::Settings {
             deadlines: Deadlines {

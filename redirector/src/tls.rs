@@ -13,7 +13,7 @@ use common::config::global::{Global, Problems};
 use common::config::ini::Problem;
 use common::config::values::number;
 use common::files;
-use common::net::listen::{ListenAddresses, Listeners, Passed};
+use common::net::listen::{InheritedSockets, ListenAddresses, Listeners};
 use common::net::socket::Sharing;
 use common::time::UnixMs;
 use common::words::list;
@@ -110,7 +110,7 @@ impl TlsSettings {
     /// Names the address that cannot be bound, and for ports that need a right, the remedy.
     pub fn bind(
         tls: Option<(&Self, Tls)>,
-        passed: &mut Passed,
+        passed: &mut InheritedSockets,
         threads: usize,
         sharing: Sharing,
     ) -> anyhow::Result<Option<(Vec<Listeners>, Tls)>> {

@@ -14,8 +14,8 @@ use common::openmetrics::Exposition;
 use common::process::{Phase, Shutdown};
 use common::store::Reader;
 use common::time::unix_ms;
-use live::latest::Viewers;
-use live::rendered::Shown;
+use live::latest::Latest;
+use live::rendered::Rendered;
 use live::sampler::Sampler;
 use std::sync::Arc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -54,7 +54,7 @@ fn begin(reader: Reader, settings: Settings, shutdown: Shutdown) -> (Router, Joi
     let Settings {
         cluster, stats_uri, ..
     } = settings;
-    let viewers = Viewers::new(Shown::new(Sampler::nothing_yet(&cluster)));
+    let viewers = Latest::new(Rendered::new(Sampler::nothing_yet(&cluster)));
     let sampler =
         tokio::spawn(Sampler::new(reader, cluster).run(viewers.clone(), shutdown.clone()));
     let stats_uri: Arc<str> = stats_uri.into();
@@ -77,7 +77,7 @@ fn begin(reader: Reader, settings: Settings, shutdown: Shutdown) -> (Router, Joi
 }
 
 /// The page that is asked for.
-fn answer(ask: &Ask, stats_uri: &str, shown: &Shown) -> Page {
+fn answer(ask: &Ask, stats_uri: &str, shown: &Rendered) -> Page {
     match (&*ask.path, ask.path.strip_prefix(stats_uri)) {
         ("/", _) | (_, Some("" | "/")) => html(shown),
         (_, Some(".json")) => json(shown),
@@ -102,7 +102,7 @@ fn answer(ask: &Ask, stats_uri: &str, shown: &Shown) -> Page {
     }
 }
 
-fn html(shown: &Shown) -> Page {
+fn html(shown: &Rendered) -> Page {
     let mut page = web::page(
         StatusCode::OK,
         "text/html; charset=utf-8",
@@ -118,7 +118,7 @@ fn html(shown: &Shown) -> Page {
     page
 }
 
-fn json(shown: &Shown) -> Page {
+fn json(shown: &Rendered) -> Page {
     match shown.json() {
         Ok(body) => web::page(StatusCode::OK, "application/json", body),
         Err(error) => web::text(

@@ -79,7 +79,7 @@ fn most_refused(replicas: &[Replica]) -> Vec<RefusedHost> {
     for told in replicas
         .iter()
         .filter(|replica| replica.silent_ms < REFUSED_MS)
-        .flat_map(|replica| &replica.said.refused_hosts)
+        .flat_map(|replica| &replica.announcement.refused_hosts)
     {
         *all.entry((&told.host, &told.reason)).or_insert(0u64) += told.count;
     }

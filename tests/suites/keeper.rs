@@ -160,7 +160,7 @@ async fn totals_read_while_two_keepers_fold_are_right() {
     let folding = [fold(), fold()];
     let (reader, mut counted) = (
         store.reader(),
-        common::model::followed_totals::Counted::default(),
+        common::model::followed_totals::FollowedTotals::default(),
     );
     while !folding.iter().all(tokio::task::JoinHandle::is_finished) {
         assert_eq!(sum().await, expected);

@@ -2,14 +2,14 @@
 
 use common::model::check::CheckKey;
 use common::model::farm::{Farms, Intent, ServerId, Weight};
-use common::model::followed_totals::Counted;
+use common::model::followed_totals::FollowedTotals;
 use common::model::generation;
 use common::model::health::{Checked, Finding, State, Views};
 use common::model::overrides::{Force, Override};
 use common::model::tally::CountKey;
 use common::store::{
-    Announcement, Answer, Event, HealthReport, Judged, Memory, Publication, Published, Redis,
-    RefusedHost, Reported, Store, StoreError,
+    Announcement, Answer, Event, ExpectedGenerations, HealthReport, Memory, Publication, Published,
+    Redis, RefusedHost, Reported, Store, StoreError,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -539,17 +539,17 @@ async fn an_override_is_set_where_what_it_was_judged_by_is_in_force(store: Store
             .await
             .expect("an answer")
     };
-    let judged = Judged {
+    let judged = ExpectedGenerations {
         table,
         overrides: 0,
     };
     assert!(
-        !set(Judged {
+        !set(ExpectedGenerations {
             table: table - 1,
             ..judged
         })
         .await
-            && !set(Judged {
+            && !set(ExpectedGenerations {
                 overrides: 1,
                 ..judged
             })
@@ -847,7 +847,7 @@ async fn who_follows_the_totals_comes_to_hold_them_all(store: Store) {
                 .expect("an answer");
         }
     };
-    let (reader, mut counted) = (store.reader(), Counted::default());
+    let (reader, mut counted) = (store.reader(), FollowedTotals::default());
     let whole = async || {
         reader
             .totals()

@@ -2,14 +2,14 @@
 //!
 //! Everything that is counted has a place, and each owner's totals are numbers by place: a hundred redirectors with
 //! ten thousand totals each are summed in about a millisecond. Totals only grow, so one that was read a while ago is
-//! at worst too small; how many [`Counted::rounds`] were made says how long ago that can be.
+//! at worst too small; how many [`FollowedTotals::rounds`] were made says how long ago that can be.
 
 use crate::model::tally::{CountKey, Totals};
 use std::collections::{BTreeMap, HashMap};
 
 /// What was read of the totals so far.
 #[derive(Debug, Default)]
-pub struct Counted {
+pub struct FollowedTotals {
     keys: Vec<CountKey>,
     places: HashMap<CountKey, usize>,
     /// The same by the store's words; none for what only a newer version knows.
@@ -51,7 +51,7 @@ pub(crate) enum Part<'a> {
     Live(&'a str),
 }
 
-impl Counted {
+impl FollowedTotals {
     /// Everything counted, by place. Places are added, never taken away.
     pub fn keys(&self) -> &[CountKey] {
         &self.keys
@@ -162,13 +162,13 @@ impl Counted {
 mod tests {
     use super::*;
 
-    fn counted(ids: &[&str]) -> Counted {
-        let mut counted = Counted::default();
+    fn counted(ids: &[&str]) -> FollowedTotals {
+        let mut counted = FollowedTotals::default();
         counted.list(ids.iter().map(ToString::to_string).collect());
         counted
     }
 
-    fn take(counted: &mut Counted, part: Part<'_>, slice: &[(&str, f64)]) {
+    fn take(counted: &mut FollowedTotals, part: Part<'_>, slice: &[(&str, f64)]) {
         counted.take(
             part,
             slice
@@ -177,7 +177,7 @@ mod tests {
         );
     }
 
-    fn sum(counted: &Counted, key: &str) -> u64 {
+    fn sum(counted: &FollowedTotals, key: &str) -> u64 {
         let place = counted
             .keys()
             .iter()

@@ -163,11 +163,11 @@ pub struct Listeners {
 /// The sockets that whoever started this process has passed to it, in their order: systemd's socket units, by
 /// `LISTEN_FDS` (sd_listen_fds(3)).
 #[derive(Debug)]
-pub struct Passed {
+pub struct InheritedSockets {
     listeners: std::vec::IntoIter<TcpListener>,
 }
 
-impl Passed {
+impl InheritedSockets {
     /// Takes them; none, where none were passed.
     ///
     /// # Errors
@@ -412,7 +412,7 @@ mod tests {
         .and_then(|socket| socket.local_addr());
         let port = free.expect("a free port").port();
         let addresses = ListenAddresses::with_port("0.0.0.0, [::]", port).expect("valid");
-        let bound = Passed {
+        let bound = InheritedSockets {
             listeners: Vec::new().into_iter(),
         }
         .or_bind(&addresses, 2, Sharing::Exclusive)
@@ -444,7 +444,7 @@ mod tests {
     fn a_passed_socket_sends_without_delay_like_one_bound_here() {
         let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
         let anywhere = ListenAddress { ip: None, port: 0 };
-        let listeners = Passed {
+        let listeners = InheritedSockets {
             listeners: vec![passed].into_iter(),
         }
         .or_bind(&anywhere.into(), 2, Sharing::Exclusive)

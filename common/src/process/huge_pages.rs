@@ -10,7 +10,7 @@ pub const HUGE: usize = 2 << 20;
 
 /// Has the kernel put what lies at these addresses into huge pages, with what lies beside it in them. What it holds
 /// stays as it is. Where the kernel is older, or has none to give, nothing happens.
-pub fn gather(addresses: Range<usize>) {
+pub fn collapse(addresses: Range<usize>) {
     let (start, end) = (
         addresses.start / HUGE * HUGE,
         addresses.end.next_multiple_of(HUGE),
@@ -29,8 +29,8 @@ mod tests {
     fn what_is_gathered_and_what_lies_beside_it_stays_as_it_is() {
         let held: Vec<usize> = (0..3 * HUGE / size_of::<usize>()).collect();
         let Range { start, end } = held.as_ptr_range();
-        gather(start.addr() + HUGE..end.addr() - HUGE);
-        gather(start.addr()..end.addr());
+        collapse(start.addr() + HUGE..end.addr() - HUGE);
+        collapse(start.addr()..end.addr());
         assert!(
             held.iter()
                 .enumerate()

@@ -3,7 +3,7 @@
 
 /// What a thread is to the others of the machine. Each takes its own, and keeps it: it cannot be gone back from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precedence {
+pub enum ThreadPriority {
     /// Clients wait for it. It has its share of a core in short slices, and so interrupts others when it wakes, where
     /// it would wait for the end of theirs (Linux 6.12: sched_setattr(2), `sched_runtime` of a fair policy).
     Serving,
@@ -16,7 +16,7 @@ pub enum Precedence {
 /// The shortest slice the kernel grants.
 const SLICE_NANOSECONDS: u64 = 100_000;
 
-impl Precedence {
+impl ThreadPriority {
     /// The calling thread takes it. Where the kernel does not grant it, or knows nothing of it, all goes on as before.
     pub fn take(self) {
         match self {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     /// The nice value and, where the kernel tells it, the slice of a thread that took `precedence`.
-    fn standing(precedence: Precedence) -> (i32, Option<u64>) {
+    fn standing(precedence: ThreadPriority) -> (i32, Option<u64>) {
         let thread = std::thread::spawn(move || {
             precedence.take();
             let told = std::fs::read_to_string("/proc/thread-self/sched").unwrap_or_default();
@@ -83,13 +83,13 @@ mod tests {
     #[test]
     fn each_takes_its_own() {
         let own = rustix::process::getpriority_process(None).expect("a nice value");
-        let (nice, slice) = standing(Precedence::Serving);
+        let (nice, slice) = standing(ThreadPriority::Serving);
         assert_eq!(
             (nice, slice.unwrap_or(SLICE_NANOSECONDS)),
             (own, SLICE_NANOSECONDS)
         );
-        let (background, longer) = standing(Precedence::Background);
-        let (unhurried, _) = standing(Precedence::Unhurried);
+        let (background, longer) = standing(ThreadPriority::Background);
+        let (unhurried, _) = standing(ThreadPriority::Unhurried);
         // 19 is the nicest.
         assert_eq!((background, unhurried), (19.min(own + 5), 19.min(own + 15)));
         assert!(

@@ -2,7 +2,7 @@
 
 /// How many of the store's copies hold what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Copies {
+pub struct Replication {
     /// Those that said so in time.
     pub acknowledged: u64,
     /// Those that are connected.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A published table as the history lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Edition {
+pub struct HistoryEntry {
     /// When it was put in force, by the store's clock.
     pub at: UnixMs,
     /// What it was published under; the overrides' generation is not kept.
@@ -17,7 +17,7 @@ pub struct Edition {
     pub servers: u64,
 }
 
-impl Edition {
+impl HistoryEntry {
     /// What `publication`, written as `json`, will be listed as. The store fills in what it alone knows: the
     /// generation and the time.
     pub(super) fn of(publication: &Publication, json: &[u8]) -> Self {

@@ -2,16 +2,16 @@
 
 use crate::model::check::CheckKey;
 use crate::model::farm::{Farms, ServerId};
-use crate::model::followed_totals::Counted;
+use crate::model::followed_totals::FollowedTotals;
 use crate::model::generation::Stamp;
 use crate::model::health::{Finding, ViewChanges};
 use crate::model::overrides::Override;
 use crate::model::tally::{CountKey, Tally, Totals};
-use crate::store::answer::Copies;
-use crate::store::edition::Edition;
+use crate::store::answer::Replication;
+use crate::store::edition::HistoryEntry;
 use crate::store::records::{
-    Announcement, EVENTS_KEPT, Event, HealthReport, Judged, OwnView, Publication, Published,
-    Replica, Reported,
+    Announcement, EVENTS_KEPT, Event, ExpectedGenerations, HealthReport, OwnView, Publication,
+    Published, Replica, Reported,
 };
 use crate::time::{UnixMs, unix_ms};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct State {
     /// The tables kept, oldest first; the last one is in force.
-    tables: VecDeque<(Edition, Farms)>,
+    tables: VecDeque<(HistoryEntry, Farms)>,
     overrides: HashMap<ServerId, Override>,
     /// The overrides' generation: it is there before the first table is.
     overridden: u64,
@@ -129,7 +129,7 @@ impl Memory {
             .map(|(_, farms)| farms.clone())
     }
 
-    pub(super) fn history(&self) -> Vec<Edition> {
+    pub(super) fn history(&self) -> Vec<HistoryEntry> {
         self.state()
             .tables
             .iter()
@@ -142,7 +142,7 @@ impl Memory {
         unix_ms()
     }
 
-    pub(super) fn copies(&self) -> Option<Copies> {
+    pub(super) fn copies(&self) -> Option<Replication> {
         None
     }
 
@@ -191,7 +191,7 @@ impl Memory {
             .replicas
             .values()
             .map(|(said, at)| Replica {
-                said: said.clone(),
+                announcement: said.clone(),
                 silent_ms: silent(at),
             })
             .collect()
@@ -201,7 +201,7 @@ impl Memory {
         self.state().totals.clone()
     }
 
-    pub(super) fn follow(&self, counted: &mut Counted) {
+    pub(super) fn follow(&self, counted: &mut FollowedTotals) {
         counted.take_all(&self.state().totals);
     }
 
@@ -226,7 +226,7 @@ impl Memory {
 
     pub(super) fn publish(&self, publication: &Publication) -> Published {
         // Before anybody has to wait for it.
-        let mut edition = Edition::of(
+        let mut edition = HistoryEntry::of(
             publication,
             &serde_json::to_vec(&publication.farms).unwrap_or_default(),
         );
@@ -283,7 +283,7 @@ impl Memory {
         id: &ServerId,
         value: Option<&Override>,
         event: &Event,
-        judged: Option<Judged>,
+        judged: Option<ExpectedGenerations>,
     ) -> bool {
         let mut state = self.state();
         let table = state
@@ -292,7 +292,7 @@ impl Memory {
             .map_or(0, |(edition, _)| edition.stamp.table);
         if judged.is_some_and(|judged| {
             judged
-                != Judged {
+                != ExpectedGenerations {
                     table,
                     overrides: state.overridden,
                 }

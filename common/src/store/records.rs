@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 /// The generations by which somebody judged that a change does no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Judged {
+pub struct ExpectedGenerations {
     /// Of the table.
     pub table: u64,
     /// Of what is set by hand.
@@ -66,7 +66,7 @@ pub struct RefusedHost {
 pub struct Replica {
     /// What it said last.
     #[serde(flatten)]
-    pub said: Announcement,
+    pub announcement: Announcement,
     /// Milliseconds since it said so, by the store's clock.
     pub silent_ms: u64,
 }

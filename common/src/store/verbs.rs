@@ -1,19 +1,20 @@
 //! What each role may do: a role that is handed a [`Reader`] cannot even compile a write.
 
-use super::answer::{Answer, Copies};
-use super::edition::Edition;
+use super::answer::{Answer, Replication};
+use super::edition::HistoryEntry;
 use super::error::StoreError;
 use super::hints::Hints;
 use super::keeper::Keeper;
 use super::memory::Memory;
 use super::records::{
-    Announcement, Event, HealthReport, Judged, OwnView, Publication, Published, Replica, Reported,
+    Announcement, Event, ExpectedGenerations, HealthReport, OwnView, Publication, Published,
+    Replica, Reported,
 };
 use super::redis::Redis;
 use super::trouble::Trouble;
 use crate::model::check::CheckKey;
 use crate::model::farm::ServerId;
-use crate::model::followed_totals::Counted;
+use crate::model::followed_totals::FollowedTotals;
 use crate::model::generation::{self, Alarm, Stamp, Table};
 use crate::model::health::{Finding, ViewChanges};
 use crate::model::overrides::Override;
@@ -91,13 +92,13 @@ impl Reader {
         /// All totals, by owner.
         totals() -> Totals;
         /// Reads the totals on: at once where they are few, in turn where they are many.
-        follow(counted: &mut Counted) -> ();
+        follow(counted: &mut FollowedTotals) -> ();
         /// What one prober found of some `checks`, changed or only newer.
         findings(prober: &str, checks: &[CheckKey]) -> HashMap<CheckKey, Finding>;
         /// The latest `count` events, newest first.
         events(count: usize) -> Vec<Event>;
         /// The tables kept, newest first, the one in force included.
-        history() -> Vec<Edition>;
+        history() -> Vec<HistoryEntry>;
         /// The store's clock: what the end of an override is measured in.
         time() -> UnixMs;
     }
@@ -140,9 +141,9 @@ impl Operator {
         publish(publication: &Publication) -> Published;
         /// Sets what `value` names over what is set already (see [`Override::over`]), or clears all with none. False, and
         /// nothing is set, where what is in force is no more what it was `judged` by.
-        set_override(id: &ServerId, value: Option<&Override>, event: &Event, judged: Option<Judged>) -> bool;
+        set_override(id: &ServerId, value: Option<&Override>, event: &Event, judged: Option<ExpectedGenerations>) -> bool;
         /// How many of the store's connected copies hold all that was written up to now; none where it has none.
-        copies() -> Option<Copies>;
+        copies() -> Option<Replication>;
         /// Makes every kind of write an operator needs, none with an effect: refused if one of them is.
         try_writes() -> ();
     }

@@ -44,7 +44,7 @@ async fn look(follower: &mut Follower, patience: Duration) -> Result<(), StoreEr
 
 /// The state of the cluster as one command sees it.
 #[derive(Debug)]
-pub struct Present {
+pub struct Current {
     /// The table in force, or what is wrong with it; none in an empty store.
     pub table: Option<Result<Table, Alarm>>,
     /// The stamp in force.
@@ -59,7 +59,7 @@ pub struct Present {
     pub now: UnixMs,
 }
 
-impl Present {
+impl Current {
     /// Reads it.
     ///
     /// # Errors
@@ -130,8 +130,8 @@ impl Present {
 ///
 /// # Errors
 /// When it is.
-pub fn same_cluster(present: &Present, conf: &Conf) -> anyhow::Result<()> {
-    match present.stamp.as_ref().map(|stamp| &stamp.cluster) {
+pub fn same_cluster(current: &Current, conf: &Conf) -> anyhow::Result<()> {
+    match current.stamp.as_ref().map(|stamp| &stamp.cluster) {
         Some(theirs) if *theirs != conf.cluster => Err(anyhow!(
             "this redis holds cluster `{theirs}`, the file is for `{}`: check --redis and `cluster` in [global]",
             conf.cluster
@@ -167,7 +167,7 @@ mod tests {
             store.prober().report(&report).await.expect("memory");
         };
         tell("gone", 1, State::Up).await;
-        let alone = Present::read(&store.reader()).await.expect("memory");
+        let alone = Current::read(&store.reader()).await.expect("memory");
         assert_eq!(alone.health.state(&key), State::Up);
         tell("at work", 1, State::Down).await;
         let reader = store.reader();
@@ -178,7 +178,7 @@ mod tests {
             }
         };
         tokio::select! {
-            present = Present::read(&reader) => assert_eq!(present.expect("memory").health.state(&key), State::Down),
+            current = Current::read(&reader) => assert_eq!(current.expect("memory").health.state(&key), State::Down),
             () = working => {}
         }
     }

@@ -4,7 +4,7 @@ use common::model::farm::Farms;
 use common::model::generation::Stamp;
 use common::process::{Failure, host_name};
 use common::store::{
-    Announcement, Copies, Publication, Published, Reader, Replica, Store, StoreError,
+    Announcement, Publication, Published, Reader, Replica, Replication, Store, StoreError,
 };
 use common::words::count;
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ async fn send(store: &Store, publication: &Publication) -> Result<Published, any
 
 async fn spread(store: &Store, generation: u64) -> Result<String, StoreError> {
     let mut text = String::new();
-    if let Some(Copies {
+    if let Some(Replication {
         acknowledged,
         connected,
     }) = store.operator().copies().await?
@@ -120,11 +120,11 @@ pub async fn is_agreed(reader: &Reader, stamp: &Stamp) -> Result<bool, StoreErro
         .await?
         .iter()
         .filter(|replica| is_live(replica))
-        .all(|replica| agrees(&replica.said)))
+        .all(|replica| agrees(&replica.announcement)))
 }
 
 fn is_live(replica: &Replica) -> bool {
-    !replica.said.left && replica.silent_ms < LIVE_MS
+    !replica.announcement.left && replica.silent_ms < LIVE_MS
 }
 
 /// How many of the live redirectors use a change, once all do or the wait is over.
@@ -139,7 +139,10 @@ pub async fn taken(
     loop {
         let replicas = reader.replicas().await?;
         let live: Vec<_> = replicas.iter().filter(|replica| is_live(replica)).collect();
-        let using = live.iter().filter(|replica| uses(&replica.said)).count();
+        let using = live
+            .iter()
+            .filter(|replica| uses(&replica.announcement))
+            .count();
         if using == live.len() || began.elapsed() > TAKEN {
             return Ok(format!(
                 "{using} of {} live redirectors use it\n",
@@ -166,15 +169,4 @@ pub fn operator() -> String {
     };
     let user = told.or_else(known).unwrap_or_else(|| format!("uid-{uid}"));
     format!("{user}@{}", host_name())
-}
-
-/// What the operator adds to a publication.
-#[derive(Debug, Clone, Default)]
-pub struct Wish {
-    /// Whether it is meant although it takes service away.
-    pub force: bool,
-    /// Whether what was set by hand is dropped.
-    pub reset: bool,
-    /// Why.
-    pub why: String,
 }

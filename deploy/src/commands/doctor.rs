@@ -6,7 +6,7 @@ pub(crate) mod finding;
 pub(crate) mod redis;
 pub(crate) mod rights;
 
-use crate::change::current::{Present, patience};
+use crate::change::current::{Current, patience};
 use common::model::health::ViewChanges;
 use common::store::{Answer, Operator, Redis, RedisSettings, Replica, Store, StoreError};
 use finding::{Level, Line};
@@ -153,13 +153,13 @@ async fn ask_rights(operator: &Operator, prefix: &str) -> Vec<Line> {
 async fn ask_cluster(store: &Store) -> Result<Vec<Line>, StoreError> {
     let reader = store.reader();
     let before: ViewChanges = reader.health(&BTreeMap::new()).await?;
-    let patience = patience(&Present::read(&reader).await?.farms());
+    let patience = patience(&Current::read(&reader).await?.farms());
     tokio::time::sleep(patience).await;
     let after = reader.health(&BTreeMap::new()).await?;
     let replicas: Vec<Replica> = reader.replicas().await?;
-    let present = Present::read(&reader).await?;
+    let current = Current::read(&reader).await?;
     Ok(cluster::judge(&cluster::Seen {
-        present: &present,
+        current: &current,
         before: &before,
         after: &after,
         replicas: &replicas,

@@ -3,7 +3,7 @@
 
 pub(crate) mod checks;
 
-use crate::change::current::Present;
+use crate::change::current::Current;
 use crate::conf::{Flags, parse};
 use anyhow::anyhow;
 use checks::Checks;
@@ -22,10 +22,10 @@ use std::fmt::Write;
 /// When Redis does not answer, there is no table, or it holds what no file can say.
 pub async fn export(redis: &RedisSettings) -> anyhow::Result<String> {
     let reader = Store::Redis(Redis::pooled(redis)).reader();
-    let present = Present::read(&reader).await?;
-    let table = present.table()?;
-    let (farms, left_out) = fold(&table.farms, &present.overrides);
-    let mut text = head(&table.stamp, present.now, &left_out);
+    let current = Current::read(&reader).await?;
+    let table = current.table()?;
+    let (farms, left_out) = fold(&table.farms, &current.overrides);
+    let mut text = head(&table.stamp, current.now, &left_out);
     text.push_str(&file(&farms, &table.stamp.cluster));
     let (document, problems) = Document::parse("export", &text);
     match parse(&document, problems, Flags::default()) {

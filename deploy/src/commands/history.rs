@@ -1,7 +1,7 @@
 //! `rbalancer history`: the tables kept, newest first, with who, when and why.
 
 use crate::commands::format::Format;
-use common::store::{Edition, Redis, RedisSettings, Store};
+use common::store::{HistoryEntry, Redis, RedisSettings, Store};
 use common::time::utc;
 use serde_json::json;
 use std::fmt::Write;
@@ -18,8 +18,8 @@ pub async fn history(redis: &RedisSettings, format: Format) -> anyhow::Result<St
     Ok(match format {
         Format::Table => table(&editions),
         Format::Json => {
-            let of = |(back, edition): (usize, &Edition)| {
-                let Edition { at, stamp, servers } = edition;
+            let of = |(back, edition): (usize, &HistoryEntry)| {
+                let HistoryEntry { at, stamp, servers } = edition;
                 json!({"back": back, "generation": stamp.table, "at": at, "by": stamp.by, "why": stamp.why,
                     "farms": stamp.farms, "servers": servers, "checksum": stamp.checksum, "forced": stamp.forced})
             };
@@ -29,7 +29,7 @@ pub async fn history(redis: &RedisSettings, format: Format) -> anyhow::Result<St
     })
 }
 
-fn table(editions: &[Edition]) -> String {
+fn table(editions: &[HistoryEntry]) -> String {
     if editions.is_empty() {
         return "no table was published: run `rbalancer apply rbalancer.conf`\n".into();
     }
@@ -37,7 +37,7 @@ fn table(editions: &[Edition]) -> String {
         "{:<4} {:<14} {:<19} {:>5} {:>7}  BY, WHY\n",
         "BACK", "GENERATION", "WHEN (UTC)", "FARMS", "SERVERS"
     );
-    for (back, Edition { at, stamp, servers }) in editions.iter().enumerate() {
+    for (back, HistoryEntry { at, stamp, servers }) in editions.iter().enumerate() {
         let (when, farms) = (utc(*at), stamp.farms.unwrap_or(0));
         let forced = if stamp.forced { " (forced)" } else { "" };
         let (checksum, by, why) = (

@@ -1,6 +1,6 @@
 //! `rbalancer plan`: what `apply` would change, in words, and what it would refuse. The comparison is pure.
 
-use crate::change::current::Present;
+use crate::change::current::Current;
 use crate::change::diff::describe;
 use crate::change::guard::{Picture, reasons};
 use crate::conf::Conf;
@@ -11,11 +11,11 @@ use common::store::{Redis, RedisSettings, Store};
 /// # Errors
 /// When Redis does not answer.
 pub async fn plan(conf: &Conf, redis: &RedisSettings) -> anyhow::Result<String> {
-    let present = Present::read(&Store::Redis(Redis::pooled(redis)).reader()).await?;
-    crate::change::current::same_cluster(&present, conf)?;
-    let held = present.farms();
-    let mut text = present.trouble() + &describe(&held, &conf.farms, &present.overrides, false);
-    let overrides = &present.overrides;
+    let current = Current::read(&Store::Redis(Redis::pooled(redis)).reader()).await?;
+    crate::change::current::same_cluster(&current, conf)?;
+    let held = current.farms();
+    let mut text = current.trouble() + &describe(&held, &conf.farms, &current.overrides, false);
+    let overrides = &current.overrides;
     let reasons = reasons(
         Picture {
             farms: &held,
@@ -25,7 +25,7 @@ pub async fn plan(conf: &Conf, redis: &RedisSettings) -> anyhow::Result<String> 
             farms: &conf.farms,
             overrides,
         },
-        &present.health,
+        &current.health,
     );
     if !reasons.is_empty() {
         text.push_str(&format!(

@@ -1,13 +1,11 @@
 //! `rbalancer rollback`: an older table in force again, as a new generation.
 
-use crate::change::current::Present;
-use crate::change::diff::{by_hand, describe};
-use crate::change::guard::{self, Picture};
-use crate::change::publish::{Wish, is_agreed, operator, publish};
+use crate::change::current::Current;
+use crate::change::publish::is_agreed;
+use crate::change::put_in_force::{PublishOptions, put_in_force};
 use anyhow::{Context, anyhow};
-use common::process::{Failure, random_id};
-use common::store::{Edition, Publication, Redis, RedisSettings, Store, TABLES_KEPT};
-use std::collections::HashMap;
+use common::process::Failure;
+use common::store::{HistoryEntry, Redis, RedisSettings, Store, TABLES_KEPT};
 
 /// Puts the table of `back` (steps back, or a generation) in force again, if `agreed` says yes; the lines to print.
 ///
@@ -16,18 +14,18 @@ use std::collections::HashMap;
 pub async fn rollback(
     redis: &RedisSettings,
     back: u64,
-    wish: &Wish,
+    options: &PublishOptions,
     agreed: impl FnOnce(&str) -> anyhow::Result<bool>,
 ) -> Result<String, Failure> {
     let store = Store::Redis(Redis::pooled(redis));
     let reader = store.reader();
-    let present = Present::read(&reader).await.map_err(anyhow::Error::from)?;
-    let current = present
+    let current = Current::read(&reader).await.map_err(anyhow::Error::from)?;
+    let stamp = current
         .stamp
         .clone()
         .context("no table is in force: there is nothing to go back from")?;
     let history = reader.history().await.map_err(anyhow::Error::from)?;
-    let old = choose(&history, current.table, back)?.stamp.clone();
+    let old = choose(&history, stamp.table, back)?.stamp.clone();
     let generation = old.table;
     let farms = reader
         .table(old)
@@ -35,8 +33,8 @@ pub async fn rollback(
         .map_err(anyhow::Error::from)?
         .map_err(anyhow::Error::from)?
         .farms;
-    if let Some(stamp) = present.holds(&farms).filter(|_| !wish.reset)
-        && is_agreed(&reader, stamp)
+    if let Some(held) = current.holds(&farms).filter(|_| !options.reset)
+        && is_agreed(&reader, held)
             .await
             .map_err(anyhow::Error::from)?
     {
@@ -44,53 +42,29 @@ pub async fn rollback(
             anyhow!("generation {generation} holds the table in force: `rbalancer history` lists the others, by their checksum").into()
         );
     }
-    let (held, none) = (present.farms(), HashMap::new());
-    let kept = if wish.reset {
-        &none
-    } else {
-        &present.overrides
-    };
-    let before = Picture {
-        farms: &held,
-        overrides: &present.overrides,
-    };
-    guard::check(
-        before,
-        Picture {
-            farms: &farms,
-            overrides: kept,
-        },
-        &present.health,
-        wish.force,
-    )?;
-    if !agreed(&(present.trouble() + &describe(&held, &farms, &present.overrides, wish.reset)))? {
-        return Err(anyhow!("declined: nothing was changed").into());
-    }
-    let by_hand = by_hand(&farms, &present.overrides, wish.reset);
-    let why = if wish.why.is_empty() {
+    let why = if options.why.is_empty() {
         String::new()
     } else {
-        format!(": {}", wish.why)
+        format!(": {}", options.why)
     };
-    let publication = Publication {
-        expected: current.table,
-        cluster: current.cluster,
-        farms,
-        by: operator(),
-        why: format!("rollback to {generation}{why}"),
-        nonce: random_id(),
-        forced: wish.force,
-        reset: wish.reset,
-    };
-    Ok(publish(&store, &publication).await? + &by_hand)
+    let why = format!("rollback to {generation}{why}");
+    put_in_force(
+        &store,
+        &current,
+        (stamp.cluster, farms),
+        options,
+        why,
+        agreed,
+    )
+    .await
 }
 
 /// The table `back` steps before the `current` one, or the one of generation `back`. No generation is as small as
 /// a number of steps.
-fn choose(history: &[Edition], current: u64, back: u64) -> anyhow::Result<&Edition> {
-    let older: Vec<&Edition> = history
+fn choose(history: &[HistoryEntry], current: u64, back: u64) -> anyhow::Result<&HistoryEntry> {
+    let older: Vec<&HistoryEntry> = history
         .iter()
-        .filter(|edition| edition.stamp.table < current)
+        .filter(|entry| entry.stamp.table < current)
         .collect();
     if back == 0 || back == current {
         return Err(anyhow!(
@@ -99,7 +73,7 @@ fn choose(history: &[Edition], current: u64, back: u64) -> anyhow::Result<&Editi
     }
     let found = match usize::try_from(back) {
         Ok(steps) if steps <= TABLES_KEPT => older.get(steps - 1),
-        _ => older.iter().find(|edition| edition.stamp.table == back),
+        _ => older.iter().find(|entry| entry.stamp.table == back),
     };
     found.copied().ok_or_else(|| match older.len() {
         0 => anyhow!(
@@ -116,7 +90,7 @@ mod tests {
     use super::*;
     use common::model::generation::{SCHEMA, Stamp};
 
-    fn edition(table: u64) -> Edition {
+    fn edition(table: u64) -> HistoryEntry {
         let stamp = Stamp {
             table,
             overrides: 0,
@@ -130,7 +104,7 @@ mod tests {
             forced: false,
             farms: None,
         };
-        Edition {
+        HistoryEntry {
             at: 0,
             stamp,
             servers: 0,
@@ -142,7 +116,7 @@ mod tests {
         let history = [5000, 4000, 3000].map(edition);
         let chosen = |back| {
             choose(&history, 5000, back)
-                .map(|edition| edition.stamp.table)
+                .map(|entry| entry.stamp.table)
                 .ok()
         };
         assert_eq!(

@@ -1,6 +1,6 @@
 //! `rbalancer enable`, `disable`, `drain`, `weight`, `force`, `clear`: one server, set by hand over the file.
 
-use crate::change::current::Present;
+use crate::change::current::Current;
 use crate::change::guard::{self, Picture};
 use crate::change::publish::{operator, taken};
 use anyhow::anyhow;
@@ -8,7 +8,7 @@ use common::config::global::did_you_mean;
 use common::model::farm::{Farms, Intent, ServerId, Weight};
 use common::model::overrides::{Force, Override};
 use common::process::Failure;
-use common::store::{Event, Judged, Redis, RedisSettings, Store, StoreError};
+use common::store::{Event, ExpectedGenerations, Redis, RedisSettings, Store, StoreError};
 use common::time::{UnixMs, unix_ms, utc};
 use std::time::{Duration, Instant};
 
@@ -77,11 +77,11 @@ async fn try_to_set(
     why: &str,
     force: bool,
 ) -> Result<Option<String>, Failure> {
-    let present = Present::read(&store.reader())
+    let current = Current::read(&store.reader())
         .await
         .map_err(anyhow::Error::from)?;
-    let held = present.set.get(id);
-    let farms = &present.table()?.farms;
+    let held = current.set.get(id);
+    let farms = &current.table()?.farms;
     // What is set for a server that is gone can be cleared.
     if held.is_none() || setting != Setting::Clear {
         known(farms, id)?;
@@ -89,22 +89,22 @@ async fn try_to_set(
     if setting == Setting::Clear && held.is_none() {
         return Ok(Some(format!("nothing is set by hand for {id}\n")));
     }
-    let value = value(setting, why, present.now);
-    let mut after = present.overrides.clone();
+    let value = value(setting, why, current.now);
+    let mut after = current.overrides.clone();
     match &value {
         Some(value) => drop(
             after.insert(
                 id.clone(),
                 value
                     .over(&held.cloned().unwrap_or_default())
-                    .at(present.now),
+                    .at(current.now),
             ),
         ),
         None => drop(after.remove(id)),
     }
     let before = Picture {
         farms,
-        overrides: &present.overrides,
+        overrides: &current.overrides,
     };
     guard::check(
         before,
@@ -112,7 +112,7 @@ async fn try_to_set(
             farms,
             overrides: &after,
         },
-        &present.health,
+        &current.health,
         force,
     )?;
     let words = value.as_ref().and_then(Override::words);
@@ -125,9 +125,9 @@ async fn try_to_set(
         ),
         why: why.to_owned(),
     };
-    let stamp = present.stamp.as_ref();
+    let stamp = current.stamp.as_ref();
     let stamp = stamp.filter(|_| !force && setting.may_take_away());
-    let judged = stamp.map(|stamp| Judged {
+    let judged = stamp.map(|stamp| ExpectedGenerations {
         table: stamp.table,
         overrides: stamp.overrides,
     });
@@ -135,7 +135,7 @@ async fn try_to_set(
         return Ok(None);
     }
     let until = value.and_then(|value| value.until);
-    let now = now_set(id, after.get(id), present.overrides.get(id), until);
+    let now = now_set(id, after.get(id), current.overrides.get(id), until);
     let spread = spread(store).await;
     let spread = spread.unwrap_or_else(|error| format!("who uses it is unknown: {error}\n"));
     Ok(Some(format!("{}; {now}\n{spread}", event.what)))
@@ -215,7 +215,7 @@ async fn write(
     id: &ServerId,
     value: Option<&Override>,
     event: &Event,
-    judged: Option<Judged>,
+    judged: Option<ExpectedGenerations>,
 ) -> anyhow::Result<bool> {
     let unknown =
         |error: StoreError| anyhow!("{error}; whether it was set is unknown, run `rbalancer show`");

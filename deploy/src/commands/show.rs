@@ -1,6 +1,6 @@
 //! `rbalancer show`: what is in force, from the store, for people or for programs.
 
-use crate::change::current::Present;
+use crate::change::current::Current;
 use crate::commands::format::Format;
 use common::model::farm::Farm;
 use common::model::generation::Table;
@@ -19,18 +19,18 @@ use std::fmt::Write;
 /// When Redis does not answer, or holds a damaged table.
 pub async fn show(redis: &RedisSettings, format: Format) -> anyhow::Result<String> {
     let reader = Store::Redis(Redis::pooled(redis)).reader();
-    let present = Present::read(&reader).await?;
-    if present.table.is_none() {
+    let current = Current::read(&reader).await?;
+    if current.table.is_none() {
         return Ok(match format {
             Format::Table => "no table: run `rbalancer apply rbalancer.conf`\n".into(),
             Format::Json => "null\n".into(),
         });
     }
-    let (table, totals) = (present.table()?, reader.totals().await?.sum());
+    let (table, totals) = (current.table()?, reader.totals().await?.sum());
     let farms: Vec<_> = table
         .farms
         .iter()
-        .map(|farm| (farm, rows(&present, farm, &totals)))
+        .map(|farm| (farm, rows(&current, farm, &totals)))
         .collect();
     Ok(match format {
         Format::Table => text(table, &farms),
@@ -60,17 +60,17 @@ struct Row {
     by_hand: Option<String>,
 }
 
-fn rows(present: &Present, farm: &Farm, totals: &Tally) -> Vec<Row> {
-    let servers = in_force::by_health(farm, &present.overrides, &present.health);
-    let row = |server| row(present, farm, server, totals);
+fn rows(current: &Current, farm: &Farm, totals: &Tally) -> Vec<Row> {
+    let servers = in_force::by_health(farm, &current.overrides, &current.health);
+    let row = |server| row(current, farm, server, totals);
     servers.iter().map(row).collect()
 }
 
-fn row(present: &Present, farm: &Farm, server: &InForce<'_>, totals: &Tally) -> Row {
+fn row(current: &Current, farm: &Farm, server: &InForce<'_>, totals: &Tally) -> Row {
     let wanted = &server.wanted;
     let id = farm.id(wanted.server);
     let check = wanted.check();
-    let finding = check.and_then(|check| present.health.of(&check.key()));
+    let finding = check.and_then(|check| current.health.of(&check.key()));
     let caution = finding.map_or(Some(Caution::NeverChecked), Finding::caution);
     Row {
         caution: caution.filter(|_| check.is_some() && wanted.force.is_none()),
@@ -84,7 +84,7 @@ fn row(present: &Present, farm: &Farm, server: &InForce<'_>, totals: &Tally) -> 
         in_service: server.is_in_service(),
         why: finding.map_or("", |finding| &finding.why).to_owned(),
         redirects: totals.get(&CountKey::Server(id.clone())),
-        by_hand: present.overrides.get(&id).and_then(by_hand),
+        by_hand: current.overrides.get(&id).and_then(by_hand),
     }
 }
 

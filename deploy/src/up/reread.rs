@@ -1,6 +1,6 @@
 //! A reload: the configuration read again, what has changed said, and put in force where it takes no service away.
 
-use crate::change::current::Present;
+use crate::change::current::Current;
 use crate::change::diff;
 use crate::change::guard::{self, Picture};
 use crate::conf::Conf;
@@ -76,14 +76,14 @@ async fn again(
             later.join(", ")
         );
     }
-    let present = Present::read(&store.reader()).await?;
-    let held = present.farms();
+    let current = Current::read(&store.reader()).await?;
+    let held = current.farms();
     let changes = diff::changes(&held, &conf.farms);
-    if present.holds(&conf.farms).is_some() {
+    if current.holds(&conf.farms).is_some() {
         tracing::info!("reload: no farm and no server changes");
         return Ok(());
     }
-    let (before, after) = (&present.overrides, &present.overrides);
+    let (before, after) = (&current.overrides, &current.overrides);
     let pictures = [
         Picture {
             farms: &held,
@@ -94,7 +94,7 @@ async fn again(
             overrides: after,
         },
     ];
-    let reasons = guard::reasons(pictures[0], pictures[1], &present.health);
+    let reasons = guard::reasons(pictures[0], pictures[1], &current.health);
     if !reasons.is_empty() && !conf.reload_force {
         anyhow::bail!(
             "refused, keeping everything as it is:\n{}\nset reload_force = on in [global] if this is meant",

@@ -99,7 +99,7 @@ impl Keeper {
             .collect();
         let ids: Vec<String> = silent
             .iter()
-            .map(|replica| replica.said.id.clone())
+            .map(|replica| replica.announcement.id.clone())
             .collect();
         let spoke = self.store.spoke(&ids).await?;
         self.tell_lost().await?;
@@ -113,9 +113,9 @@ impl Keeper {
             .is_none_or(|calm_from| Instant::now() >= calm_from);
         for replica in silent
             .iter()
-            .filter(|replica| calm && (replica.said.left || replica.silent_ms >= FOLDED_MS))
+            .filter(|replica| calm && (replica.announcement.left || replica.silent_ms >= FOLDED_MS))
         {
-            self.fold(&replica.said.id, &listed).await?;
+            self.fold(&replica.announcement.id, &listed).await?;
         }
         self.forget_probers().await
     }
@@ -176,7 +176,7 @@ impl Keeper {
         let index = self.store.folded_index().await?;
         let listed: BTreeSet<&str> = listed
             .iter()
-            .map(|replica| replica.said.id.as_str())
+            .map(|replica| replica.announcement.id.as_str())
             .collect();
         let old: Vec<String> = index
             .iter()
@@ -255,14 +255,14 @@ impl Keeper {
     }
 
     async fn remember(&mut self, replica: &Replica, spoke: u64) -> Result<(), StoreError> {
-        let id = &replica.said.id;
+        let id = &replica.announcement.id;
         if self.gone.get(id).is_none_or(|gone| gone.spoke != spoke) {
             let remains = self.store.remains(id).await?;
             self.gone.insert(
                 id.clone(),
                 Gone {
                     spoke,
-                    left: replica.said.left,
+                    left: replica.announcement.left,
                     remains,
                 },
             );
@@ -296,7 +296,7 @@ impl Keeper {
 }
 
 fn is_gone(replica: &Replica) -> bool {
-    replica.said.left || replica.silent_ms >= REMEMBERED_MS
+    replica.announcement.left || replica.silent_ms >= REMEMBERED_MS
 }
 
 fn raise(totals: &mut RawTally, to: RawTally) {

@@ -1,7 +1,7 @@
 //! The brake: soft evidence, which may be the prober's own trouble, takes out only a part of a farm. Pure: time comes
 //! in as an argument.
 
-use crate::checks::Seat;
+use crate::checks::CheckedServer;
 use crate::verdict::judge::Judge;
 use common::model::check::Check;
 use common::model::farm::Name;
@@ -15,11 +15,11 @@ pub const BELIEVED: Duration = Duration::from_secs(30);
 
 /// One check as those see it who rule over all of them.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub struct CheckState<'a> {
     /// What is probed.
     pub check: &'a Check,
     /// The servers it speaks for.
-    pub seats: &'a [Seat],
+    pub servers: &'a [CheckedServer],
     /// What is known of it.
     pub judge: &'a Judge,
     /// The address its name stands for, as far as it is known.
@@ -39,7 +39,7 @@ pub enum Machine<'a> {
     Called(&'a str),
 }
 
-impl<'a> Seen<'a> {
+impl<'a> CheckState<'a> {
     /// The host that is connected to.
     pub fn host(&self) -> &'a str {
         self.check
@@ -89,7 +89,7 @@ impl<'a> Seen<'a> {
 
     /// How many servers of `farm` it decides about.
     fn serving(&self, farm: &Name) -> usize {
-        self.seats
+        self.servers
             .iter()
             .filter(|seat| seat.serves && seat.id.farm == *farm)
             .count()
@@ -98,18 +98,18 @@ impl<'a> Seen<'a> {
 
 /// Why soft evidence may not take out `fallen` now; none if it may. A check may speak for several servers of several
 /// farms: every one of them must be able to do without.
-/// `unquestioned` are the servers of each farm that take clients whatever is found.
+/// `always_in` are the servers of each farm that take clients whatever is found.
 pub fn held<'a>(
-    all: &(impl Iterator<Item = Seen<'a>> + Clone),
-    unquestioned: &BTreeMap<Name, usize>,
-    fallen: &Seen<'_>,
+    all: &(impl Iterator<Item = CheckState<'a>> + Clone),
+    always_in: &BTreeMap<Name, usize>,
+    fallen: &CheckState<'_>,
     now: Instant,
 ) -> Option<String> {
     if is_believed(all.clone(), fallen, now) {
         return None;
     }
     let farms: BTreeSet<&Name> = fallen
-        .seats
+        .servers
         .iter()
         .filter(|seat| seat.serves)
         .map(|seat| &seat.id.farm)
@@ -118,7 +118,7 @@ pub fn held<'a>(
         held_by(
             farm,
             all.clone(),
-            unquestioned.get(farm).copied().unwrap_or(0),
+            always_in.get(farm).copied().unwrap_or(0),
             fallen.serving(farm),
         )
     })
@@ -127,10 +127,10 @@ pub fn held<'a>(
 /// How many servers of `farm` take clients unless they are down, and how many are.
 pub fn enabled_and_down<'a>(
     farm: &Name,
-    all: impl Iterator<Item = Seen<'a>>,
-    unquestioned: usize,
+    all: impl Iterator<Item = CheckState<'a>>,
+    always_in: usize,
 ) -> (usize, usize) {
-    let (mut enabled, mut down) = (unquestioned, 0);
+    let (mut enabled, mut down) = (always_in, 0);
     for seen in all {
         let serving = seen.serving(farm);
         enabled += serving;
@@ -142,11 +142,11 @@ pub fn enabled_and_down<'a>(
 /// Why `farm` cannot do without `more` of its servers.
 fn held_by<'a>(
     farm: &Name,
-    all: impl Iterator<Item = Seen<'a>>,
-    unquestioned: usize,
+    all: impl Iterator<Item = CheckState<'a>>,
+    always_in: usize,
     more: usize,
 ) -> Option<String> {
-    let (enabled, out) = enabled_and_down(farm, all, unquestioned);
+    let (enabled, out) = enabled_and_down(farm, all, always_in);
     if out + more >= enabled {
         return Some(format!("the last of farm {farm}"));
     }
@@ -156,8 +156,8 @@ fn held_by<'a>(
 /// Whether the suspicion is old, and some target on another address has answered all the while: then the prober is
 /// fine and the server is not.
 fn is_believed<'a>(
-    mut all: impl Iterator<Item = Seen<'a>>,
-    fallen: &Seen<'_>,
+    mut all: impl Iterator<Item = CheckState<'a>>,
+    fallen: &CheckState<'_>,
     now: Instant,
 ) -> bool {
     let old = |since: Option<Instant>| {

@@ -22,7 +22,7 @@
 //!
 //! Five seconds outlast the restart of a server or a proxy, and are over within ten of a death.
 
-use crate::verdict::ejection_limit::{Machine, Seen};
+use crate::verdict::ejection_limit::{CheckState, Machine};
 use crate::verdict::judge::Fall;
 use common::model::health::{Checked, IN_DOUBT, State};
 use std::collections::BTreeSet;
@@ -42,7 +42,7 @@ const WEIGHED: Duration = Duration::from_millis(250);
 
 /// Whether the prober suspects itself, and since when.
 #[derive(Debug, Clone, Default)]
-pub struct Doubt(Option<Raised>);
+pub struct SelfSuspicion(Option<Raised>);
 
 /// A doubt.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl Raised {
     }
 }
 
-impl Doubt {
+impl SelfSuspicion {
     /// Whether it does.
     pub fn is_raised(&self) -> bool {
         self.0.is_some()
@@ -84,7 +84,7 @@ impl Doubt {
     }
 
     /// Looks, now and then, whether the evidence of `all` cannot well be this machine's doing.
-    pub fn weigh<'a>(&mut self, all: impl Iterator<Item = Seen<'a>> + Clone, now: Instant) {
+    pub fn weigh<'a>(&mut self, all: impl Iterator<Item = CheckState<'a>> + Clone, now: Instant) {
         if let Some(raised) = self
             .0
             .as_mut()
@@ -96,7 +96,11 @@ impl Doubt {
 
     /// Looks whether every target that was not down before has begun to fail within the same two intervals. How many
     /// targets it doubts from now on; none if nothing has changed.
-    pub fn look<'a>(&mut self, all: impl Iterator<Item = Seen<'a>>, now: Instant) -> Option<usize> {
+    pub fn look<'a>(
+        &mut self,
+        all: impl Iterator<Item = CheckState<'a>>,
+        now: Instant,
+    ) -> Option<usize> {
         if self.is_raised() {
             return None;
         }
@@ -129,8 +133,8 @@ impl Doubt {
     /// until another target has answered, or two intervals: else the first of all to fail would be out too soon.
     pub fn holds<'a>(
         &self,
-        all: &(impl Iterator<Item = Seen<'a>> + Clone),
-        fallen: &Seen<'_>,
+        all: &(impl Iterator<Item = CheckState<'a>> + Clone),
+        fallen: &CheckState<'_>,
         fall: Fall,
         now: Instant,
     ) -> Option<&'static str> {
@@ -138,7 +142,7 @@ impl Doubt {
             return (!self.is_conclusive(fall == Fall::Hard, now)).then_some(IN_DOUBT);
         }
         let since = fallen.judge.trail().failing_since.unwrap_or(now);
-        let answered = |seen: Seen<'_>| {
+        let answered = |seen: CheckState<'_>| {
             seen.target() != fallen.target()
                 && seen.judge.trail().last_good.is_some_and(|at| at >= since)
         };
@@ -156,9 +160,10 @@ impl Doubt {
 }
 
 /// Whether what fails everywhere cannot well be this machine's doing (see above).
-fn is_sound<'a>(all: impl Iterator<Item = Seen<'a>> + Clone, reached: bool) -> bool {
-    let is_lost =
-        |seen: Seen<'_>| seen.judge.trail().quiet && seen.judge.finding().checked != Checked::Never;
+fn is_sound<'a>(all: impl Iterator<Item = CheckState<'a>> + Clone, reached: bool) -> bool {
+    let is_lost = |seen: CheckState<'_>| {
+        seen.judge.trail().quiet && seen.judge.finding().checked != Checked::Never
+    };
     if all.clone().any(is_lost) {
         return false;
     }
@@ -177,8 +182,8 @@ fn is_sound<'a>(all: impl Iterator<Item = Seen<'a>> + Clone, reached: bool) -> b
 }
 
 /// The checks whose failure would be news.
-fn living<'a>(all: impl Iterator<Item = Seen<'a>>) -> impl Iterator<Item = Seen<'a>> {
-    let is_news = |seen: &Seen<'_>| {
+fn living<'a>(all: impl Iterator<Item = CheckState<'a>>) -> impl Iterator<Item = CheckState<'a>> {
+    let is_news = |seen: &CheckState<'_>| {
         let trail = seen.judge.trail();
         seen.judge.finding().state != State::Down && !trail.quiet && !trail.has_outlived()
     };

@@ -1,12 +1,12 @@
 //! Everything that is watched: the state of each check.
 
-use crate::checks::{Checks, Seat};
+use crate::checks::{CheckedServer, Checks};
 use crate::evidence::Evidence;
 use crate::verdict::ejection_limit::{self, Machine};
 use crate::verdict::judge::{Fall, Judge, Ruling};
-use crate::verdict::self_suspicion::Doubt;
+use crate::verdict::self_suspicion::SelfSuspicion;
 use crate::watch::left::Left;
-use crate::watch::queue::{Queue, Room, Row};
+use crate::watch::queue::{Lane, ProbePermits, Queue};
 use crate::watch::watched::{Tally, Watched};
 use common::model::check::{Check, CheckKey};
 use common::model::farm::Name;
@@ -43,7 +43,7 @@ pub struct At<'a> {
 pub struct WatchList {
     pub(super) checks: BTreeMap<CheckKey, Watched>,
     /// How many servers of each farm take clients whatever is found.
-    pub(super) unquestioned: BTreeMap<Name, usize>,
+    pub(super) always_in: BTreeMap<Name, usize>,
     /// The checks that wait. One that is watched no more is skipped when its time comes.
     pub(super) due: Queue,
     /// The shortest interval of all checks.
@@ -67,7 +67,7 @@ pub struct WatchList {
     /// Whether any probe since the last report was conclusive.
     pub(super) conclusive: bool,
     /// Whether this prober itself is in doubt.
-    pub(super) doubt: Doubt,
+    pub(super) doubt: SelfSuspicion,
     /// What is to be known of all of them, as of the last report.
     pub(super) tally: Tally,
     /// What an earlier run knew of checks that are not watched yet.
@@ -100,7 +100,7 @@ impl WatchList {
     /// Watches exactly `checks` from now on. New ones are due at once.
     pub fn set(&mut self, checks: Checks, now: Instant) {
         let mut old = std::mem::take(&mut self.checks);
-        self.unquestioned = checks.unquestioned;
+        self.always_in = checks.always_in;
         for (key, (check, servers)) in checks.made {
             let watched = match old.remove(&key) {
                 Some(held) => Watched { servers, ..held },
@@ -109,14 +109,14 @@ impl WatchList {
                     let judge = known
                         .clone()
                         .map_or_else(|| Judge::new(unix_ms()), |known| Judge::adopt(known, now));
-                    self.due.wait(Row::Answering, now, key.clone());
+                    self.due.wait(Lane::Answering, now, key.clone());
                     Watched {
                         check,
                         servers,
                         judge,
                         published: known,
                         due: now,
-                        flights: 0,
+                        in_flight: 0,
                         address: None,
                         warned: false,
                     }
@@ -140,29 +140,33 @@ impl WatchList {
     }
 
     /// The checks that are due at `now`, as many as there is `room` for; they are in flight from then on.
-    pub fn take_due(&mut self, now: Instant, room: &mut Room) -> Vec<(CheckKey, Row, Check)> {
+    pub fn take_due(
+        &mut self,
+        now: Instant,
+        room: &mut ProbePermits,
+    ) -> Vec<(CheckKey, Lane, Check)> {
         let mut taken = Vec::new();
         // An entry of a check that left and came back meanwhile counts for nothing.
         let waits =
-            |watched: &Watched, due| watched.flights < watched.allowed() && watched.due == due;
+            |watched: &Watched, due| watched.in_flight < watched.allowed() && watched.due == due;
         while let Some((row, key)) = self.due.pop(now, room, |due, key| {
             self.checks
                 .get(key)
                 .is_some_and(|watched| waits(watched, due))
         }) && let Some(watched) = self.checks.get_mut(&key)
         {
-            watched.flights += 1;
+            watched.in_flight += 1;
             taken.push((key.clone(), row, watched.check.clone()));
-            if watched.judge.failures() > 0 && watched.flights < watched.allowed() {
+            if watched.judge.failures() > 0 && watched.in_flight < watched.allowed() {
                 watched.due = now + watched.check.fastinter;
-                self.due.wait(Row::Failing, watched.due, key);
+                self.due.wait(Lane::Failing, watched.due, key);
             }
         }
         taken
     }
 
     /// When the next check is due of those there is room for.
-    pub fn next_due(&self, room: Room) -> Option<Instant> {
+    pub fn next_due(&self, room: ProbePermits) -> Option<Instant> {
         self.due.next_due(room)
     }
 
@@ -183,7 +187,7 @@ impl WatchList {
         let Some(watched) = self.checks.get_mut(key) else {
             return;
         };
-        watched.flights = watched.flights.saturating_sub(1);
+        watched.in_flight = watched.in_flight.saturating_sub(1);
         let before = watched.judge.finding().state;
         let was_failing = watched.judge.trail().failing_since.is_some();
         let fall = watched
@@ -244,18 +248,18 @@ impl WatchList {
         };
         let waits = |watched: &&Watched| {
             let settled = watched.judge.finding().checked == Checked::Ok && watched.due > now;
-            settled && watched.flights == 0 && watched.seen().target() != target
+            settled && watched.in_flight == 0 && watched.seen().target() != target
         };
         let next = self
             .due
-            .waiting(Row::Answering)
+            .waiting(Lane::Answering)
             .take(CHOICE)
             .filter(|key| self.checks.get(key).filter(waits).is_some());
         let others: Vec<CheckKey> = next.take(OPINIONS).cloned().collect();
         for key in others {
             if let Some(watched) = self.checks.get_mut(&key) {
                 watched.due = now;
-                self.due.wait(Row::Answering, now, key);
+                self.due.wait(Lane::Answering, now, key);
             }
         }
     }
@@ -268,7 +272,7 @@ impl WatchList {
         let ruling = match self.doubt.holds(&all, &fallen, fall, at.now) {
             Some(why) => Ruling::Hold(why.to_owned()),
             None if fall == Fall::Hard => Ruling::Down,
-            None => ejection_limit::held(&all, &self.unquestioned, &fallen, at.now)
+            None => ejection_limit::held(&all, &self.always_in, &fallen, at.now)
                 .map_or(Ruling::Down, Ruling::Suspect),
         };
         if let Some(watched) = self.checks.get_mut(key) {
@@ -289,7 +293,7 @@ impl WatchList {
             return;
         };
         // With more on their way the next one's time is set already, or set by the last of them.
-        if watched.flights == 0 {
+        if watched.in_flight == 0 {
             watched.due = started + watched.judge.interval(&watched.check, rng);
             self.due.wait(watched.row(), watched.due, key.clone());
         }
@@ -305,7 +309,7 @@ impl WatchList {
             (_, State::Suspect) => "suspect",
         };
         let why = finding.why.clone();
-        for Seat { id, serves } in watched.servers.clone() {
+        for CheckedServer { id, serves } in watched.servers.clone() {
             let what = format!("{id} is {turned}");
             let (left, enabled) = self.left(&id.farm);
             match (turned, serves) {
@@ -320,11 +324,11 @@ impl WatchList {
 
     /// How many servers of a farm that take clients are not down, and how many take clients.
     fn left(&self, farm: &Name) -> (usize, usize) {
-        let unquestioned = self.unquestioned.get(farm).copied().unwrap_or(0);
+        let always_in = self.always_in.get(farm).copied().unwrap_or(0);
         let (enabled, down) = ejection_limit::enabled_and_down(
             farm,
             self.checks.values().map(Watched::seen),
-            unquestioned,
+            always_in,
         );
         (enabled - down, enabled)
     }
@@ -381,9 +385,9 @@ impl WatchList {
         for (key, watched) in self
             .checks
             .iter_mut()
-            .filter(|(_, watched)| watched.flights > 0)
+            .filter(|(_, watched)| watched.in_flight > 0)
         {
-            (watched.flights, watched.due) = (0, now);
+            (watched.in_flight, watched.due) = (0, now);
             self.due.wait(watched.row(), now, key.clone());
         }
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// Where a check waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Row {
+pub enum Lane {
     /// Its latest probe went well, or it has none yet.
     Answering,
     /// Its latest probe failed.
@@ -16,24 +16,24 @@ pub enum Row {
 
 /// How many more probes of each row may be on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room([usize; 2]);
+pub struct ProbePermits([usize; 2]);
 
-impl Room {
+impl ProbePermits {
     /// So many of each.
     pub fn new(answering: usize, failing: usize) -> Self {
         Self([answering, failing])
     }
 
-    fn is_left(&self, row: Row) -> bool {
+    fn is_left(&self, row: Lane) -> bool {
         self.0[row as usize] > 0
     }
 
-    fn take(&mut self, row: Row) {
+    fn take(&mut self, row: Lane) {
         self.0[row as usize] -= 1;
     }
 
     /// A probe has ended.
-    pub fn give_back(&mut self, row: Row) {
+    pub fn give_back(&mut self, row: Lane) {
         self.0[row as usize] += 1;
     }
 }
@@ -44,17 +44,17 @@ pub struct Queue([BTreeSet<(Instant, CheckKey)>; 2]);
 
 impl Queue {
     /// `key` waits in `row` until `due`.
-    pub fn wait(&mut self, row: Row, due: Instant, key: CheckKey) {
+    pub fn wait(&mut self, row: Lane, due: Instant, key: CheckKey) {
         self.0[row as usize].insert((due, key));
     }
 
     /// Those that wait in `row`, the next first.
-    pub fn waiting(&self, row: Row) -> impl Iterator<Item = &CheckKey> {
+    pub fn waiting(&self, row: Lane) -> impl Iterator<Item = &CheckKey> {
         self.0[row as usize].iter().map(|(_, key)| key)
     }
 
     /// When the next is due of those there is room for.
-    pub fn next_due(&self, room: Room) -> Option<Instant> {
+    pub fn next_due(&self, room: ProbePermits) -> Option<Instant> {
         self.first(room).map(|(due, _)| due)
     }
 
@@ -62,9 +62,9 @@ impl Queue {
     pub fn pop(
         &mut self,
         now: Instant,
-        room: &mut Room,
+        room: &mut ProbePermits,
         fits: impl Fn(Instant, &CheckKey) -> bool,
-    ) -> Option<(Row, CheckKey)> {
+    ) -> Option<(Lane, CheckKey)> {
         while let Some((_, row)) = self.first(*room).filter(|(due, _)| *due <= now) {
             let (due, key) = self.0[row as usize].pop_first()?;
             if fits(due, &key) {
@@ -75,8 +75,8 @@ impl Queue {
         None
     }
 
-    fn first(&self, room: Room) -> Option<(Instant, Row)> {
-        let rows = [Row::Answering, Row::Failing]
+    fn first(&self, room: ProbePermits) -> Option<(Instant, Lane)> {
+        let rows = [Lane::Answering, Lane::Failing]
             .into_iter()
             .filter(|row| room.is_left(*row));
         rows.filter_map(|row| Some((self.0[row as usize].first()?.0, row)))
@@ -91,23 +91,24 @@ mod tests {
 
     #[test]
     fn a_row_without_room_holds_up_its_own_checks_only() {
-        let (start, mut queue, mut room) = (Instant::now(), Queue::default(), Room::new(2, 1));
+        let (start, mut queue, mut room) =
+            (Instant::now(), Queue::default(), ProbePermits::new(2, 1));
         let key = |name: &str| CheckKey(name.into());
         let later = start + Duration::from_secs(1);
         for (row, due, name) in [
-            (Row::Failing, start, "a"),
-            (Row::Failing, start, "b"),
-            (Row::Answering, later, "c"),
-            (Row::Answering, later, "gone"),
+            (Lane::Failing, start, "a"),
+            (Lane::Failing, start, "b"),
+            (Lane::Answering, later, "c"),
+            (Lane::Answering, later, "gone"),
         ] {
             queue.wait(row, due, key(name));
         }
-        let pop = |queue: &mut Queue, now, room: &mut Room| {
+        let pop = |queue: &mut Queue, now, room: &mut ProbePermits| {
             queue.pop(now, room, |_, key| &*key.0 != "gone")
         };
         assert_eq!(
             pop(&mut queue, start, &mut room),
-            Some((Row::Failing, key("a")))
+            Some((Lane::Failing, key("a")))
         );
         assert_eq!(
             (pop(&mut queue, start, &mut room), queue.next_due(room)),
@@ -115,13 +116,13 @@ mod tests {
         );
         assert_eq!(
             pop(&mut queue, later, &mut room),
-            Some((Row::Answering, key("c")))
+            Some((Lane::Answering, key("c")))
         );
         assert_eq!(pop(&mut queue, later, &mut room), None);
-        room.give_back(Row::Failing);
+        room.give_back(Lane::Failing);
         assert_eq!(
             pop(&mut queue, later, &mut room),
-            Some((Row::Failing, key("b")))
+            Some((Lane::Failing, key("b")))
         );
     }
 }

@@ -58,13 +58,13 @@ impl WatchList {
     }
 
     /// The store has not taken a report, as far as is known.
-    pub fn not_told(&mut self) {
+    pub fn failed(&mut self) {
         self.unsure = true;
     }
 
     /// The store has taken `report`. All is told again where it may have lost some: it held another sequence than it
     /// was told last, as one that came back with an older copy does, or holds fewer findings than it was told of.
-    pub fn told(&mut self, report: HealthReport, reported: Reported) {
+    pub fn acknowledged(&mut self, report: HealthReport, reported: Reported) {
         let Reported { before, held } = reported;
         let gone_back = self.shown.is_some() && self.shown != before;
         self.reached = Some(report.sequence);

@@ -5,7 +5,7 @@ use crate::evidence::Evidence;
 use crate::probe::Prober as ProbeClient;
 use crate::watch::id_claim::{Claim, READING, Taken};
 use crate::watch::list::{At, WatchList};
-use crate::watch::queue::{Room, Row};
+use crate::watch::queue::{Lane, ProbePermits};
 use crate::watch::witness::Witness;
 use common::model::check::CheckKey;
 use common::store::{HealthReport, OwnView, Prober, Reported, StoreError};
@@ -71,8 +71,8 @@ enum Turn {
 }
 
 /// How many probes may be on their way in a process that may open so many files.
-pub fn room(files: u64) -> Room {
-    Room::new(
+pub fn room(files: u64) -> ProbePermits {
+    ProbePermits::new(
         ANSWERING,
         FAILING.min(usize::try_from(files / 4).unwrap_or(FAILING)),
     )
@@ -88,11 +88,11 @@ pub struct Schedule {
     list: WatchList,
     probes: JoinSet<(Instant, Evidence)>,
     /// Which check each of them is of.
-    flying: HashMap<task::Id, (CheckKey, Row, Instant)>,
+    flying: HashMap<task::Id, (CheckKey, Lane, Instant)>,
     /// What is left of the room for them.
-    room: Room,
+    room: ProbePermits,
     /// What there is while none is on its way.
-    whole_room: Room,
+    whole_room: ProbePermits,
     telling: JoinSet<Told>,
     reading: JoinSet<Result<OwnView, StoreError>>,
     next_report: Instant,
@@ -114,7 +114,7 @@ impl Schedule {
     pub fn new(
         id: String,
         alone: bool,
-        room: Room,
+        room: ProbePermits,
         store: Prober,
         checks: watch::Receiver<Checks>,
         done: Arc<Done>,
@@ -196,7 +196,7 @@ impl Schedule {
                 Turn::Tick => {}
                 Turn::Landed(_) if frozen => {}
                 Turn::Landed(joined) => self.take(joined),
-                Turn::Told(told) => self.told(told),
+                Turn::Told(told) => self.acknowledged(told),
                 Turn::Reached(address) => address
                     .into_iter()
                     .for_each(|address| self.list.heard_of(address)),
@@ -268,7 +268,7 @@ impl Schedule {
     fn fly(
         &mut self,
         key: CheckKey,
-        row: Row,
+        row: Lane,
         now: Instant,
         probe: impl Future<Output = Evidence> + Send + 'static,
     ) {
@@ -336,9 +336,9 @@ impl Schedule {
         }
     }
 
-    fn told(&mut self, (report, outcome): Told) {
+    fn acknowledged(&mut self, (report, outcome): Told) {
         if outcome.is_err() {
-            self.list.not_told();
+            self.list.failed();
         }
         match (outcome, self.away) {
             (Err(error), None) => {
@@ -358,7 +358,7 @@ impl Schedule {
                 {
                     self.claim = self.unclaimed;
                 }
-                self.list.told(report, reported);
+                self.list.acknowledged(report, reported);
             }
         }
     }

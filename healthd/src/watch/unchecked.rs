@@ -58,7 +58,7 @@ impl WatchList {
     /// Of how many servers of `farm` any probe has ever said something, and how many are probed.
     fn ever_checked(&self, farm: &Name) -> (usize, usize) {
         self.checks.values().fold((0, 0), |(ever, all), watched| {
-            let seats = watched
+            let servers = watched
                 .servers
                 .iter()
                 .filter(|seat| seat.id.farm == *farm)
@@ -67,9 +67,9 @@ impl WatchList {
                 ever + if watched.judge.finding().checked == Checked::Never {
                     0
                 } else {
-                    seats
+                    servers
                 },
-                all + seats,
+                all + servers,
             )
         })
     }

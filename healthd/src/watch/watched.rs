@@ -1,9 +1,9 @@
 //! One check as it is watched.
 
-use crate::checks::Seat;
-use crate::verdict::ejection_limit::Seen;
+use crate::checks::CheckedServer;
+use crate::verdict::ejection_limit::CheckState;
 use crate::verdict::judge::Judge;
-use crate::watch::queue::Row;
+use crate::watch::queue::Lane;
 use common::model::check::Check;
 use common::model::health::{Checked, Finding};
 use std::net::IpAddr;
@@ -22,13 +22,13 @@ pub struct Tally {
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) check: Check,
-    pub(super) servers: Vec<Seat>,
+    pub(super) servers: Vec<CheckedServer>,
     pub(super) judge: Judge,
     /// What the store is known to hold.
     pub(super) published: Option<Finding>,
     pub(super) due: Instant,
     /// Probes on their way.
-    pub(super) flights: u16,
+    pub(super) in_flight: u16,
     /// Where its probes go, as far as is known.
     pub(super) address: Option<IpAddr>,
     /// Whether it was said that its probes say nothing.
@@ -48,18 +48,18 @@ impl Watched {
     }
 
     /// Where it waits.
-    pub(super) fn row(&self) -> Row {
+    pub(super) fn row(&self) -> Lane {
         if self.judge.finding().checked == Checked::Failing {
-            Row::Failing
+            Lane::Failing
         } else {
-            Row::Answering
+            Lane::Answering
         }
     }
 
-    pub(super) fn seen(&self) -> Seen<'_> {
-        Seen {
+    pub(super) fn seen(&self) -> CheckState<'_> {
+        CheckState {
             check: &self.check,
-            seats: &self.servers,
+            servers: &self.servers,
             judge: &self.judge,
             address: self.address,
         }

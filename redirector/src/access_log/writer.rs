@@ -378,7 +378,7 @@ mod tests {
     #[tokio::test]
     async fn lines_reach_the_file_and_a_new_one_after_it_was_moved() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (path, moved) = (
+        let (path, progressed) = (
             folder.path().join("access.log"),
             folder.path().join("access.log.1"),
         );
@@ -391,13 +391,13 @@ mod tests {
         until(|| {
             std::fs::read_to_string(&path).is_ok_and(|text| text.contains("GET /one HTTP/1.1"))
         });
-        std::fs::rename(&path, &moved).expect("moved");
+        std::fs::rename(&path, &progressed).expect("moved");
         journal.state().reopen();
         lines.add(&entry(b"/two"));
         drop(lines);
         until(|| std::fs::read_to_string(&path).is_ok_and(|text| text.contains("/two")));
         assert!(
-            !std::fs::read_to_string(&moved)
+            !std::fs::read_to_string(&progressed)
                 .expect("it is there")
                 .contains("/two")
         );

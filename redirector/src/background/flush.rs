@@ -1,8 +1,8 @@
 //! Carries counts to the store: absolute totals that only grow, so that a lost, repeated or late write does no harm.
 
 use crate::answer::refused_hosts::Refused;
-use crate::background::refresh::{InUse, InUseCell};
-use crate::background::unwritten_counts::{Carried, CarriedFile};
+use crate::background::refresh::{Status, StatusCell};
+use crate::background::unwritten_counts::{Unwritten, UnwrittenCounts};
 use crate::counters::Counters;
 use crate::tls::Tls;
 use common::model::tally::{CountKey, Tally};
@@ -38,8 +38,8 @@ const LAST_STOPPING: Duration = Duration::from_millis(500);
 pub struct Flusher {
     writer: ReplicaWriter,
     counters: Arc<Counters>,
-    in_use: InUseCell,
-    said: Announcement,
+    status: StatusCell,
+    announcement: Announcement,
     tls: Option<Tls>,
     refused: Refused,
     /// What is counted, by slot.
@@ -51,26 +51,26 @@ pub struct Flusher {
     rotation: usize,
     reachable: bool,
     /// What earlier processes could not write, and where that is kept.
-    carried: CarriedFile,
+    unwritten: UnwrittenCounts,
 }
 
 impl Flusher {
-    /// A flusher that has written nothing yet; `said` is what it announces of this process, `carried` where
+    /// A flusher that has written nothing yet; `announcement` is what it says of this process, `unwritten` where
     /// counts are kept that the store does not take before the process ends.
     pub fn new(
         writer: ReplicaWriter,
         counters: Arc<Counters>,
-        in_use: InUseCell,
-        said: Announcement,
+        status: StatusCell,
+        announcement: Announcement,
         tls: Option<Tls>,
         refused: Refused,
-        carried: CarriedFile,
+        unwritten: UnwrittenCounts,
     ) -> Self {
         Self {
             writer,
             counters,
-            in_use,
-            said,
+            status,
+            announcement,
             tls,
             refused,
             keys: Vec::new(),
@@ -78,7 +78,7 @@ impl Flusher {
             doubtful: false,
             rotation: 0,
             reachable: true,
-            carried,
+            unwritten,
         }
     }
 
@@ -125,8 +125,8 @@ impl Flusher {
     /// First the totals, then the word that they are the last: they may be folded from then on.
     async fn last_words(&mut self) -> Result<(), StoreError> {
         self.flush(false, true).await?;
-        self.said.left = true;
-        self.writer.announce(&self.said).await.map(drop)
+        self.announcement.left = true;
+        self.writer.announce(&self.announcement).await.map(drop)
     }
 
     /// Keeps what the store did not take for the next process.
@@ -142,13 +142,13 @@ impl Flusher {
             .iter()
             .filter(|(_, total)| *total > 0)
             .for_each(|(key, total)| tally.raise(key, *total));
-        self.said.left = true;
-        let mine = Carried {
-            said: self.said.clone(),
+        self.announcement.left = true;
+        let mine = Unwritten {
+            announcement: self.announcement.clone(),
             totals: tally,
             at: unix_ms(),
         };
-        match self.carried.keep(mine).await {
+        match self.unwritten.keep(mine).await {
             None => tracing::error!(
                 unwritten,
                 "the store did not take the last counts; with a state_file they would be kept"
@@ -166,39 +166,39 @@ impl Flusher {
 
     /// Writes what earlier processes could not, one after the other.
     async fn tell_carried(&mut self) -> Result<(), StoreError> {
-        while let Some(earlier) = self.carried.last() {
+        while let Some(earlier) = self.unwritten.last() {
             let totals: Vec<(CountKey, u64)> = earlier
                 .totals
                 .iter()
                 .map(|(key, total)| (key.clone(), total))
                 .collect();
-            self.writer.flush(&earlier.said.id, &totals).await?;
-            self.writer.announce(&earlier.said).await?;
+            self.writer.flush(&earlier.announcement.id, &totals).await?;
+            self.writer.announce(&earlier.announcement).await?;
             tracing::info!(
-                id = earlier.said.id,
+                id = earlier.announcement.id,
                 "the counts of an earlier process are written"
             );
-            self.carried.forget_last().await;
+            self.unwritten.forget_last().await;
         }
         Ok(())
     }
 
     /// Writes what has changed; with `rotate` also some of what has not, with `announce` that we are here.
     async fn flush(&mut self, rotate: bool, announce: bool) -> Result<(), StoreError> {
-        let carried = self.tell_carried().await;
-        if carried.as_ref().is_err_and(StoreError::is_silence) {
+        let unwritten = self.tell_carried().await;
+        if unwritten.as_ref().is_err_and(StoreError::is_silence) {
             self.doubtful = true;
-            return carried;
+            return unwritten;
         }
         // What is refused of an earlier process holds back none of our own.
         let own = self.flush_own(rotate, announce).await;
         self.doubtful |= own.is_err();
-        own.and(carried)
+        own.and(unwritten)
     }
 
     async fn flush_own(&mut self, rotate: bool, announce: bool) -> Result<(), StoreError> {
-        if self.said_now() || announce {
-            let held = self.writer.announce(&self.said).await?;
+        if self.set_announcement() || announce {
+            let held = self.writer.announce(&self.announcement).await?;
             let written = self.written.iter().filter(|&&total| total > 0).count();
             if held < written && !self.doubtful {
                 tracing::warn!(held, written, "the store lost counts; telling all again");
@@ -213,7 +213,7 @@ impl Flusher {
             .iter()
             .map(|&(slot, total)| (&self.keys[slot], total))
             .collect();
-        let outcome = self.writer.flush(&self.said.id, &totals).await;
+        let outcome = self.writer.flush(&self.announcement.id, &totals).await;
         match &outcome {
             Ok(()) => {
                 unwritten
@@ -227,25 +227,33 @@ impl Flusher {
     }
 
     /// Brings what is announced up to date. True if it changed.
-    fn said_now(&mut self) -> bool {
+    fn set_announcement(&mut self) -> bool {
         let now = self
-            .in_use
+            .status
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let InUse {
+        let Status {
             generation,
             overrides,
             alarm,
             by_file,
         } = now;
-        let said = &mut self.said;
-        let changed = (said.generation, said.overrides, &said.alarm, &said.by_file)
-            != (generation, overrides, &alarm, &by_file);
-        said.certificate_expires = self.tls.as_ref().map(Tls::expires).unwrap_or_default();
-        said.refused_hosts = self.refused.most(Instant::now());
-        (said.generation, said.overrides, said.alarm, said.by_file) =
-            (generation, overrides, alarm, by_file);
+        let announcement = &mut self.announcement;
+        let changed = (
+            announcement.generation,
+            announcement.overrides,
+            &announcement.alarm,
+            &announcement.by_file,
+        ) != (generation, overrides, &alarm, &by_file);
+        announcement.certificate_expires = self.tls.as_ref().map(Tls::expires).unwrap_or_default();
+        announcement.refused_hosts = self.refused.most(Instant::now());
+        (
+            announcement.generation,
+            announcement.overrides,
+            announcement.alarm,
+            announcement.by_file,
+        ) = (generation, overrides, alarm, by_file);
         changed
     }
 
@@ -305,11 +313,11 @@ mod tests {
         let flusher = Flusher::new(
             store.replica(),
             counters.clone(),
-            InUseCell::default(),
+            StatusCell::default(),
             said,
             None,
             Refused::new(0),
-            CarriedFile::default(),
+            UnwrittenCounts::default(),
         );
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(flusher.run(async { drop(stopped.await) }, Stop::new().1));
@@ -328,7 +336,7 @@ mod tests {
         );
         assert!(
             store.reader().replicas().await.expect("memory")[0]
-                .said
+                .announcement
                 .left
         );
     }

@@ -3,7 +3,7 @@
 
 use crate::background::empty_farms::EmptyFarms;
 use crate::background::override_file::ByFile;
-use crate::background::state_file::Keeping;
+use crate::background::state_file::StateFile;
 use crate::counters::Counters;
 use crate::routes::Routes;
 use arc_swap::ArcSwap;
@@ -27,7 +27,7 @@ const GAP: Duration = Duration::from_millis(25);
 
 /// What the redirector says of its state to others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct InUse {
+pub struct Status {
     /// The table's generation, 0 for none.
     pub generation: u64,
     /// The overrides' generation.
@@ -39,7 +39,7 @@ pub struct InUse {
 }
 
 /// Shared by the refresher, which writes it, and the flusher, which announces it.
-pub type InUseCell = Arc<Mutex<InUse>>;
+pub type StatusCell = Arc<Mutex<Status>>;
 
 /// The part of the routes that is out of date.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,8 +53,8 @@ pub struct Refresher {
     follower: Follower,
     counters: Arc<Counters>,
     routes: Arc<ArcSwap<Routes>>,
-    in_use: InUseCell,
-    last_good: Option<Keeping>,
+    status: StatusCell,
+    state_file: Option<StateFile>,
     /// What this host's own file sets, as it is now.
     by_file: watch::Receiver<ByFile>,
     /// The servers that the file names and the table does not, as last said.
@@ -80,7 +80,7 @@ impl Refresher {
         cluster: Name,
         counters: Arc<Counters>,
         routes: Arc<ArcSwap<Routes>>,
-        in_use: InUseCell,
+        status: StatusCell,
         state_file: Option<PathBuf>,
         by_file: watch::Receiver<ByFile>,
     ) -> Self {
@@ -88,8 +88,8 @@ impl Refresher {
             follower: Follower::new(reader, Following::Cluster(cluster)),
             counters,
             routes,
-            in_use,
-            last_good: state_file.map(Keeping::new),
+            status,
+            state_file: state_file.map(StateFile::new),
             by_file,
             unknown: Vec::new(),
             fresh: Vec::new(),
@@ -164,8 +164,8 @@ impl Refresher {
             .for_each(|words| tracing::info!("{words}"));
         self.stale.all |= news.overrides;
         let held = self.follower.table().filter(|_| news.alarm.is_none());
-        if let (Some(last_good), Some(table)) = (&mut self.last_good, held) {
-            last_good.confirm(table, Instant::now());
+        if let (Some(state_file), Some(table)) = (&mut self.state_file, held) {
+            state_file.confirm(table, Instant::now());
         }
         Ok(news.alarm)
     }
@@ -259,18 +259,18 @@ impl Refresher {
 
     /// Says what is in use, and logs an alarm when it begins or ends.
     fn tell(&self, alarm: Option<String>) {
-        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let alarm = alarm.unwrap_or_default();
-        match (in_use.alarm.is_empty(), alarm.is_empty()) {
-            (_, false) if in_use.alarm != alarm => tracing::error!("{alarm}"),
+        match (status.alarm.is_empty(), alarm.is_empty()) {
+            (_, false) if status.alarm != alarm => tracing::error!("{alarm}"),
             (false, true) => tracing::info!("the store offers a good table again"),
             _ => {}
         }
-        in_use.alarm = alarm;
-        in_use.by_file = self.by_file.borrow().words();
+        status.alarm = alarm;
+        status.by_file = self.by_file.borrow().words();
         if let Some(table) = self.follower.table() {
-            in_use.generation = table.stamp.table;
-            in_use.overrides = self.follower.overrides_generation();
+            status.generation = table.stamp.table;
+            status.overrides = self.follower.overrides_generation();
         }
     }
 

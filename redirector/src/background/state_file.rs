@@ -40,7 +40,7 @@ impl LastGood {
 
 /// Writes the file.
 #[derive(Debug)]
-pub struct Keeping {
+pub struct StateFile {
     path: PathBuf,
     /// The generation written last, or tried last, and when.
     written: Option<(u64, Instant)>,
@@ -48,7 +48,7 @@ pub struct Keeping {
     failing: Arc<AtomicBool>,
 }
 
-impl Keeping {
+impl StateFile {
     /// Keeps the table in `path`; nothing is written yet.
     pub fn new(path: PathBuf) -> Self {
         Self {
@@ -149,7 +149,7 @@ mod tests {
     async fn a_table_is_written_when_it_is_new_and_again_while_the_store_confirms_it() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("state");
-        let (mut keeping, start) = (Keeping::new(path.clone()), Instant::now());
+        let (mut keeping, start) = (StateFile::new(path.clone()), Instant::now());
         let mut confirm = async |generation, at| {
             keeping.confirm(&table("prod", generation), at);
             written(&path).await;
@@ -169,7 +169,7 @@ mod tests {
     async fn a_table_that_could_not_be_written_is_written_soon() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("gone").join("state");
-        let (mut keeping, start) = (Keeping::new(path.clone()), Instant::now());
+        let (mut keeping, start) = (StateFile::new(path.clone()), Instant::now());
         let mut confirm = async |at| {
             keeping.confirm(&table("prod", 5), at);
             written(&path).await;

@@ -16,9 +16,10 @@ const TOLD_FOR: Duration = Duration::from_secs(7 * 86_400);
 
 /// The totals of one ended process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Carried {
+pub struct Unwritten {
     /// Who it was.
-    pub said: Announcement,
+    #[serde(rename = "said")]
+    pub announcement: Announcement,
     /// Everything it counted.
     pub totals: Tally,
     /// When it ended.
@@ -27,12 +28,12 @@ pub struct Carried {
 
 /// What earlier processes left, and the file it is in, if there is one.
 #[derive(Debug, Default)]
-pub struct CarriedFile {
+pub struct UnwrittenCounts {
     path: Option<PathBuf>,
-    earlier: Vec<Carried>,
+    earlier: Vec<Unwritten>,
 }
 
-impl CarriedFile {
+impl UnwrittenCounts {
     /// Reads the file beside `state_file`. One that hangs or is damaged is for the log: what is in it waits for the next
     /// start.
     pub async fn open(state_file: Option<&Path>) -> Self {
@@ -52,24 +53,25 @@ impl CarriedFile {
     }
 
     /// An earlier process whose counts are not in the store yet.
-    pub fn last(&self) -> Option<&Carried> {
+    pub fn last(&self) -> Option<&Unwritten> {
         self.earlier.last()
     }
 
     /// The [`last`](Self::last) is in the store. A file that cannot be changed tells it again at the next start, which
     /// does no harm.
     pub async fn forget_last(&mut self) {
-        let Some((path, Carried { said, .. })) = self.path.as_deref().zip(self.earlier.pop())
+        let Some((path, Unwritten { announcement, .. })) =
+            self.path.as_deref().zip(self.earlier.pop())
         else {
             return;
         };
-        if let Err(error) = change_within(path, move |path| forget(path, &said.id)).await {
+        if let Err(error) = change_within(path, move |path| forget(path, &announcement.id)).await {
             tracing::warn!("{error:#}");
         }
     }
 
     /// Adds what this process leaves; none where there is no file.
-    pub async fn keep(&self, mine: Carried) -> Option<anyhow::Result<()>> {
+    pub async fn keep(&self, mine: Unwritten) -> Option<anyhow::Result<()>> {
         Some(change_within(self.path.as_deref()?, move |path| keep(path, &mine)).await)
     }
 }
@@ -93,16 +95,18 @@ pub fn beside(state_file: &Path) -> PathBuf {
 }
 
 /// What earlier processes left in `path`. What is wrong is for the log.
-pub fn read(path: &Path) -> (Vec<Carried>, Option<String>) {
-    let kept: Vec<Carried> = match common::process::durable::read(path) {
+pub fn read(path: &Path) -> (Vec<Unwritten>, Option<String>) {
+    let kept: Vec<Unwritten> = match common::process::durable::read(path) {
         Ok(kept) => kept.unwrap_or_default(),
         Err(error) => return (Vec::new(), Some(format!("{error:#}"))),
     };
     let oldest = unix_ms().saturating_sub(TOLD_FOR.as_millis() as u64);
-    let (told, old): (Vec<_>, Vec<_>) = kept.into_iter().partition(|carried| carried.at >= oldest);
+    let (told, old): (Vec<_>, Vec<_>) = kept
+        .into_iter()
+        .partition(|unwritten| unwritten.at >= oldest);
     let lost: u64 = old
         .iter()
-        .flat_map(|carried| carried.totals.iter())
+        .flat_map(|unwritten| unwritten.totals.iter())
         .map(|(_, total)| total)
         .sum();
     let problem = (lost > 0).then(|| {
@@ -114,14 +118,14 @@ pub fn read(path: &Path) -> (Vec<Carried>, Option<String>) {
     (told, problem)
 }
 
-/// Adds `carried` to what is kept in `path`.
+/// Adds `unwritten` to what is kept in `path`.
 ///
 /// # Errors
 /// Names the path and the step that failed.
-pub fn keep(path: &Path, carried: &Carried) -> anyhow::Result<()> {
+pub fn keep(path: &Path, unwritten: &Unwritten) -> anyhow::Result<()> {
     change(path, |kept| {
-        kept.retain(|held| held.said.id != carried.said.id);
-        kept.push(carried.clone());
+        kept.retain(|held| held.announcement.id != unwritten.announcement.id);
+        kept.push(unwritten.clone());
     })
 }
 
@@ -130,11 +134,11 @@ pub fn keep(path: &Path, carried: &Carried) -> anyhow::Result<()> {
 /// # Errors
 /// Names the path and the step that failed.
 pub fn forget(path: &Path, id: &str) -> anyhow::Result<()> {
-    change(path, |kept| kept.retain(|held| held.said.id != id))
+    change(path, |kept| kept.retain(|held| held.announcement.id != id))
 }
 
 /// One change at a time, whoever makes it; nothing left to keep: no file.
-fn change(path: &Path, make: impl FnOnce(&mut Vec<Carried>)) -> anyhow::Result<()> {
+fn change(path: &Path, make: impl FnOnce(&mut Vec<Unwritten>)) -> anyhow::Result<()> {
     let place = || format!("state file {}", path.display());
     let directory = path
         .parent()
@@ -159,12 +163,12 @@ fn change(path: &Path, make: impl FnOnce(&mut Vec<Carried>)) -> anyhow::Result<(
 mod tests {
     use super::*;
 
-    fn carried(id: &str, at: UnixMs) -> Carried {
+    fn unwritten(id: &str, at: UnixMs) -> Unwritten {
         let said = serde_json::json!({"id": id, "host": "", "address": "", "version": "", "generation": 0, "overrides": 0, "started": 0});
         let mut totals = Tally::default();
         totals.raise(&"img/a".parse().expect("valid"), 7);
-        Carried {
-            said: serde_json::from_value(said).expect("valid"),
+        Unwritten {
+            announcement: serde_json::from_value(said).expect("valid"),
             totals,
             at,
         }
@@ -175,7 +179,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = beside(&folder.path().join("state"));
         assert_eq!(read(&path), (Vec::new(), None));
-        let (old, new) = (carried("old", 1), carried("new", unix_ms()));
+        let (old, new) = (unwritten("old", 1), unwritten("new", unix_ms()));
         common::process::durable::write(&path, &[&old, &new]).expect("written");
         let (told, problem) = read(&path);
         assert_eq!(told, [new]);
@@ -186,10 +190,11 @@ mod tests {
     fn processes_that_share_a_file_keep_what_the_others_left() {
         let folder = tempfile::tempdir().expect("folder");
         let path = beside(&folder.path().join("state"));
-        let all = ["a", "b", "c"].map(|id| carried(id, unix_ms()));
+        let all = ["a", "b", "c"].map(|id| unwritten(id, unix_ms()));
         std::thread::scope(|threads| {
-            all.iter()
-                .for_each(|carried| drop(threads.spawn(|| keep(&path, carried).expect("kept"))));
+            all.iter().for_each(|unwritten| {
+                drop(threads.spawn(|| keep(&path, unwritten).expect("kept")))
+            });
         });
         assert_eq!(read(&path).0.len(), 3);
         keep(&path, &all[0]).expect("kept");
@@ -197,7 +202,7 @@ mod tests {
         let mut left: Vec<String> = read(&path)
             .0
             .into_iter()
-            .map(|carried| carried.said.id)
+            .map(|unwritten| unwritten.announcement.id)
             .collect();
         left.sort();
         assert_eq!(left, ["a", "c"]);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The longest round-robin cycle; weights that would need a longer one are scaled down.
 const MAX_CYCLE: u64 = 4096;
 
-/// How to choose among servers that lie in [`Column`]s.
+/// How to choose among servers that lie in [`AliasSlot`]s.
 #[derive(Debug)]
 pub enum Pick {
     /// There is none, or one.
@@ -35,7 +35,7 @@ pub struct Cycle {
 /// One server with its column of the alias method: choosing it and reading what it is costs one cache line.
 #[derive(Debug)]
 #[repr(align(64))]
-pub struct Column<T> {
+pub struct AliasSlot<T> {
     /// Below this height the column is its own server, above it the other. Beyond 2³² (65,538 servers of the
     /// greatest weight) shares are no longer exact.
     own: u32,
@@ -46,13 +46,13 @@ pub struct Column<T> {
 
 impl Pick {
     /// Weighted random among `servers`, each with a weight that is not 0.
-    pub fn random<T>(servers: Vec<(u16, T)>) -> (Self, Vec<Column<T>>) {
+    pub fn random<T>(servers: Vec<(u16, T)>) -> (Self, Vec<AliasSlot<T>>) {
         let weights: Vec<u16> = servers.iter().map(|(weight, _)| *weight).collect();
         let (height, heights) = alias(&weights);
         let columns = servers
             .into_iter()
             .zip(heights)
-            .map(|((_, server), (own, other))| Column { own, other, server })
+            .map(|((_, server), (own, other))| AliasSlot { own, other, server })
             .collect();
         (
             if weights.len() > 1 {
@@ -68,11 +68,11 @@ impl Pick {
     pub fn round_robin<T>(
         servers: Vec<(u16, T)>,
         position: Arc<AtomicU32>,
-    ) -> (Self, Vec<Column<T>>) {
+    ) -> (Self, Vec<AliasSlot<T>>) {
         let weights: Vec<u16> = servers.iter().map(|(weight, _)| *weight).collect();
         let columns = servers
             .into_iter()
-            .map(|(_, server)| Column {
+            .map(|(_, server)| AliasSlot {
                 own: 0,
                 other: 0,
                 server,
@@ -91,12 +91,12 @@ impl Pick {
 
     /// The place of the next one among the servers this was made for; none where there is none.
     #[inline]
-    pub fn next<T>(&self, servers: &[Column<T>], rng: &mut impl Rng) -> Option<usize> {
+    pub fn next<T>(&self, servers: &[AliasSlot<T>], rng: &mut impl Rng) -> Option<usize> {
         let index = match self {
             Self::First => 0,
             Self::Random { height } => {
                 let index = rng.random_range(0..servers.len());
-                let Column { own, other, .. } = servers[index];
+                let AliasSlot { own, other, .. } = servers[index];
                 if rng.random_range(0..*height) < u64::from(own) {
                     index
                 } else {

@@ -4,7 +4,7 @@ use crate::counters::Slot;
 use common::model::target::{Scheme, Target};
 use smallvec::SmallVec;
 
-/// Where a redirect leads: all that an answer needs of it, in one cache line with its [`Column`](crate::routes::balance::Column).
+/// Where a redirect leads: all that an answer needs of it, in one cache line with its [`AliasSlot`](crate::routes::balance::Column).
 #[derive(Debug)]
 pub struct Destination {
     /// Host, port and base path.
@@ -41,7 +41,7 @@ impl Destination {
 mod tests {
     use super::*;
     use crate::counters::Counters;
-    use crate::routes::balance::Column;
+    use crate::routes::balance::AliasSlot;
     use common::model::tally::CountKey;
 
     #[test]
@@ -62,6 +62,6 @@ mod tests {
                 );
             }
         }
-        assert_eq!(size_of::<Column<Destination>>(), 64);
+        assert_eq!(size_of::<AliasSlot<Destination>>(), 64);
     }
 }

@@ -2,7 +2,7 @@
 //! when a request comes, and what it needs is two lines of its farm and one of the server, seldom two.
 
 use crate::counters::{Counters, Slot};
-use crate::routes::balance::{Column, Pick};
+use crate::routes::balance::{AliasSlot, Pick};
 use crate::routes::destination::Destination;
 use common::model::farm::{Balance, Farm, Name, OnAllDown, RedirectCode, ServerId};
 use common::model::health::Health;
@@ -22,33 +22,33 @@ use std::sync::atomic::AtomicU32;
 /// Farms made at one time.
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
-    fronts: Vec<Front>,
-    servers: Vec<Column<Destination>>,
+    farms: Vec<FarmHot>,
+    servers: Vec<AliasSlot<Destination>>,
 }
 
 /// One farm, ready to answer.
 #[derive(Debug, Clone, Copy)]
 pub struct FarmRoute<'a> {
-    front: &'a Front,
+    front: &'a FarmHot,
     arena: &'a Arena,
 }
 
 /// What a farm is, but for its servers.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Front {
+struct FarmHot {
     /// The first of the hosts it answers to.
     host: SmallVec<[u8; 40]>,
     choice: Choice,
     /// The choice among what takes https, only where that is not everything.
     secure: Option<Box<Choice>>,
     keepalive: bool,
-    back: Box<Back>,
+    back: Box<FarmCold>,
 }
 
 /// What most requests do not need.
 #[derive(Debug)]
-struct Back {
+struct FarmCold {
     name: Name,
     /// Its other hosts.
     aliases: Box<[Host]>,
@@ -92,7 +92,7 @@ impl Arena {
     /// An arena with room for farms with so many servers in all.
     pub(crate) fn with_capacity(farms: usize, servers: usize) -> Self {
         Self {
-            fronts: Vec::with_capacity(farms),
+            farms: Vec::with_capacity(farms),
             servers: Vec::with_capacity(servers),
         }
     }
@@ -131,20 +131,20 @@ impl Arena {
             live: all.iter().filter(|server| server.is_in_service()).count(),
             enabled: all.len(),
         };
-        let back = Box::new(Back {
+        let back = Box::new(FarmCold {
             name: farm.name.clone(),
             aliases: aliases.into(),
             positions,
             service,
         });
-        self.fronts.push(Front {
+        self.farms.push(FarmHot {
             host: first.as_bytes().into(),
             choice,
             secure,
             keepalive: farm.keepalive,
             back,
         });
-        (self.fronts.len() - 1) as u32
+        (self.farms.len() - 1) as u32
     }
 
     /// The choice among the live ones of `candidates`; where there is none, what the farm says of that: all of them,
@@ -198,13 +198,13 @@ impl Arena {
     }
 
     /// Has a large arena lie in huge pages: a farm that is seldom asked for is found in fewer steps then.
-    pub(crate) fn gather(&self) {
-        let addresses = [addresses(&self.fronts), addresses(&self.servers)];
+    pub(crate) fn collapse(&self) {
+        let addresses = [addresses(&self.farms), addresses(&self.servers)];
         if addresses.iter().map(Range::len).sum::<usize>() >= huge_pages::HUGE {
             addresses
                 .into_iter()
                 .filter(|addresses| !addresses.is_empty())
-                .for_each(huge_pages::gather);
+                .for_each(huge_pages::collapse);
         }
     }
 
@@ -212,7 +212,7 @@ impl Arena {
     #[inline]
     pub(crate) fn farm(&self, place: u32) -> FarmRoute<'_> {
         FarmRoute {
-            front: &self.fronts[place as usize],
+            front: &self.farms[place as usize],
             arena: self,
         }
     }
@@ -359,6 +359,6 @@ mod tests {
 
     #[test]
     fn a_farm_is_two_cache_lines_but_for_its_servers() {
-        assert_eq!(size_of::<Front>(), 128);
+        assert_eq!(size_of::<FarmHot>(), 128);
     }
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 const TOGETHER: usize = 16;
 
 /// The listening socket.
-pub(crate) struct Door {
+pub(crate) struct Acceptor {
     pub(crate) listener: TcpListener,
     /// Whether somebody else holds it as well.
     pub(crate) passed: bool,
@@ -26,7 +26,7 @@ pub(crate) struct Door {
     pub(crate) rest: Option<Instant>,
 }
 
-impl Door {
+impl Acceptor {
     pub(crate) fn new(Listener { socket, passed }: Listener) -> Self {
         Self {
             listener: socket,
@@ -44,14 +44,14 @@ impl Door {
 
 /// Those who came in together, with what they said first. The default has no room for anybody.
 #[derive(Default)]
-pub(crate) struct Newcomers {
+pub(crate) struct AcceptBatch {
     streams: Vec<TcpStream>,
     said: Vec<io::Result<usize>>,
     /// [`READ`] bytes for each.
     bytes: Box<[u8]>,
 }
 
-impl Newcomers {
+impl AcceptBatch {
     pub(crate) fn new() -> Self {
         Self {
             streams: Vec::with_capacity(TOGETHER),
@@ -61,14 +61,14 @@ impl Newcomers {
     }
 
     /// Lets in who waits, up to `most` and [`TOGETHER`], and hears them. Whether the process had room for all of them.
-    pub(crate) fn gather(&mut self, door: &mut Door, most: usize) -> bool {
+    pub(crate) fn collapse(&mut self, acceptor: &mut Acceptor, most: usize) -> bool {
         let mut had_room = true;
         for _ in 0..most.min(TOGETHER) {
-            match limits::accept(&door.listener) {
+            match limits::accept(&acceptor.listener) {
                 Accepted::One(stream) => self.streams.push(stream),
                 Accepted::Gone => {}
                 Accepted::Nobody => {
-                    door.ready = false;
+                    acceptor.ready = false;
                     break;
                 }
                 Accepted::NoRoom => {

@@ -73,13 +73,13 @@ fn ticks(time: Duration) -> u32 {
 
 /// Where a connection is, while it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct ConnectionId {
     index: u32,
     /// Tells those apart who have the same place one after the other.
     serial: u32,
 }
 
-impl Place {
+impl ConnectionId {
     /// The place as a number that is not in use twice at a time.
     pub fn index(self) -> usize {
         self.index as usize
@@ -138,7 +138,7 @@ impl<T> Connections<T> {
     }
 
     /// Takes a place for a new connection.
-    pub fn insert(&mut self, held: T) -> Place {
+    pub fn insert(&mut self, held: T) -> ConnectionId {
         let clock = Clock {
             phase: Some(Phase::Idle),
             answered: false,
@@ -147,7 +147,7 @@ impl<T> Connections<T> {
         if let Some(index) = self.free.pop() {
             let entry = &mut self.entries[index as usize];
             (entry.held, self.clocks[index as usize]) = (Some(held), clock);
-            return Place {
+            return ConnectionId {
                 index,
                 serial: entry.serial,
             };
@@ -157,23 +157,23 @@ impl<T> Connections<T> {
             serial: 0,
             held: Some(held),
         });
-        Place {
+        ConnectionId {
             index: (self.entries.len() - 1) as u32,
             serial: 0,
         }
     }
 
     /// The place with this number, if a connection is there.
-    pub fn at(&self, index: usize) -> Option<Place> {
+    pub fn at(&self, index: usize) -> Option<ConnectionId> {
         let entry = self.entries.get(index)?;
-        entry.held.as_ref().map(|_| Place {
+        entry.held.as_ref().map(|_| ConnectionId {
             index: index as u32,
             serial: entry.serial,
         })
     }
 
     /// The connection at `place`, if it is still there.
-    pub fn get_mut(&mut self, place: Place) -> Option<&mut T> {
+    pub fn get_mut(&mut self, place: ConnectionId) -> Option<&mut T> {
         self.entries
             .get_mut(place.index())
             .filter(|entry| entry.serial == place.serial)?
@@ -183,9 +183,9 @@ impl<T> Connections<T> {
 
     /// The connection at the place with this number, and what it waits for.
     #[inline]
-    pub fn at_mut(&mut self, index: usize) -> Option<(Place, Phase, &mut T)> {
+    pub fn at_mut(&mut self, index: usize) -> Option<(ConnectionId, Phase, &mut T)> {
         let (entry, clock) = (self.entries.get_mut(index)?, self.clocks.get(index)?);
-        let place = Place {
+        let place = ConnectionId {
             index: index as u32,
             serial: entry.serial,
         };
@@ -193,24 +193,24 @@ impl<T> Connections<T> {
     }
 
     /// The connection at `place` waits for something. The time of a head or an answer goes on from its first byte, unless
-    /// it has `moved`: was answered, or took enough of an answer.
-    pub fn enter(&mut self, place: Place, phase: Phase, moved: bool) {
+    /// it has `progressed`: was answered, or took enough of an answer.
+    pub fn set_phase(&mut self, place: ConnectionId, phase: Phase, progressed: bool) {
         let clock = &mut self.clocks[place.index()];
         if clock.phase == Some(Phase::Hello) && phase == Phase::Handshake {
             clock.phase = Some(phase);
             return;
         }
-        if moved || clock.phase != Some(phase) || matches!(phase, Phase::Idle | Phase::Page) {
+        if progressed || clock.phase != Some(phase) || matches!(phase, Phase::Idle | Phase::Page) {
             *clock = Clock {
                 phase: Some(phase),
-                answered: clock.answered || moved,
+                answered: clock.answered || progressed,
                 since: self.tick,
             };
         }
     }
 
     /// Frees a place.
-    pub fn remove(&mut self, place: Place) -> Option<T> {
+    pub fn remove(&mut self, place: ConnectionId) -> Option<T> {
         let entry = self
             .entries
             .get_mut(place.index())
@@ -223,7 +223,7 @@ impl<T> Connections<T> {
     }
 
     /// Moves time on by one tick; the connections that are over their deadline.
-    pub fn sweep(&mut self, deadlines: &Deadlines) -> Vec<Place> {
+    pub fn sweep(&mut self, deadlines: &Deadlines) -> Vec<ConnectionId> {
         self.tick += 1;
         let limit = |phase: Phase| match self.draining && phase.is_idle() {
             true => deadlines.ticks(phase).min(ticks(LAST_REQUEST)),
@@ -244,7 +244,7 @@ impl<T> Connections<T> {
 
     /// The process drains from now on: who has been idle for longer than [`LAST_REQUEST`]. The others have that long from
     /// now, to ask once more or to begin.
-    pub fn drain(&mut self) -> Vec<Place> {
+    pub fn drain(&mut self) -> Vec<ConnectionId> {
         self.draining = true;
         let (now, limit) = (self.tick, ticks(LAST_REQUEST));
         let mut over = Vec::new();
@@ -261,7 +261,7 @@ impl<T> Connections<T> {
     }
 
     /// Whether the connection at `place` is idle, or who is there has gone.
-    pub fn is_idle(&self, place: Place) -> bool {
+    pub fn is_idle(&self, place: ConnectionId) -> bool {
         self.at(place.index()) != Some(place)
             || self.clocks[place.index()].phase.is_some_and(Phase::is_idle)
     }
@@ -269,7 +269,7 @@ impl<T> Connections<T> {
     /// The `count` connections that have been idle for longest; where fewer are idle, then those that were answered and
     /// have been in the head of another request for longest: with a byte of one after each answer they would hold their
     /// place for ever. A first head has its time.
-    pub fn longest_waiting(&self, count: usize) -> Vec<Place> {
+    pub fn longest_waiting(&self, count: usize) -> Vec<ConnectionId> {
         let rank = |clock: &Clock| match clock.phase? {
             Phase::Idle => Some(0),
             Phase::Head if clock.answered => Some(1),
@@ -305,7 +305,7 @@ mod tests {
         let mut connections = Connections::default();
         let (slow, idle) = (connections.insert("slow"), connections.insert("idle"));
         for tick in 0..21 {
-            connections.enter(slow, Phase::Head, false);
+            connections.set_phase(slow, Phase::Head, false);
             let over = connections.sweep(&deadlines);
             assert_eq!(over, if tick < 20 { vec![] } else { vec![slow] });
         }
@@ -335,13 +335,13 @@ mod tests {
         };
         let mut connections = Connections::default();
         let [old, silent, head, page] = [(); 4].map(|()| connections.insert(()));
-        connections.enter(silent, Phase::Hello, false);
-        connections.enter(head, Phase::Head, false);
-        connections.enter(page, Phase::Page, false);
+        connections.set_phase(silent, Phase::Hello, false);
+        connections.set_phase(head, Phase::Head, false);
+        connections.set_phase(page, Phase::Page, false);
         (0..5).for_each(|_| assert_eq!(connections.sweep(&deadlines), []));
         let [young, shaking] = [(); 2].map(|()| connections.insert(()));
-        connections.enter(shaking, Phase::Hello, false);
-        connections.enter(shaking, Phase::Handshake, false);
+        connections.set_phase(shaking, Phase::Hello, false);
+        connections.set_phase(shaking, Phase::Handshake, false);
         assert_eq!(connections.drain(), [old, silent]);
         assert_eq!(
             [old, silent].map(|place| connections.remove(place)),
@@ -371,10 +371,10 @@ mod tests {
         };
         let mut connections = Connections::default();
         let place = connections.insert(());
-        connections.enter(place, Phase::Hello, false);
+        connections.set_phase(place, Phase::Hello, false);
         (0..4).for_each(|_| assert_eq!(connections.sweep(&deadlines), []));
-        connections.enter(place, Phase::Handshake, false);
-        connections.enter(place, Phase::Handshake, false);
+        connections.set_phase(place, Phase::Handshake, false);
+        connections.set_phase(place, Phase::Handshake, false);
         assert_eq!(connections.sweep(&deadlines), [place]);
     }
 
@@ -385,16 +385,16 @@ mod tests {
             head: Duration::from_secs(5),
         };
         let mut connections = Connections::default();
-        let places: Vec<Place> = (0..6)
+        let places: Vec<ConnectionId> = (0..6)
             .map(|number| {
                 connections.sweep(&deadlines);
                 connections.insert(number)
             })
             .collect();
-        connections.enter(places[0], Phase::Write, false);
-        connections.enter(places[1], Phase::Idle, true);
-        connections.enter(places[4], Phase::Head, true);
-        connections.enter(places[5], Phase::Head, false);
+        connections.set_phase(places[0], Phase::Write, false);
+        connections.set_phase(places[1], Phase::Idle, true);
+        connections.set_phase(places[4], Phase::Head, true);
+        connections.set_phase(places[5], Phase::Head, false);
         assert_eq!(connections.longest_waiting(1), [places[2]]);
         assert!(!connections.longest_waiting(3).contains(&places[4]));
         assert!(connections.longest_waiting(4).contains(&places[4]));

@@ -39,7 +39,7 @@ pub struct Settings {
     /// The deadlines.
     pub deadlines: Deadlines,
     /// How many connections it may hold.
-    pub room: Room,
+    pub room: ConnectionBudget,
     /// How many of one address.
     pub address_limit: Option<Arc<AddressLimit>>,
     /// How long draining may take.
@@ -86,8 +86,8 @@ pub(crate) enum Accepted {
 }
 
 /// Looks who is at the door.
-pub(crate) fn accept(door: &TcpListener) -> Accepted {
-    match socket::accept(door) {
+pub(crate) fn accept(acceptor: &TcpListener) -> Accepted {
+    match socket::accept(acceptor) {
         Ok(stream) => Accepted::One(stream),
         Err(error) => match error.kind() {
             ErrorKind::WouldBlock => Accepted::Nobody,
@@ -101,10 +101,10 @@ pub(crate) fn accept(door: &TcpListener) -> Accepted {
 /// lets another process on the port take over; then too it resets a connection that it is just putting into the queue
 /// of the socket that closes, so for the last moment handshakes are held: they go on with the other process when the
 /// client has repeated itself.
-pub(crate) fn close(door: TcpListener, mut take: impl FnMut(TcpStream)) {
+pub(crate) fn close(acceptor: TcpListener, mut take: impl FnMut(TcpStream)) {
     let mut take_all = || {
         loop {
-            match accept(&door) {
+            match accept(&acceptor) {
                 Accepted::One(stream) => {
                     socket::heard(&stream);
                     take(stream);
@@ -115,11 +115,11 @@ pub(crate) fn close(door: TcpListener, mut take: impl FnMut(TcpStream)) {
         }
     };
     take_all();
-    if handshakes_move() && socket::hold_handshakes(&door).is_ok() {
+    if handshakes_move() && socket::hold_handshakes(&acceptor).is_ok() {
         std::thread::sleep(HANDSHAKE);
         take_all();
     }
-    drop(door);
+    drop(acceptor);
 }
 
 /// Whether the kernel lets another process on the port take over the handshakes of a socket that closes (Linux 5.14,
@@ -131,7 +131,7 @@ fn handshakes_move() -> bool {
 /// How many connections a thread may hold, together with a neighbour: one serves without TLS, one with it. Each
 /// writes its own number and reads the other's, and only where it accepts.
 #[derive(Debug, Clone)]
-pub struct Room {
+pub struct ConnectionBudget {
     limit: usize,
     mine: Arc<Side>,
     neighbours: Arc<Side>,
@@ -145,7 +145,7 @@ struct Side {
     asked: AtomicBool,
 }
 
-impl Room {
+impl ConnectionBudget {
     /// Room for `limit` connections of two neighbours together.
     pub fn of_two(limit: usize) -> [Self; 2] {
         let (one, other) = (Arc::<Side>::default(), Arc::<Side>::default());
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn two_neighbours_share_their_room() {
-        let [plain, secure] = Room::of_two(1000);
+        let [plain, secure] = ConnectionBudget::of_two(1000);
         assert_eq!(
             (plain.left(600), secure.left(100), plain.left(600)),
             (400, 300, 300)
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn who_holds_more_makes_room() {
-        let [plain, secure] = Room::of_two(1000);
+        let [plain, secure] = ConnectionBudget::of_two(1000);
         assert_eq!(
             (secure.left(850), plain.too_many(40), secure.asked()),
             (150, 0, 0)

@@ -1,7 +1,7 @@
 //! The threads that serve clients: how they are started, and woken when the process ends.
 
 use anyhow::Context;
-use common::process::thread_priority::Precedence;
+use common::process::thread_priority::ThreadPriority;
 use common::process::{Phase, Shutdown};
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub(crate) fn thread(
 ) -> anyhow::Result<oneshot::Receiver<io::Result<()>>> {
     let (ended, end) = oneshot::channel();
     let serve = move || {
-        Precedence::Serving.take();
+        ThreadPriority::Serving.take();
         ended.send(work())
     };
     std::thread::Builder::new()

@@ -7,9 +7,9 @@
 use crate::protocol::context::ThreadContext;
 use crate::protocol::http1::connection::{Connection, PendingPage, Progress};
 use crate::protocol::transport::Socket;
-use crate::serve::accept::{Door, Newcomers};
+use crate::serve::accept::{AcceptBatch, Acceptor};
 use crate::serve::address_limit::Held;
-use crate::serve::connections::{Connections, Phase, Place, TICK};
+use crate::serve::connections::{ConnectionId, Connections, Phase, TICK};
 use crate::serve::limits::{self, ACCEPT_REST, BATCH, FULL_REST, Full, LAST_CALLS, Settings};
 use common::net::listen::Listener;
 use common::net::socket;
@@ -42,14 +42,14 @@ pub struct Worker {
     poll: Poll,
     waker: Arc<Waker>,
     /// One for each address that is listened on.
-    doors: Vec<Door>,
-    newcomers: Newcomers,
+    acceptors: Vec<Acceptor>,
+    newcomers: AcceptBatch,
     /// Connections that are done, of those who have just come: they are closed together.
     leaving: Vec<TcpStream>,
     context: ThreadContext,
-    connections: Connections<Waiting>,
+    connections: Connections<Parked>,
     /// Connections that had their turn and have more to do.
-    again: VecDeque<Place>,
+    again: VecDeque<ConnectionId>,
     settings: Settings,
     arriving: mpsc::Receiver<Arrival>,
     arrivals: mpsc::Sender<Arrival>,
@@ -60,7 +60,7 @@ pub struct Worker {
 }
 
 /// A connection that waits.
-struct Waiting {
+struct Parked {
     stream: TcpStream,
     connection: Connection,
     /// Whether the kernel has said that the peer sends nothing more. It says so once.
@@ -71,12 +71,12 @@ struct Waiting {
     writes: bool,
     /// Whether it was answered though its address is full: it has little time to take what it asked for, and before it
     /// waits for more it needs a share.
-    owes: bool,
+    over_limit: bool,
     /// Its share of what its address may hold.
     held: Option<Held>,
 }
 
-impl Waiting {
+impl Parked {
     /// Lets the connection take its turn.
     #[inline]
     fn advance(&mut self, settings: &Settings, context: &mut ThreadContext) -> Progress {
@@ -85,8 +85,8 @@ impl Waiting {
             ..Socket::new(&self.stream)
         };
         let progress = caught(|| self.connection.advance(&transport, context));
-        if self.owes {
-            self.pay(progress, settings)
+        if self.over_limit {
+            self.admit_late(progress, settings)
         } else {
             progress
         }
@@ -94,13 +94,13 @@ impl Waiting {
 
     /// Takes the share that is owed, or has the connection closed.
     #[cold]
-    fn pay(&mut self, progress: Progress, settings: &Settings) -> Progress {
+    fn admit_late(&mut self, progress: Progress, settings: &Settings) -> Progress {
         if !matches!(progress, Progress::Idle | Progress::Head) {
             return progress;
         }
         match settings.admit(&self.stream) {
             Ok(held) => {
-                (self.held, self.owes) = (held, false);
+                (self.held, self.over_limit) = (held, false);
                 progress
             }
             Err(Full) => {
@@ -113,7 +113,7 @@ impl Waiting {
 
 /// A page that was made, for whoever asked.
 struct Arrival {
-    place: Place,
+    place: ConnectionId,
     pending: PendingPage,
     page: Option<Page>,
 }
@@ -160,8 +160,8 @@ impl Worker {
         Ok(Self {
             poll,
             waker,
-            doors: listeners.into_iter().map(Door::new).collect(),
-            newcomers: Newcomers::new(),
+            acceptors: listeners.into_iter().map(Acceptor::new).collect(),
+            newcomers: AcceptBatch::new(),
             leaving: Vec::with_capacity(BATCH),
             context,
             connections,
@@ -229,12 +229,16 @@ impl Worker {
         if !self.again.is_empty() {
             return Duration::ZERO;
         }
-        let door = self.doors.iter().filter_map(|door| door.opens(now)).min();
+        let acceptor = self
+            .acceptors
+            .iter()
+            .filter_map(|acceptor| acceptor.opens(now))
+            .min();
         let stage = match self.stage {
             Stage::Serving => None,
             Stage::LastCalls { until, .. } | Stage::Finishing { until } => Some(until),
         };
-        let first = [door, stage]
+        let first = [acceptor, stage]
             .into_iter()
             .flatten()
             .fold(next_tick, Instant::min);
@@ -250,12 +254,12 @@ impl Worker {
             let over = self.connections.drain();
             self.leave(&over);
             // Whoever holds a socket hands what waits in it to the next process.
-            self.doors.retain(|door| !door.passed);
+            self.acceptors.retain(|acceptor| !acceptor.passed);
             // Silent clients that are already connected are handed over too.
-            self.doors
+            self.acceptors
                 .iter()
-                .for_each(|door| drop(socket::defer_accept(&door.listener, false)));
-            self.stage = match self.doors.is_empty() {
+                .for_each(|acceptor| drop(socket::defer_accept(&acceptor.listener, false)));
+            self.stage = match self.acceptors.is_empty() {
                 true => Stage::Finishing { until: grace },
                 false => Stage::LastCalls {
                     until: grace.min(now + LAST_CALLS),
@@ -266,8 +270,8 @@ impl Worker {
         if let Stage::LastCalls { until, grace } = self.stage
             && (now >= until || phase == ProcessPhase::Stopping)
         {
-            for door in std::mem::take(&mut self.doors) {
-                limits::close(door.listener, |stream| {
+            for acceptor in std::mem::take(&mut self.acceptors) {
+                limits::close(acceptor.listener, |stream| {
                     self.take(stream, None);
                     // One by one: there may be more of them than descriptors.
                     self.leaving.clear();
@@ -278,19 +282,19 @@ impl Worker {
         let Stage::Finishing { until } = self.stage else {
             return false;
         };
-        self.doors.clear();
+        self.acceptors.clear();
         self.connections.is_empty() || now >= until || phase == ProcessPhase::Stopping
     }
 
     /// Notes that somebody waits at the door with this token.
     fn somebody_came(&mut self, token: usize) {
-        if let Some(door) = self.doors.get_mut(FIRST_DOOR - token) {
-            door.ready = true;
+        if let Some(acceptor) = self.acceptors.get_mut(FIRST_DOOR - token) {
+            acceptor.ready = true;
         }
     }
 
     /// Ends idle connections, but for those that have just asked: they are answered, and told to leave.
-    fn leave(&mut self, idle: &[Place]) {
+    fn leave(&mut self, idle: &[ConnectionId]) {
         for &place in idle {
             if self
                 .connections
@@ -311,8 +315,8 @@ impl Worker {
 
     /// Lets in who waits, serves them, and closes what is done.
     fn accept(&mut self, now: Instant) {
-        for number in 0..self.doors.len() {
-            if self.doors[number]
+        for number in 0..self.acceptors.len() {
+            if self.acceptors[number]
                 .opens(now)
                 .is_some_and(|opens| now >= opens)
             {
@@ -328,10 +332,10 @@ impl Worker {
         if left == 0 {
             return self.rest(now + FULL_REST);
         }
-        let door = &mut self.doors[number];
-        door.rest = None;
+        let acceptor = &mut self.acceptors[number];
+        acceptor.rest = None;
         let mut newcomers = std::mem::take(&mut self.newcomers);
-        let had_room = newcomers.gather(door, left);
+        let had_room = newcomers.collapse(acceptor, left);
         newcomers.each(|stream, said| self.take(stream, Some(said)));
         self.newcomers = newcomers;
         self.leaving.clear();
@@ -343,9 +347,9 @@ impl Worker {
 
     /// Lets nobody in until then.
     fn rest(&mut self, until: Instant) {
-        self.doors
+        self.acceptors
             .iter_mut()
-            .for_each(|door| door.rest = Some(until));
+            .for_each(|acceptor| acceptor.rest = Some(until));
     }
 
     /// Ends the `count` connections that have waited for longest.
@@ -370,20 +374,20 @@ impl Worker {
         if progress == Progress::Done {
             return self.leaving.push(stream);
         }
-        let (held, owes) = match (self.settings.admit(&stream), &progress) {
+        let (held, over_limit) = match (self.settings.admit(&stream), &progress) {
             (Ok(held), _) => (held, false),
             (Err(Full), Progress::Idle | Progress::Head) => return self.settings.turn_away(),
             // It has a moment to take what it asked for.
             (Err(Full), _) => (None, true),
         };
-        let (descriptor, moved) = (stream.as_raw_fd(), connection.has_moved());
-        let place = self.connections.insert(Waiting {
+        let (descriptor, progressed) = (stream.as_raw_fd(), connection.made_progress());
+        let place = self.connections.insert(Parked {
             stream,
             connection,
             ended: false,
             queued: false,
             writes: false,
-            owes,
+            over_limit,
             held,
         });
         match self.poll.registry().register(
@@ -391,7 +395,7 @@ impl Worker {
             Token(place.index()),
             Interest::READABLE,
         ) {
-            Ok(()) => self.settle(place, progress, moved),
+            Ok(()) => self.park(place, progress, progressed),
             Err(_) => drop(self.connections.remove(place)),
         }
     }
@@ -406,29 +410,29 @@ impl Worker {
         // What comes before a page is there is read behind it; who waits for a turn has only one.
         if phase != Phase::Page && !waiting.queued {
             let progress = waiting.advance(&self.settings, &mut self.context);
-            let moved = waiting.connection.has_moved();
-            self.settle(place, progress, moved);
+            let progressed = waiting.connection.made_progress();
+            self.park(place, progress, progressed);
         }
     }
 
-    fn advance(&mut self, place: Place) {
+    fn advance(&mut self, place: ConnectionId) {
         let Some(waiting) = self.connections.get_mut(place) else {
             return;
         };
         waiting.queued = false;
         let progress = waiting.advance(&self.settings, &mut self.context);
-        let moved = waiting.connection.has_moved();
-        self.settle(place, progress, moved);
+        let progressed = waiting.connection.made_progress();
+        self.park(place, progress, progressed);
     }
 
-    /// Notes what the connection at `place` waits for, and whether it has `moved`.
+    /// Notes what the connection at `place` waits for, and whether it has `progressed`.
     #[inline]
-    fn settle(&mut self, place: Place, progress: Progress, moved: bool) {
-        let owes = self.settings.address_limit.is_some()
+    fn park(&mut self, place: ConnectionId, progress: Progress, progressed: bool) {
+        let over_limit = self.settings.address_limit.is_some()
             && self
                 .connections
                 .get_mut(place)
-                .is_some_and(|waiting| waiting.owes);
+                .is_some_and(|waiting| waiting.over_limit);
         let phase = match progress {
             Progress::Done => return drop(self.connections.remove(place)),
             Progress::Idle => Phase::Idle,
@@ -452,15 +456,15 @@ impl Worker {
             }
         };
         // Who owes has one time for all of it, however often it moves, but for pages.
-        let (phase, moved) = if owes && phase != Phase::Page {
+        let (phase, progressed) = if over_limit && phase != Phase::Page {
             (Phase::Linger, false)
         } else {
-            (phase, moved)
+            (phase, progressed)
         };
-        self.connections.enter(place, phase, moved);
+        self.connections.set_phase(place, phase, progressed);
     }
 
-    fn watch_writes(&mut self, place: Place) {
+    fn watch_writes(&mut self, place: ConnectionId) {
         let Some(waiting) = self
             .connections
             .get_mut(place)
@@ -481,7 +485,7 @@ impl Worker {
     }
 
     /// Has a page made.
-    fn make_page(&self, place: Place, pending: PendingPage) {
+    fn make_page(&self, place: ConnectionId, pending: PendingPage) {
         let (arrivals, waker) = (self.arrivals.clone(), self.waker.clone());
         let Some(pages) = &self.settings.pages else {
             return;

@@ -1,7 +1,7 @@
 //! Those who look at the pages, and what they are shown. While nobody looks the store is read seldom; whoever comes
 //! then waits for a reading.
 
-use crate::live::rendered::Shown;
+use crate::live::rendered::Rendered;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -14,26 +14,26 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Shared by the pages and by what reads the store.
 #[derive(Debug, Clone)]
-pub(crate) struct Viewers(Arc<Inner>);
+pub(crate) struct Latest(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    shown: watch::Sender<Latest>,
+    shown: watch::Sender<Showing>,
     looked: Mutex<Option<Instant>>,
     came: Notify,
 }
 
 #[derive(Debug)]
-struct Latest {
-    shown: Arc<Shown>,
+struct Showing {
+    shown: Arc<Rendered>,
     /// Whether it is renewed seldom, since nobody looks.
     old: bool,
 }
 
-impl Viewers {
+impl Latest {
     /// Nobody yet; `shown` is for whoever comes before the first reading.
-    pub(crate) fn new(shown: Shown) -> Self {
-        let shown = watch::Sender::new(Latest {
+    pub(crate) fn new(shown: Rendered) -> Self {
+        let shown = watch::Sender::new(Showing {
             shown: Arc::new(shown),
             old: false,
         });
@@ -45,7 +45,7 @@ impl Viewers {
     }
 
     /// What there is to show to somebody who looks.
-    pub(crate) async fn look(&self) -> Arc<Shown> {
+    pub(crate) async fn look(&self) -> Arc<Rendered> {
         *self.0.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if self.0.shown.borrow().old {
             self.0.came.notify_one();
@@ -59,13 +59,13 @@ impl Viewers {
     }
 
     /// What was read last, for those who ask about the process and not about the cluster.
-    pub(crate) fn latest(&self) -> Arc<Shown> {
+    pub(crate) fn latest(&self) -> Arc<Rendered> {
         self.0.shown.borrow().shown.clone()
     }
 
     /// What was read now.
-    pub(crate) fn show(&self, shown: Shown) {
-        self.0.shown.send_replace(Latest {
+    pub(crate) fn show(&self, shown: Rendered) {
+        self.0.shown.send_replace(Showing {
             shown: Arc::new(shown),
             old: false,
         });
@@ -89,13 +89,13 @@ mod tests {
     use super::*;
     use crate::report::tests::example;
 
-    fn shown() -> Shown {
-        Shown::new(example())
+    fn shown() -> Rendered {
+        Rendered::new(example())
     }
 
     #[tokio::test]
     async fn whoever_comes_while_nobody_looked_ends_the_rest_and_sees_what_is_read_then() {
-        let viewers = Viewers::new(shown());
+        let viewers = Latest::new(shown());
         assert!(!viewers.look_on(Instant::now()));
         let before = viewers.latest();
         let (resting, looking) = (viewers.clone(), viewers.clone());

@@ -12,7 +12,7 @@ const AGES_MS: u64 = 1_000;
 
 /// A report and the pages made of it so far.
 #[derive(Debug)]
-pub struct Shown {
+pub struct Rendered {
     report: Report,
     html: Mutex<Option<(UnixMs, Bytes)>>,
     json: OnceLock<Result<Bytes, String>>,
@@ -20,7 +20,7 @@ pub struct Shown {
     metrics: [OnceLock<Bytes>; 2],
 }
 
-impl Shown {
+impl Rendered {
     /// A report that nobody has asked for yet.
     pub fn new(report: Report) -> Self {
         Self {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_page_is_made_once_and_its_ages_go_on_where_the_report_stays() {
-        let shown = Shown::new(example());
+        let shown = Rendered::new(example());
         let at = shown.report().at;
         let first = shown.html(at);
         assert_eq!(shown.html(at + AGES_MS - 1).as_ptr(), first.as_ptr());

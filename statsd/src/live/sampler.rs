@@ -1,13 +1,13 @@
 //! Keeps the latest report current: reads the store about once a second while anybody looks at the pages, however
 //! many do, and seldom while nobody does.
 
-use crate::live::latest::Viewers;
-use crate::live::rendered::Shown;
-use crate::report::rates::Ring;
+use crate::live::latest::Latest;
+use crate::live::rendered::Rendered;
+use crate::report::rates::Rates;
 use crate::report::table_index::TableIndex;
 use crate::report::{Inputs, Report};
 use common::model::farm::Name;
-use common::model::followed_totals::Counted;
+use common::model::followed_totals::FollowedTotals;
 use common::model::health::{Health, State};
 use common::process::{Phase, Shutdown};
 use common::store::{Follower, Following, Reader, StoreError};
@@ -38,8 +38,8 @@ pub(crate) struct Sampler {
     index: Option<TableIndex>,
     /// How many of the checks were read again since the first of them was.
     refreshed: usize,
-    counted: Counted,
-    ring: Ring,
+    counted: FollowedTotals,
+    ring: Rates,
     /// What is wrong with the table the store offers.
     table_alarm: Option<String>,
 }
@@ -51,8 +51,8 @@ impl Sampler {
             cluster,
             index: None,
             refreshed: 0,
-            counted: Counted::default(),
-            ring: Ring::default(),
+            counted: FollowedTotals::default(),
+            ring: Rates::default(),
             table_alarm: None,
         }
     }
@@ -73,7 +73,7 @@ impl Sampler {
     }
 
     /// Keeps what viewers are shown current until the process drains.
-    pub(crate) async fn run(mut self, viewers: Viewers, mut shutdown: Shutdown) {
+    pub(crate) async fn run(mut self, viewers: Latest, mut shutdown: Shutdown) {
         let mut outage: Option<Outage> = None;
         loop {
             match self.read().await {
@@ -81,7 +81,7 @@ impl Sampler {
                     if outage.take().is_some() {
                         tracing::info!("the store answers again");
                     }
-                    viewers.show(Shown::new(report));
+                    viewers.show(Rendered::new(report));
                 }
                 Err(error) => match &mut outage {
                     Some(outage) => outage.failures += 1,
@@ -94,7 +94,7 @@ impl Sampler {
                         };
                         tracing::warn!("{error}; {shown}");
                         *none = Some(Outage { failures: 1 });
-                        viewers.show(Shown::new(Report {
+                        viewers.show(Rendered::new(Report {
                             alarm: Some(outage_alarm(&held, &error)),
                             ..held
                         }));

@@ -279,7 +279,11 @@ fn replicas(out: &mut String, replicas: &[Replica], now: UnixMs) {
     out.push_str(
         "<div class=wide><table><thead><tr><th>Host<th>Address<th>Id<th>Version<th class=n>Generation<th>Started<th>Heard of<th>State<tbody>",
     );
-    for Replica { said, silent_ms } in replicas {
+    for Replica {
+        announcement: said,
+        silent_ms,
+    } in replicas
+    {
         let (class, state) = match (said.left, *silent_ms) {
             (true, _) => ("off", "has left"),
             (_, silent) if silent > SILENT_MS => ("down", "✕ silent"),

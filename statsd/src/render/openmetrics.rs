@@ -63,7 +63,7 @@ pub fn families(report: &Report) -> String {
     let at_work = report
         .replicas
         .iter()
-        .filter(|replica| !replica.said.left && replica.silent_ms <= SILENT_MS)
+        .filter(|replica| !replica.announcement.left && replica.silent_ms <= SILENT_MS)
         .count();
     gauge(
         &mut out,

@@ -1,6 +1,6 @@
 //! Redirects per second over the last seconds, from a ring of samples of ever-growing totals. Pure.
 
-use common::model::followed_totals::Counted;
+use common::model::followed_totals::FollowedTotals;
 use common::model::tally::CountKey;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ impl FromIterator<(CountKey, Count)> for Counts {
 
 /// The samples of the last seconds.
 #[derive(Debug, Default)]
-pub struct Ring(VecDeque<Sample>);
+pub struct Rates(VecDeque<Sample>);
 
 /// The sums read at one time, by place.
 #[derive(Debug)]
@@ -52,9 +52,9 @@ struct Sample {
     sums: Vec<u64>,
 }
 
-impl Ring {
+impl Rates {
     /// Takes in what was read by `at`, which never lies before the last sample's.
-    pub fn push(&mut self, at: Instant, counted: &Counted) {
+    pub fn push(&mut self, at: Instant, counted: &FollowedTotals) {
         let (rounds, sums) = (counted.rounds(), counted.sums());
         self.0.push_back(Sample { at, rounds, sums });
         // The oldest kept is the youngest that reaches over the whole span, and over a reading of every total.
@@ -67,7 +67,7 @@ impl Ring {
     }
 
     /// The newest sums, with their rates since the oldest. What fell (the store lost data) has none.
-    pub fn counts(&self, counted: &Counted) -> Counts {
+    pub fn counts(&self, counted: &FollowedTotals) -> Counts {
         let (Some(old), Some(new)) = (self.0.front(), self.0.back()) else {
             return Counts::default();
         };
@@ -105,14 +105,14 @@ mod tests {
     }
 
     /// A store where one thing is counted, and a reader that follows.
-    struct Counting(Store, Counted, Ring);
+    struct Counting(Store, FollowedTotals, Rates);
 
     impl Counting {
         fn new() -> Self {
             Self(
                 Store::Memory(Memory::default()),
-                Counted::default(),
-                Ring::default(),
+                FollowedTotals::default(),
+                Rates::default(),
             )
         }
 

@@ -4,7 +4,7 @@
 use super::read::decode;
 use super::{Redis, SCAN, SLICE};
 use crate::model::check::CheckKey;
-use crate::model::followed_totals::{Counted, Owner, Part};
+use crate::model::followed_totals::{FollowedTotals, Owner, Part};
 use crate::model::health::Finding;
 use crate::store::error::StoreError;
 use redis::{Value, pipe};
@@ -19,7 +19,10 @@ type Scanned = (u64, Vec<(String, f64)>);
 impl Redis {
     /// Totals grow and are folded while they are read: what counts is that no fold came in between. The list is read
     /// first: whoever is missing in it was folded before.
-    pub(in crate::store) async fn follow(&self, counted: &mut Counted) -> Result<(), StoreError> {
+    pub(in crate::store) async fn follow(
+        &self,
+        counted: &mut FollowedTotals,
+    ) -> Result<(), StoreError> {
         loop {
             let ids = self.listed().await?.into_iter().map(|(id, _)| id).collect();
             counted.list(ids);
@@ -47,7 +50,7 @@ impl Redis {
     /// How many members there were.
     async fn scan_to_end(
         &self,
-        counted: &mut Counted,
+        counted: &mut FollowedTotals,
         part: Part<'_>,
     ) -> Result<usize, StoreError> {
         let key = match part {
@@ -72,7 +75,7 @@ impl Redis {
     }
 
     /// Whoever was never read to the end is read whole: a part of it would be a wrong figure, not an old one.
-    async fn read_newcomers(&self, counted: &mut Counted) -> Result<(), StoreError> {
+    async fn read_newcomers(&self, counted: &mut FollowedTotals) -> Result<(), StoreError> {
         let new: Vec<String> = counted
             .owners
             .iter()
@@ -89,7 +92,7 @@ impl Redis {
     }
 
     /// Goes on where the last reading stopped: once around at the most, and no further than there is room.
-    async fn read_on(&self, counted: &mut Counted) -> Result<(), StoreError> {
+    async fn read_on(&self, counted: &mut FollowedTotals) -> Result<(), StoreError> {
         let (mut room, mut left) = (ROOM, counted.owners.len());
         while left > 0 && room > 0 {
             let batch = counted.next_batch(left);
@@ -144,7 +147,7 @@ impl Redis {
     }
 }
 
-impl Counted {
+impl FollowedTotals {
     /// The owners to read next, each from where it stands: as many as make one slice together, and `most`.
     fn next_batch(&self, most: usize) -> Vec<(String, u64)> {
         let (mut batch, mut members) = (Vec::new(), 0);

@@ -1,7 +1,7 @@
 //! What the operator asks of the Redis server itself: how far copies are, what this user may write, raw questions.
 
 use super::{Redis, content};
-use crate::store::answer::{Answer, Copies};
+use crate::store::answer::{Answer, Replication};
 use crate::store::error::StoreError;
 use redis::{Value, pipe};
 
@@ -15,7 +15,7 @@ const COPIES_ASKED: usize = 3;
 const MARK_MS: u64 = 1000;
 
 impl Redis {
-    pub(in crate::store) async fn copies(&self) -> Result<Option<Copies>, StoreError> {
+    pub(in crate::store) async fn copies(&self) -> Result<Option<Replication>, StoreError> {
         let connected = match self.ask(&["INFO", "replication"]).await {
             Ok(Answer::Text(info)) => info.lines().find_map(|line| {
                 line.trim_end()
@@ -46,7 +46,7 @@ impl Redis {
                 break;
             }
         }
-        Ok(Some(Copies {
+        Ok(Some(Replication {
             acknowledged: acknowledged.min(connected),
             connected,
         }))

@@ -7,7 +7,7 @@ use crate::model::generation::Stamp;
 use crate::model::health::{Finding, ViewChanges};
 use crate::model::overrides::Override;
 use crate::model::tally::{Tally, Totals};
-use crate::store::edition::Edition;
+use crate::store::edition::HistoryEntry;
 use crate::store::error::StoreError;
 use crate::store::keeper::{Base, RawTally};
 use crate::store::records::{Announcement, Event, OwnView, Replica};
@@ -63,12 +63,12 @@ impl Redis {
         }))
     }
 
-    pub(in crate::store) async fn history(&self) -> Result<Vec<Edition>, StoreError> {
+    pub(in crate::store) async fn history(&self) -> Result<Vec<HistoryEntry>, StoreError> {
         let mut call = pipe();
         call.cmd("HVALS").arg(self.keys.tables());
         let (held,): (Vec<String>,) = self.reading.pipeline(&call).await?;
         // One that cannot be read, by a newer version perhaps, is not shown; the others are.
-        let mut editions: Vec<Edition> = held
+        let mut editions: Vec<HistoryEntry> = held
             .iter()
             .filter_map(|json| serde_json::from_str(json).ok())
             .collect();
@@ -342,7 +342,7 @@ impl Redis {
                 left: text("left") == "true",
             };
             Replica {
-                said,
+                announcement: said,
                 silent_ms: now.saturating_sub(*at as u64),
             }
         };

@@ -5,11 +5,11 @@ use crate::model::farm::ServerId;
 use crate::model::generation::SCHEMA;
 use crate::model::overrides::Override;
 use crate::model::tally::CountKey;
-use crate::store::edition::Edition;
+use crate::store::edition::HistoryEntry;
 use crate::store::error::StoreError;
 use crate::store::records::{
-    Announcement, EVENTS_KEPT, Event, HealthReport, Judged, Publication, Published, Reported,
-    TABLES_KEPT,
+    Announcement, EVENTS_KEPT, Event, ExpectedGenerations, HealthReport, Publication, Published,
+    Reported, TABLES_KEPT,
 };
 use crate::store::scripts;
 use crate::time::unix_ms;
@@ -47,7 +47,7 @@ impl Redis {
             .key(self.keys.events())
             .key(self.keys.tables())
             .key(self.keys.overrides());
-        let edition = Edition::of(publication, &json);
+        let edition = HistoryEntry::of(publication, &json);
         call.arg(publication.expected)
             .arg(self.keys.table_prefix())
             .arg(TABLES_KEPT)
@@ -89,7 +89,7 @@ impl Redis {
         id: &ServerId,
         value: Option<&Override>,
         event: &Event,
-        judged: Option<Judged>,
+        judged: Option<ExpectedGenerations>,
     ) -> Result<bool, StoreError> {
         let json = value
             .map(serde_json::to_string)
@@ -108,7 +108,7 @@ impl Redis {
             .arg(&event.what)
             .arg(&event.why);
         call.arg(self.keys.hint());
-        if let Some(Judged { table, overrides }) = judged {
+        if let Some(ExpectedGenerations { table, overrides }) = judged {
             call.arg(table).arg(overrides);
         }
         self.writing.script(&call).await

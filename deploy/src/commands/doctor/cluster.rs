@@ -1,7 +1,7 @@
 //! The cluster: its table, its redirectors, its probers, what is set by hand. Pure.
 
 use super::finding::Line;
-use crate::change::current::Present;
+use crate::change::current::Current;
 use crate::change::publish::LIVE_MS;
 use common::model::check::CheckKey;
 use common::model::farm::{Server, ServerId};
@@ -16,7 +16,7 @@ const NAMES: usize = 5;
 
 /// What was seen. Two looks at the probers, a while apart.
 pub(super) struct Seen<'a> {
-    pub(super) present: &'a Present,
+    pub(super) current: &'a Current,
     pub(super) before: &'a ViewChanges,
     pub(super) after: &'a ViewChanges,
     pub(super) replicas: &'a [Replica],
@@ -32,7 +32,7 @@ pub(super) fn judge(seen: &Seen<'_>) -> Vec<Line> {
 }
 
 fn table(seen: &Seen<'_>) -> Line {
-    match &seen.present.table {
+    match &seen.current.table {
         None => Line::wrong(
             "no table is in force",
             "run `rbalancer apply rbalancer.conf`",
@@ -57,14 +57,18 @@ fn redirectors(seen: &Seen<'_>) -> Vec<Line> {
     let here: Vec<_> = seen
         .replicas
         .iter()
-        .filter(|replica| !replica.said.left)
+        .filter(|replica| !replica.announcement.left)
         .collect();
     let (generation, overrides) = seen
-        .present
+        .current
         .stamp
         .as_ref()
         .map_or((0, 0), |stamp| (stamp.table, stamp.overrides));
-    for Replica { said, silent_ms } in &here {
+    for Replica {
+        announcement: said,
+        silent_ms,
+    } in &here
+    {
         let name = format!("redirector {} on {}", said.address, said.host);
         if *silent_ms >= LIVE_MS {
             let what = format!("{name} has been silent for {}", span(*silent_ms));
@@ -100,9 +104,9 @@ fn redirectors(seen: &Seen<'_>) -> Vec<Line> {
 
 /// The servers that are probed, with their checks.
 fn probed(seen: &Seen<'_>) -> Vec<(ServerId, CheckKey)> {
-    let farms = seen.present.farms();
+    let farms = seen.current.farms();
     let check = |(id, server): (ServerId, &Server)| {
-        let wanted = Wanted::new(server, seen.present.overrides.get(&id));
+        let wanted = Wanted::new(server, seen.current.overrides.get(&id));
         let key = wanted.check()?.key();
         Some((id, key))
     };
@@ -195,19 +199,19 @@ fn disagreement(server: &ServerId, found: &[(&String, &Finding)]) -> Option<Line
 }
 
 fn by_hand(seen: &Seen<'_>) -> Vec<Line> {
-    let mut set: Vec<_> = seen.present.set.iter().collect();
+    let mut set: Vec<_> = seen.current.set.iter().collect();
     set.sort_by_key(|(id, _)| (*id).clone());
-    let farms = seen.present.farms();
+    let farms = seen.current.farms();
     let mut lines = Vec::new();
     for (id, hand) in set {
-        if let Some(until) = hand.until.filter(|until| *until <= seen.present.now) {
+        if let Some(until) = hand.until.filter(|until| *until <= seen.current.now) {
             let what = format!(
                 "the force on {id} ended at {} UTC and is still noted",
                 utc(until)
             );
             lines.push(Line::risk(what, "drop it with `rbalancer clear`"));
         }
-        if seen.present.table.is_some() && !farms.servers().any(|(known, _)| known == *id) {
+        if seen.current.table.is_some() && !farms.servers().any(|(known, _)| known == *id) {
             lines.push(Line::risk(
                 format!("{id} is set by hand and in no farm"),
                 "drop it with `rbalancer clear`",

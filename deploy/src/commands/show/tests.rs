@@ -171,7 +171,7 @@ proptest! {
             alarm: None,
         });
         let picked = picked(&table, &overrides, &health);
-        let present = Present {
+        let current = Current {
             stamp: Some(table.stamp.clone()),
             table: Some(Ok(table)),
             set: overrides.clone(),
@@ -179,8 +179,8 @@ proptest! {
             health,
             now: 1,
         };
-        let farm = present.table().expect("a table").farms.iter().next().expect("a farm");
-        let shown = rows(&present, farm, &Tally::default());
+        let farm = current.table().expect("a table").farms.iter().next().expect("a farm");
+        let shown = rows(&current, farm, &Tally::default());
         let reported = &report.farms[0].servers;
         for (shown, reported) in shown.iter().zip(reported) {
             prop_assert_eq!(&shown.name, reported.name.as_str());

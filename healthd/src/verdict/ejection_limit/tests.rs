@@ -7,15 +7,15 @@ use proptest::prelude::*;
 
 struct One {
     check: Check,
-    seats: Vec<Seat>,
+    servers: Vec<CheckedServer>,
     judge: Judge,
 }
 
 impl One {
-    fn seen(&self) -> Seen<'_> {
-        Seen {
+    fn seen(&self) -> CheckState<'_> {
+        CheckState {
             check: &self.check,
-            seats: &self.seats,
+            servers: &self.servers,
             judge: &self.judge,
             address: None,
         }
@@ -26,9 +26,9 @@ fn one(host: &str, servers: &[&str], down: bool) -> One {
     let json = serde_json::json!({"scheme": "http", "host": host, "port": 80, "method": "HEAD", "uri": "/", "expect": "200-399",
         "tls_verify": true, "inter": 1000, "fastinter": 300, "downinter": 2000, "timeout": 1000, "rise": 2, "fall": 1});
     let check: Check = serde_json::from_value(json).expect("valid check");
-    let seats = servers
+    let servers = servers
         .iter()
-        .map(|id| Seat {
+        .map(|id| CheckedServer {
             id: id.parse().expect("valid"),
             serves: true,
         })
@@ -39,7 +39,7 @@ fn one(host: &str, servers: &[&str], down: bool) -> One {
     }
     One {
         check,
-        seats,
+        servers,
         judge,
     }
 }
@@ -50,11 +50,11 @@ fn goes(all: &[One]) -> Result<(), String> {
 }
 
 /// The same in a farm with more servers that take clients whatever is found.
-fn goes_beside(unquestioned: usize, all: &[One]) -> Result<(), String> {
-    let unquestioned = [("img".parse().expect("a name"), unquestioned)].into();
+fn goes_beside(always_in: usize, all: &[One]) -> Result<(), String> {
+    let always_in = [("img".parse().expect("a name"), always_in)].into();
     held(
         &all.iter().map(One::seen),
-        &unquestioned,
+        &always_in,
         &all[0].seen(),
         Instant::now(),
     )
@@ -121,7 +121,7 @@ fn every_farm_a_check_speaks_for_must_be_able_to_do_without() {
 #[test]
 fn servers_without_traffic_neither_hold_nor_carry_a_farm() {
     let draining = |mut one: One| {
-        one.seats.iter_mut().for_each(|seat| seat.serves = false);
+        one.servers.iter_mut().for_each(|seat| seat.serves = false);
         one
     };
     assert_eq!(
@@ -190,7 +190,7 @@ fn machines_are_told_apart_by_address() {
         let mut one = one(host, &[], false);
         one.check.addr = addr.map(|addr| addr.parse().expect("an address"));
         let address = address.map(|address| address.parse().expect("an address"));
-        match (Seen {
+        match (CheckState {
             address,
             ..one.seen()
         })

@@ -1,14 +1,14 @@
 //! When a prober doubts itself.
 
 use super::*;
-use crate::checks::Seat;
+use crate::checks::CheckedServer;
 use crate::evidence::Evidence;
 use crate::verdict::judge::Judge;
 use common::model::check::Check;
 
 struct One {
     check: Check,
-    seats: Vec<Seat>,
+    servers: Vec<CheckedServer>,
     judge: Judge,
 }
 
@@ -29,16 +29,16 @@ fn one(port: u16, uri: &str, start: Instant, failed: Option<u64>) -> One {
     }
     One {
         check,
-        seats: Vec::new(),
+        servers: Vec::new(),
         judge,
     }
 }
 
 fn look(all: &[One], now: Instant) -> Option<usize> {
-    Doubt::default().look(
-        all.iter().map(|one| Seen {
+    SelfSuspicion::default().look(
+        all.iter().map(|one| CheckState {
             check: &one.check,
-            seats: &one.seats,
+            servers: &one.servers,
             judge: &one.judge,
             address: None,
         }),
@@ -98,17 +98,17 @@ fn doubt_says_nothing_is_conclusive_and_later_only_what_is_hard() {
         sound: false,
         weighed: now,
     };
-    let doubt = Doubt(Some(raised.clone()));
+    let doubt = SelfSuspicion(Some(raised.clone()));
     assert!(!doubt.is_conclusive(true, now + SOONER) && !doubt.is_conclusive(false, now + SOONER));
     assert!(
         doubt.is_conclusive(true, now + BELIEVED) && !doubt.is_conclusive(false, now + BELIEVED)
     );
-    let sound = Doubt(Some(Raised {
+    let sound = SelfSuspicion(Some(Raised {
         sound: true,
         ..raised
     }));
     assert!(sound.is_conclusive(true, now + SOONER) && !sound.is_conclusive(false, now + SOONER));
-    assert!(Doubt::default().is_conclusive(false, now));
+    assert!(SelfSuspicion::default().is_conclusive(false, now));
 }
 
 #[test]
@@ -122,9 +122,9 @@ fn a_go_between_on_this_machine_may_be_what_has_died() {
         };
         let all = addrs.map(through);
         is_sound(
-            all.iter().map(|one| Seen {
+            all.iter().map(|one| CheckState {
                 check: &one.check,
-                seats: &one.seats,
+                servers: &one.servers,
                 judge: &one.judge,
                 address: None,
             }),

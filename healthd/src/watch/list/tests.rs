@@ -46,7 +46,7 @@ fn farm(size: usize) -> Checks {
             "rise": 2, "fall": 3});
         serde_json::from_value(json).expect("valid check")
     };
-    let seat = |n: usize| Seat {
+    let seat = |n: usize| CheckedServer {
         id: format!("img/s{n}").parse().expect("valid"),
         serves: true,
     };
@@ -80,7 +80,10 @@ impl Simulation {
     fn run(&mut self, seconds: f64, world: impl Fn(usize) -> Evidence) {
         let end = self.now + Duration::from_secs_f64(seconds);
         while self.now < end {
-            for (key, _, check) in self.list.take_due(self.now, &mut Room::new(512, 512)) {
+            for (key, _, check) in self
+                .list
+                .take_due(self.now, &mut ProbePermits::new(512, 512))
+            {
                 let soft = matches!(outcome(&key, &world), Evidence::Soft(_));
                 let takes = if soft {
                     check.timeout
@@ -132,7 +135,7 @@ impl Simulation {
                             .collect();
                         self.beats += usize::from(!report.idle);
                         let before = self.list.shown;
-                        self.list.told(
+                        self.list.acknowledged(
                             report,
                             Reported {
                                 before,
@@ -391,7 +394,7 @@ fn a_view_whose_probes_say_nothing_goes_stale_and_vouches_for_nobody() {
 fn told_with(list: &mut WatchList, now: Instant, before: Option<u64>) -> usize {
     let report = list.report("h", now).expect("something to tell");
     let changed = report.changed.len();
-    list.told(report, Reported { before, held: 3 });
+    list.acknowledged(report, Reported { before, held: 3 });
     changed
 }
 
@@ -399,7 +402,7 @@ fn told_with(list: &mut WatchList, now: Instant, before: Option<u64>) -> usize {
 fn a_store_that_may_have_lost_findings_is_told_them_all_again() {
     let mut sim = Simulation::start(3, 1);
     let answered = |list: &mut WatchList, now| {
-        for (key, _, _) in list.take_due(now, &mut Room::new(512, 512)) {
+        for (key, _, _) in list.take_due(now, &mut ProbePermits::new(512, 512)) {
             list.take(
                 &key,
                 &good(),
@@ -439,7 +442,7 @@ fn a_store_that_may_have_lost_findings_is_told_them_all_again() {
     // A report whose reply was lost may have been carried out before the store came back with an older copy.
     beat(list);
     list.report("h", times[5]).expect("something to tell");
-    list.not_told();
+    list.failed();
     beat(list);
     assert_eq!(
         (told_with(list, times[6], Some(4)), list.is_urgent()),
@@ -476,7 +479,7 @@ fn what_was_found_of_a_check_that_left_counts_for_nothing() {
     let tell = |list: &mut WatchList, at: Instant| {
         let report = list.report("h", at)?;
         let (changed, removed) = (report.changed.clone(), report.removed.len());
-        list.told(
+        list.acknowledged(
             report,
             Reported {
                 before: list.shown,
@@ -535,12 +538,12 @@ fn an_event_keeps_its_number_until_it_is_told() {
     (0..3).for_each(|_| list.tell("something", String::new(), at));
     let (first, events, report) = told(&mut list);
     assert_eq!((first, events, report.run.as_str()), (0, 3, "run"));
-    list.not_told();
+    list.failed();
     // While that was on its way more came than are kept: the oldest go, and the others keep their numbers.
     (0..EVENTS_KEPT).for_each(|_| list.tell("something", String::new(), at));
     let (first, events, later) = told(&mut list);
     assert_eq!((first, events), (3, EVENTS_KEPT));
-    list.told(
+    list.acknowledged(
         report,
         Reported {
             before: None,
@@ -548,7 +551,7 @@ fn an_event_keeps_its_number_until_it_is_told() {
         },
     );
     assert_eq!(list.first_event, 3, "what was told is gone already");
-    list.told(
+    list.acknowledged(
         later,
         Reported {
             before: None,

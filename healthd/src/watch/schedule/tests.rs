@@ -1,7 +1,7 @@
 //! A schedule with real probes of real sockets.
 
 use super::*;
-use crate::checks::Seat;
+use crate::checks::CheckedServer;
 use common::model::health::State;
 use common::store::{Memory, Store};
 use tokio::io::AsyncWriteExt;
@@ -84,7 +84,7 @@ async fn a_server_goes_down_and_comes_back_and_a_restart_turns_nothing() {
     let (port, serving) = origin(0).await;
     let check = check(port);
     let key = check.key();
-    let seat = Seat {
+    let seat = CheckedServer {
         id: "img/a".parse().expect("valid"),
         serves: true,
     };

@@ -177,7 +177,7 @@ impl Connection {
 
     /// Whether a request was answered since the last call, or enough of its answer taken: whatever the connection
     /// waits for has its whole time.
-    pub fn has_moved(&mut self) -> bool {
+    pub fn made_progress(&mut self) -> bool {
         let taken = self.taken >= ENOUGH;
         if taken {
             self.taken = 0;

@@ -92,7 +92,7 @@ pub(crate) async fn serve(
         connection: serving,
         begun
     });
-    let went = || connection.enter(true);
+    let went = || connection.set_phase(true);
     let mut patient = Patient::new(
         serving.as_mut(),
         signs,
@@ -162,14 +162,14 @@ impl Connection {
     }
 
     /// The connection is idle from here on, unless a page is being made or an answer is on its way: that has its whole
-    /// time again if it `moved`.
-    fn enter(&self, moved: bool) {
+    /// time again if it `progressed`.
+    fn set_phase(&self, progressed: bool) {
         let phase = match (self.pages.get(), self.signs.is_sending()) {
             (0, false) => Phase::Idle,
             (0, true) => Phase::Write,
             _ => Phase::Page,
         };
-        self.registered.enter(phase, moved);
+        self.registered.set_phase(phase, progressed);
     }
 
     /// Who asks.
@@ -191,7 +191,7 @@ impl Connection {
     }
 
     fn answer(&self, asked: &Request<Incoming>) -> Answered {
-        self.enter(false);
+        self.set_phase(false);
         let ThreadContext {
             sources,
             clients,
@@ -227,7 +227,7 @@ struct Making<'a>(&'a Connection);
 impl<'a> Making<'a> {
     fn of(connection: &'a Connection) -> Self {
         connection.pages.set(connection.pages.get() + 1);
-        connection.enter(false);
+        connection.set_phase(false);
         Self(connection)
     }
 }
@@ -235,7 +235,7 @@ impl<'a> Making<'a> {
 impl Drop for Making<'_> {
     fn drop(&mut self) {
         self.0.pages.set(self.0.pages.get() - 1);
-        self.0.enter(false);
+        self.0.set_phase(false);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A connection's place among those of its thread.
 
 use crate::serve::address_limit::Held;
-use crate::serve::connections::{Phase, Place};
+use crate::serve::connections::{ConnectionId, Phase};
 use crate::serve::tls_tasks::shared::Thread;
 use common::net::web::Page;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use std::rc::Rc;
 /// A connection's place among the others; given back however its task ends.
 pub(crate) struct Registered {
     pub(crate) thread: Rc<Thread>,
-    pub(crate) place: Place,
+    pub(crate) place: ConnectionId,
     /// Its share of what its address may hold.
     pub(crate) _held: Option<Held>,
 }
@@ -21,12 +21,12 @@ impl Drop for Registered {
 }
 
 impl Registered {
-    /// The connection waits for something else now, and may have `moved`.
-    pub(crate) fn enter(&self, phase: Phase, moved: bool) {
+    /// The connection waits for something else now, and may have `progressed`.
+    pub(crate) fn set_phase(&self, phase: Phase, progressed: bool) {
         self.thread
             .connections
             .borrow_mut()
-            .enter(self.place, phase, moved);
+            .set_phase(self.place, phase, progressed);
     }
 
     /// Has a page made; none when that failed.

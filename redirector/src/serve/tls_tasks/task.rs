@@ -24,12 +24,12 @@ impl Registered {
         let Ok(peer) = self.meet(&stream).await else {
             return;
         };
-        let began = || self.enter(Phase::Handshake, false);
+        let began = || self.set_phase(Phase::Handshake, false);
         let Ok(session) = Session::accept(&stream, config, &self.thread.handshakes, began).await
         else {
             return;
         };
-        self.enter(Phase::Idle, false);
+        self.set_phase(Phase::Idle, false);
         if session.is_h2() {
             if let Some(task) = self.thread.connections.borrow_mut().get_mut(self.place) {
                 task.takes_leave = true;
@@ -105,10 +105,11 @@ impl Registered {
             if matches!(progress, Progress::Idle | Progress::Head) && session.has_ended() {
                 return;
             }
-            self.thread
-                .connections
-                .borrow_mut()
-                .enter(self.place, phase, connection.has_moved());
+            self.thread.connections.borrow_mut().set_phase(
+                self.place,
+                phase,
+                connection.made_progress(),
+            );
             let waited = match progress {
                 Progress::Write => wait(stream, Interest::WRITABLE).await,
                 Progress::Again => {

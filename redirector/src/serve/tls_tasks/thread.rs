@@ -2,7 +2,7 @@
 //! HTTP/2 is hyper's: both are apart from the threads that serve without TLS.
 
 use crate::protocol::context::ThreadContext;
-use crate::serve::connections::{Phase, Place, TICK};
+use crate::serve::connections::{ConnectionId, Phase, TICK};
 use crate::serve::limits::{self, ACCEPT_REST, Accepted, BATCH, FULL_REST, LAST_CALLS, Settings};
 use crate::serve::tls_tasks::registration::Registered;
 use crate::serve::tls_tasks::shared::{Task, Thread};
@@ -50,14 +50,14 @@ pub fn run(
     });
     runtime.block_on(async move {
         thread.tick();
-        let mut doors = Vec::with_capacity(listeners.len());
+        let mut acceptors = Vec::with_capacity(listeners.len());
         for Listener { socket, passed } in listeners {
             socket::defer_accept(&socket, true)?;
             socket::spare_acks(&socket)?;
-            doors.push((socket::watch(socket)?, passed));
+            acceptors.push((socket::watch(socket)?, passed));
         }
         let ticking = tokio::task::spawn_local(thread.clone().sweep());
-        thread.serve(doors, shutdown).await;
+        thread.serve(acceptors, shutdown).await;
         ticking.abort();
         Ok(())
     })
@@ -66,11 +66,11 @@ pub fn run(
 impl Thread {
     async fn serve(
         self: &Rc<Self>,
-        mut doors: Vec<(AsyncFd<TcpListener>, bool)>,
+        mut acceptors: Vec<(AsyncFd<TcpListener>, bool)>,
         mut shutdown: Shutdown,
     ) {
         tokio::select! {
-            () = self.accept_all(&doors) => {}
+            () = self.accept_all(&acceptors) => {}
             () = shutdown.reached(ProcessPhase::Draining) => {}
         }
         let began = Instant::now();
@@ -79,21 +79,21 @@ impl Thread {
         tokio::task::yield_now().await;
         self.part();
         // Whoever holds a socket hands what waits in it to the next process.
-        doors.retain(|(_, passed)| !passed);
-        if doors.is_empty() {
+        acceptors.retain(|(_, passed)| !passed);
+        if acceptors.is_empty() {
             return self.finish(began, shutdown).await;
         }
         // Silent clients that are already connected are handed over too.
-        doors
+        acceptors
             .iter()
-            .for_each(|(door, _)| drop(socket::defer_accept(door.get_ref(), false)));
+            .for_each(|(acceptor, _)| drop(socket::defer_accept(acceptor.get_ref(), false)));
         tokio::select! {
-            _ = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept_all(&doors)) => {}
+            _ = tokio::time::timeout(LAST_CALLS.min(self.settings.grace), self.accept_all(&acceptors)) => {}
             () = shutdown.reached(ProcessPhase::Stopping) => {}
         }
-        doors
-            .into_iter()
-            .for_each(|(door, _)| limits::close(door.into_inner(), |stream| self.take(stream)));
+        acceptors.into_iter().for_each(|(acceptor, _)| {
+            limits::close(acceptor.into_inner(), |stream| self.take(stream));
+        });
         self.finish(began, shutdown).await;
     }
 
@@ -115,10 +115,10 @@ impl Thread {
     }
 
     /// Accepts at every door, for ever.
-    async fn accept_all(self: &Rc<Self>, doors: &[(AsyncFd<TcpListener>, bool)]) {
-        let mut accepting: Vec<_> = doors
+    async fn accept_all(self: &Rc<Self>, acceptors: &[(AsyncFd<TcpListener>, bool)]) {
+        let mut accepting: Vec<_> = acceptors
             .iter()
-            .map(|(door, _)| Box::pin(self.accept(door)))
+            .map(|(acceptor, _)| Box::pin(self.accept(acceptor)))
             .collect();
         let any = |context: &mut Context<'_>| {
             let is_over = accepting
@@ -136,28 +136,29 @@ impl Thread {
     /// Ends who has been idle for long; who takes leave by itself has a moment to say so.
     fn part(&self) {
         let over = self.connections.borrow_mut().drain();
-        let takes_leave = |&place: &Place| {
+        let takes_leave = |&place: &ConnectionId| {
             self.connections
                 .borrow_mut()
                 .get_mut(place)
                 .is_some_and(|task| task.takes_leave)
         };
-        let (leaving, ended): (Vec<Place>, Vec<Place>) = over.into_iter().partition(takes_leave);
+        let (leaving, ended): (Vec<ConnectionId>, Vec<ConnectionId>) =
+            over.into_iter().partition(takes_leave);
         leaving.into_iter().for_each(|place| {
             self.connections
                 .borrow_mut()
-                .enter(place, Phase::Idle, false);
+                .set_phase(place, Phase::Idle, false);
         });
         self.end(&ended);
     }
 
     /// Accepts for ever.
-    async fn accept(self: &Rc<Self>, door: &AsyncFd<TcpListener>) {
+    async fn accept(self: &Rc<Self>, acceptor: &AsyncFd<TcpListener>) {
         loop {
             while self.handshakes.waiting() >= QUEUE {
                 tokio::task::yield_now().await;
             }
-            let Ok(mut ready) = door.readable().await else {
+            let Ok(mut ready) = acceptor.readable().await else {
                 return;
             };
             let held = self.connections.borrow().len();
@@ -167,7 +168,7 @@ impl Thread {
                 tokio::time::sleep(FULL_REST).await;
             }
             for _ in 0..QUEUE.min(left) {
-                match limits::accept(door.get_ref()) {
+                match limits::accept(acceptor.get_ref()) {
                     Accepted::One(stream) => self.take(stream),
                     Accepted::Gone => {}
                     Accepted::Nobody => {
@@ -194,7 +195,7 @@ impl Thread {
         // Before its task's first turn: who shakes hands makes no room for others.
         self.connections
             .borrow_mut()
-            .enter(place, Phase::Hello, false);
+            .set_phase(place, Phase::Hello, false);
         let registered = Registered {
             thread: self.clone(),
             place,
@@ -215,7 +216,7 @@ impl Thread {
     }
 
     /// Has tasks end; each gives its place back itself.
-    fn end(&self, places: &[Place]) {
+    fn end(&self, places: &[ConnectionId]) {
         let mut connections = self.connections.borrow_mut();
         places
             .iter()

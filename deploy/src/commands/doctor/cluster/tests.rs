@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const CONF: &str = "[farms]\nlist = img\n[img]\ndomain = img.org\nlist = a, b\n[a]\ndomain = http://a.org\n[b]\ndomain = http://b.org\n";
 
-fn present() -> Present {
+fn current() -> Current {
     let (document, problems) = Document::parse("f", CONF);
     let farms = parse(&document, problems, Flags::default())
         .expect("good")
@@ -37,7 +37,7 @@ fn present() -> Present {
         stamp: stamp.clone(),
         farms,
     }));
-    Present {
+    Current {
         table,
         stamp: Some(stamp),
         set: HashMap::new(),
@@ -72,7 +72,7 @@ fn redirector(change: impl FnOnce(&mut Replica)) -> Replica {
 
 /// The view of probers: each with its sequence, and the states of a and b.
 fn views(probers: &[(&str, u64, State, State)]) -> ViewChanges {
-    let present = present();
+    let current = current();
     let mut changes = ViewChanges::default();
     for (id, sequence, a, b) in probers {
         let finding = |state: State| {
@@ -89,7 +89,7 @@ fn views(probers: &[(&str, u64, State, State)]) -> ViewChanges {
                 last_check: 1,
             }
         };
-        let farms = present.farms();
+        let farms = current.farms();
         let keys = farms
             .servers()
             .filter_map(|(_, server)| Some(server.check.as_ref()?.key()));
@@ -106,13 +106,13 @@ fn views(probers: &[(&str, u64, State, State)]) -> ViewChanges {
 }
 
 fn judged(
-    present: &Present,
+    current: &Current,
     before: &ViewChanges,
     after: &ViewChanges,
     replicas: &[Replica],
 ) -> Vec<Line> {
     judge(&Seen {
-        present,
+        current,
         before,
         after,
         replicas,
@@ -136,12 +136,12 @@ fn has(lines: &[Line], level: Level, words: &str) {
 fn a_cluster_at_work_is_well() {
     let [before, after] = well();
     let lines = judged(
-        &present(),
+        &current(),
         &before,
         &after,
         &[
             redirector(|_| {}),
-            redirector(|replica| replica.said.left = true),
+            redirector(|replica| replica.announcement.left = true),
         ],
     );
     assert!(
@@ -156,7 +156,7 @@ fn redirectors_are_silent_behind_or_alarmed() {
     let [before, after] = well();
     let of = |change: fn(&mut Replica)| {
         judged(
-            &present(),
+            &current(),
             &before,
             &after,
             &[redirector(change), redirector(|_| {})],
@@ -168,28 +168,28 @@ fn redirectors_are_silent_behind_or_alarmed() {
         "silent for 90s",
     );
     has(
-        &of(|replica| replica.said.alarm = "holds no table".into()),
+        &of(|replica| replica.announcement.alarm = "holds no table".into()),
         Level::Wrong,
         "holds no table",
     );
     has(
-        &of(|replica| replica.said.generation = 9),
+        &of(|replica| replica.announcement.generation = 9),
         Level::Wrong,
         "generation 9",
     );
     has(
-        &of(|replica| replica.said.overrides = 2),
+        &of(|replica| replica.announcement.overrides = 2),
         Level::Wrong,
         "by hand up to 2",
     );
     has(
-        &judged(&present(), &before, &after, &[]),
+        &judged(&current(), &before, &after, &[]),
         Level::Risk,
         "no redirector has announced",
     );
     has(
         &judged(
-            &present(),
+            &current(),
             &before,
             &after,
             &[redirector(|replica| replica.silent_ms = 9000)],
@@ -204,13 +204,13 @@ fn probers_are_gone_or_at_odds() {
     let here = [redirector(|_| {})];
     let one = views(&[("w", 1, State::Up, State::Up)]);
     has(
-        &judged(&present(), &one, &one, &here),
+        &judged(&current(), &one, &one, &here),
         Level::Wrong,
         "no healthd is at work",
     );
     has(
         &judged(
-            &present(),
+            &current(),
             &ViewChanges::default(),
             &ViewChanges::default(),
             &here,
@@ -224,7 +224,7 @@ fn probers_are_gone_or_at_odds() {
             ("x", sequence, State::Down, State::Abstain),
         ])
     };
-    let lines = judged(&present(), &two(1), &two(2), &here);
+    let lines = judged(&current(), &two(1), &two(2), &here);
     has(
         &lines,
         Level::Risk,
@@ -235,7 +235,7 @@ fn probers_are_gone_or_at_odds() {
         ("w", 2, State::Up, State::Up),
         ("x", 1, State::Down, State::Up),
     ]);
-    let lines = judged(&present(), &two(1), &after, &here);
+    let lines = judged(&current(), &two(1), &after, &here);
     has(&lines, Level::Risk, "healthd x has found nothing");
     assert!(
         !lines.iter().any(|line| line.what.contains("down for")),
@@ -249,7 +249,7 @@ fn a_prober_that_suspects_itself_or_does_not_know_the_table_is_named() {
     let [before, mut after] = well();
     let key = |name: &str| {
         let id = name.parse().expect("an id");
-        let farms = present().farms();
+        let farms = current().farms();
         farms
             .servers()
             .find(|(known, _)| *known == id)
@@ -269,20 +269,20 @@ fn a_prober_that_suspects_itself_or_does_not_know_the_table_is_named() {
     }
     after.changed.insert("w".into(), (2, doubted.clone()));
     has(
-        &judged(&present(), &before, &after, &here),
+        &judged(&current(), &before, &after, &here),
         Level::Risk,
         "healthd w suspects itself",
     );
     // While it is in doubt nothing of it moves.
     has(
-        &judged(&present(), &after, &after, &here),
+        &judged(&current(), &after, &after, &here),
         Level::Risk,
         "healthd w suspects itself",
     );
     doubted.remove(&key("img/b"));
     after.changed.insert("w".into(), (2, doubted));
     has(
-        &judged(&present(), &before, &after, &here),
+        &judged(&current(), &before, &after, &here),
         Level::Risk,
         "healthd w does not know of img/b",
     );
@@ -291,28 +291,28 @@ fn a_prober_that_suspects_itself_or_does_not_know_the_table_is_named() {
 #[test]
 fn tables_and_overrides_are_looked_at() {
     let [before, after] = well();
-    let mut present = present();
+    let mut current = current();
     let hand = |until| Override {
         force: Some(Force::Up),
         until,
         ..Override::default()
     };
-    present.set = HashMap::from([
+    current.set = HashMap::from([
         ("img/a".parse().expect("id"), hand(Some(999))),
         ("old/z".parse().expect("id"), hand(None)),
     ]);
-    let lines = judged(&present, &before, &after, &[]);
+    let lines = judged(&current, &before, &after, &[]);
     has(&lines, Level::Risk, "the force on img/a ended");
     has(&lines, Level::Risk, "old/z is set by hand and in no farm");
-    present.table = Some(Err(Alarm::Checksum(10)));
+    current.table = Some(Err(Alarm::Checksum(10)));
     has(
-        &judged(&present, &before, &after, &[]),
+        &judged(&current, &before, &after, &[]),
         Level::Wrong,
         "another checksum",
     );
-    present.table = None;
+    current.table = None;
     has(
-        &judged(&present, &before, &after, &[]),
+        &judged(&current, &before, &after, &[]),
         Level::Wrong,
         "no table",
     );
@@ -320,7 +320,7 @@ fn tables_and_overrides_are_looked_at() {
 
 #[test]
 fn slow_probing_is_waited_for() {
-    assert_eq!(patience(&present().farms()), Duration::from_secs(2));
+    assert_eq!(patience(&current().farms()), Duration::from_secs(2));
     let slow: Farms = {
         let (document, problems) = Document::parse("f", &format!("[global]\ninter = 5s\n{CONF}"));
         parse(&document, problems, Flags::default())

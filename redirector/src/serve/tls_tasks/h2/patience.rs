@@ -21,7 +21,7 @@ enum Debt {
     /// The rest of a head, or of another frame.
     Head,
     /// Room for an answer: of the kernel's, or by its own windows.
-    Room,
+    ConnectionBudget,
 }
 
 /// What is seen of a client where bytes come and go.
@@ -80,16 +80,16 @@ impl Signs {
 
     fn debt(&self) -> Option<Debt> {
         if self.is_sending() {
-            return Some(Debt::Room);
+            return Some(Debt::ConnectionBudget);
         }
-        self.frames.borrow().owes().then_some(Debt::Head)
+        self.frames.borrow().over_limit().then_some(Debt::Head)
     }
 
     /// Whether the client did its part since the last call.
-    fn has_moved(&self, debt: Debt) -> bool {
+    fn made_progress(&self, debt: Debt) -> bool {
         match debt {
             Debt::Head => self.ended.take(),
-            Debt::Room => {
+            Debt::ConnectionBudget => {
                 let enough = self.taken.get() >= ENOUGH;
                 if enough {
                     self.taken.set(0);
@@ -158,14 +158,14 @@ impl<F: Future> Future for Patient<'_, F> {
         }
         let debt = this.signs.debt();
         let before = std::mem::replace(&mut this.debt, debt);
-        let moved = debt.is_some_and(|debt| this.signs.has_moved(debt)) || before != debt;
-        if moved && [before, debt].contains(&Some(Debt::Room)) {
+        let progressed = debt.is_some_and(|debt| this.signs.made_progress(debt)) || before != debt;
+        if progressed && [before, debt].contains(&Some(Debt::ConnectionBudget)) {
             (this.went)();
         }
         let Some(debt) = debt else {
             return Poll::Pending;
         };
-        if moved {
+        if progressed {
             let due = Instant::now() + this.limits[debt as usize];
             match &mut this.due {
                 Some(sleep) => sleep.as_mut().reset(due),
