@@ -1,7 +1,7 @@
 //! The arguments of `rbalancer`: its subcommands, their options and what the help says of them.
 
 use crate::change::put_in_force::PublishOptions;
-use crate::commands::format::Format;
+use crate::commands::format::{Format, KeysFormat};
 use crate::conf::values;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::config::values::typed_duration;
@@ -94,6 +94,12 @@ pub enum Command {
         /// For people or for programs
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+    },
+    /// List every key of a configuration file, with its value, default and meaning
+    Keys {
+        /// For people, programs or documentation
+        #[arg(long, value_enum, default_value_t = KeysFormat::Table)]
+        format: KeysFormat,
     },
     /// Write the table in force as a configuration file, with what is set by hand as far as a file can say it
     Export,

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod export;
 pub mod format;
 pub mod history;
+pub mod keys;
 pub mod plan;
 pub mod rollback;
 pub mod set_server;

@@ -3,9 +3,8 @@
 pub mod resolve;
 pub mod values;
 
-use common::config::global::{
-    CHECK_KEYS, FARM_KEYS, Global, PROCESS_KEYS, Problems, did_you_mean, read_document,
-};
+use common::config::global::{Global, Problems, did_you_mean, read_document};
+use common::config::keys::{self, Place};
 
 use common::config::values::{positive_duration, switch};
 
@@ -127,7 +126,7 @@ fn process(global: &Section) -> BTreeMap<String, String> {
     let set = global
         .entries
         .iter()
-        .filter(|entry| PROCESS_KEYS.contains(&entry.key.as_str()));
+        .filter(|entry| keys::of_process().any(|key| key == entry.key));
     set.map(|entry| (entry.key.clone(), entry.value.clone()))
         .collect()
 }
@@ -150,10 +149,10 @@ enum Kind {
 }
 
 impl Kind {
-    fn keys(self) -> &'static [&'static [&'static str]] {
+    fn place(self) -> Place {
         match self {
-            Self::Farm => &[&["list", "domain"], FARM_KEYS, CHECK_KEYS],
-            Self::Server => &[&["domain", "weight", "enable"], CHECK_KEYS],
+            Self::Farm => Place::Farm,
+            Self::Server => Place::Server,
         }
     }
 
@@ -191,7 +190,7 @@ impl<'a> Reading<'a> {
             );
             return Vec::new();
         };
-        self.check_keys(farms, &[&["list"]], "[farms]");
+        self.check_keys(farms, Place::Farms, "[farms]");
         let names = self.list(farms, "farm");
         let listed: Vec<_> = names
             .into_iter()
@@ -304,7 +303,7 @@ impl<'a> Reading<'a> {
             None => {
                 self.check_keys(
                     section,
-                    kind.keys(),
+                    kind.place(),
                     format_args!("{} [{name}]", kind.name()),
                 );
                 self.check_values(section);
@@ -318,17 +317,11 @@ impl<'a> Reading<'a> {
         Some(section)
     }
 
-    fn check_keys(&mut self, section: &Section, known: &[&[&str]], place: impl fmt::Display) {
-        for Entry { key, line, .. } in &section.entries {
-            if !known.iter().any(|keys| keys.contains(&key.as_str())) {
-                self.problem(
-                    Some(*line),
-                    format!(
-                        "unknown key `{key}` in {place}{}",
-                        did_you_mean(key, &known.concat())
-                    ),
-                );
-            }
+    fn check_keys(&mut self, section: &Section, place: Place, name: impl fmt::Display) {
+        let unknown = |entry: &&Entry| keys::find(&entry.key, place).is_none();
+        for Entry { key, line, .. } in section.entries.iter().filter(unknown) {
+            let hint = did_you_mean(key, &keys::names(place));
+            self.problem(Some(*line), format!("unknown key `{key}` in {name}{hint}"));
         }
     }
 

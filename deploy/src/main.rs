@@ -12,7 +12,7 @@ use common::store::RedisSettings;
 use common::words::count;
 use deploy::arguments::{Arguments, Command, OverrideArgs, Publishing};
 use deploy::commands::set_server::{self, Setting};
-use deploy::commands::{apply, doctor, export, history, plan, rollback, show};
+use deploy::commands::{apply, doctor, export, history, keys, plan, rollback, show};
 use deploy::conf::{self, Conf, Flags};
 use deploy::up;
 use deploy::up::demo;
@@ -76,6 +76,7 @@ async fn call(common: &CommonArgs, command: Command) -> Result<(), Failure> {
         }
         Command::History { format } => print(&history::history(&redis(common)?, format).await?),
         Command::Show { format } => print(&show::show(&redis(common)?, format).await?),
+        Command::Keys { format } => print(&keys::keys(format)?),
         Command::Export => print(&export::export(&redis(common)?).await?),
         Command::Enable(hand) => set(common, &hand, Setting::Enable(Intent::On)).await,
         Command::Disable(hand) => set(common, &hand, Setting::Enable(Intent::Off)).await,

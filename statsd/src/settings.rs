@@ -1,6 +1,7 @@
 //! What statsd is told: the cluster it reports on, where its pages are, where it listens.
 
 use common::config::global::Global;
+use common::config::values::stats_uri;
 use common::model::farm::Name;
 use common::net::listen::ListenAddress;
 use std::net::Ipv4Addr;
@@ -28,6 +29,8 @@ impl Settings {
                 .unwrap_or_else(default_cluster),
             stats_uri: global
                 .get("stats_uri", stats_uri)
+                // `off` is about the public port, not about a program that does nothing but show the stats.
+                .flatten()
                 .unwrap_or_else(|| "/stats".into()),
             bind: global
                 .get("stats_bind", str::parse::<ListenAddress>)
@@ -42,26 +45,6 @@ impl Settings {
 #[allow(clippy::expect_used, reason = "a constant")]
 fn default_cluster() -> Name {
     "rbalancer".parse().expect("letters only")
-}
-
-/// A path. `off` is about the public port, not about a program that does nothing but show the stats.
-fn stats_uri(text: &str) -> Result<String, String> {
-    match text {
-        "off" => Ok("/stats".into()),
-        _ if text.starts_with('/')
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)) =>
-        {
-            match text.trim_end_matches('/') {
-                "" => Err("`/` is every farm's first page: choose a path such as /stats".into()),
-                path => Ok(path.to_owned()),
-            }
-        }
-        _ => Err(format!(
-            "`{text}` is no path: start it with `/`, such as /stats, or write off"
-        )),
-    }
 }
 
 #[cfg(test)]
@@ -96,7 +79,7 @@ mod tests {
             "{error}"
         );
         assert_eq!(
-            take("[global]\nstats_uri = off\n")
+            take("[global]\nstats_uri = OFF\n")
                 .expect("valid")
                 .stats_uri,
             "/stats"

@@ -9,7 +9,7 @@ use common::store::{HealthReport, Publication, Published, Redis, RedisSettings, 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use redirector::background::override_file::ByFile;
-use redirector::background::refresh::{InUseCell, Refresher};
+use redirector::background::refresh::{Refresher, StatusCell};
 use redirector::counters::Counters;
 use redirector::routes::Routes;
 use serde_json::json;
@@ -115,7 +115,7 @@ impl Crowd {
                 cluster.clone(),
                 counters,
                 routes.clone(),
-                InUseCell::default(),
+                StatusCell::default(),
                 None,
                 by_file,
             );

@@ -954,7 +954,7 @@ async fn a_redirector_is_seen_as_it_last_spoke(store: Store) {
     let said = announcement("r1");
     store.replica().announce(&said).await.expect("an answer");
     let seen = store.reader().replicas().await.expect("an answer");
-    assert_eq!((seen.len(), &seen[0].said), (1, &said));
+    assert_eq!((seen.len(), &seen[0].announcement), (1, &said));
     assert!(seen[0].silent_ms < 10_000, "{}", seen[0].silent_ms);
     tokio::time::sleep(Duration::from_millis(30)).await;
     assert!(store.reader().replicas().await.expect("an answer")[0].silent_ms >= 25);
@@ -966,7 +966,7 @@ async fn a_redirector_is_seen_as_it_last_spoke(store: Store) {
     };
     store.replica().announce(&left).await.expect("an answer");
     let seen = store.reader().replicas().await.expect("an answer");
-    assert_eq!((seen.len(), &seen[0].said), (1, &left));
+    assert_eq!((seen.len(), &seen[0].announcement), (1, &left));
 }
 
 async fn events_come_newest_first(store: Store) {

@@ -3,7 +3,7 @@
 //! Kubernetes describes each service to every container of its namespace in variables that begin with the service's
 //! name: one called `rbalancer` makes `RBALANCER_PORT=tcp://10.96.12.3:9998`. Docker does so for `--link`.
 
-use crate::config::keys::{CHECK_KEYS, FARM_KEYS, PROCESS_KEYS};
+use crate::config::keys::{self, Place};
 use crate::config::suggest::nearest;
 
 /// What all variables of ours begin with.
@@ -75,13 +75,11 @@ fn key_of(name: &str) -> Option<&'static str> {
         name
     };
     let key = name.strip_prefix(PREFIX)?;
-    PROCESS_KEYS
-        .iter()
-        .find(|known| {
-            key.bytes()
-                .eq(known.bytes().map(|byte| byte.to_ascii_uppercase()))
-        })
-        .copied()
+    let is_it = |known: &&str| {
+        key.bytes()
+            .eq(known.bytes().map(|byte| byte.to_ascii_uppercase()))
+    };
+    keys::of_process().find(is_it)
 }
 
 /// One line on what the platform has set, if it has; what hides a setting comes first.
@@ -105,8 +103,7 @@ fn platforms(variables: impl Iterator<Item = (String, String)>) -> Option<String
 
 /// A line for each variable that looks like a setting and is none.
 fn unused(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
-    let known: Vec<String> = PROCESS_KEYS
-        .iter()
+    let known: Vec<String> = keys::of_process()
         .map(|key| format!("{PREFIX}{}", key.to_ascii_uppercase()))
         .collect();
     let known: Vec<&str> = known
@@ -121,7 +118,7 @@ fn unused(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
         .map(|(name, _)| {
             let key = name[PREFIX.len()..].to_ascii_lowercase();
             let remedy = match nearest(&name, &known) {
-                _ if FARM_KEYS.contains(&key.as_str()) || CHECK_KEYS.contains(&key.as_str()) => {
+                _ if keys::find(&key, Place::Farm).is_some() => {
                     format!("; write {key} in the file: farms and health checks are set there only")
                 }
                 Some(near) => format!("; did you mean {near}?"),

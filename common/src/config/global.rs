@@ -2,7 +2,7 @@
 
 use crate::config::environment;
 use crate::config::ini::{Document, Problem, Section};
-pub use crate::config::keys::{CHECK_KEYS, FARM_KEYS, PROCESS_KEYS};
+use crate::config::keys::{self, Place};
 pub use crate::config::suggest::did_you_mean;
 use std::fmt;
 use std::path::Path;
@@ -78,7 +78,7 @@ impl Global {
     }
 
     fn check_keys(&mut self) {
-        let known: Vec<&str> = [PROCESS_KEYS, FARM_KEYS, CHECK_KEYS].concat();
+        let known = keys::names(Place::Global);
         let Some(section) = &self.section else { return };
         for entry in section
             .entries
@@ -104,6 +104,10 @@ impl Global {
         key: &str,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Option<T> {
+        debug_assert!(
+            keys::find(key, Place::Global).is_some(),
+            "{key} is in the table of keys"
+        );
         let variable = format!("RBALANCER_{}", key.to_ascii_uppercase());
         let entry = self.section.as_ref().and_then(|section| section.get(key));
         let (file, line, text) = match ((self.environment)(&variable), entry) {

@@ -100,6 +100,23 @@ pub fn number<T: FromStr + PartialOrd + fmt::Display>(
     }
 }
 
+/// Where the stats are, without a slash at the end; none: `off`.
+pub fn stats_uri(text: &str) -> Result<Option<String>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let is_path = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
+    match text.trim_end_matches('/') {
+        "" if text.starts_with('/') => {
+            Err("`/` is every farm's first page: choose a path such as /stats".into())
+        }
+        path if path.starts_with('/') && path.bytes().all(is_path) => Ok(Some(path.to_owned())),
+        _ => Err(format!(
+            "`{text}` is no path for the stats: write one such as /stats, or off"
+        )),
+    }
+}
+
 /// A path; never empty.
 pub fn path(text: &str) -> Result<PathBuf, String> {
     non_empty(text).map(PathBuf::from)
@@ -126,6 +143,23 @@ pub fn networks(text: &str) -> Result<Vec<Network>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_stats_have_a_path_or_none() {
+        for off in ["off", "OFF", "Off"] {
+            assert_eq!(stats_uri(off), Ok(None));
+        }
+        for (text, path) in [
+            ("/stats", "/stats"),
+            ("/stats/", "/stats"),
+            ("/a.b/c", "/a.b/c"),
+        ] {
+            assert_eq!(stats_uri(text), Ok(Some(path.to_owned())));
+        }
+        for bad in ["stats", "/", "//", "/a b", "", "/a?b", "/\u{e9}"] {
+            assert!(stats_uri(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
 
     #[test]
     fn times_are_read_with_their_units() {

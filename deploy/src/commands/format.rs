@@ -10,3 +10,14 @@ pub enum Format {
     /// For programs.
     Json,
 }
+
+/// The form of the table of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeysFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For documentation.
+    Markdown,
+}

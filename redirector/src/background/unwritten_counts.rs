@@ -193,7 +193,7 @@ mod tests {
         let all = ["a", "b", "c"].map(|id| unwritten(id, unix_ms()));
         std::thread::scope(|threads| {
             all.iter().for_each(|unwritten| {
-                drop(threads.spawn(|| keep(&path, unwritten).expect("kept")))
+                drop(threads.spawn(|| keep(&path, unwritten).expect("kept")));
             });
         });
         assert_eq!(read(&path).0.len(), 3);

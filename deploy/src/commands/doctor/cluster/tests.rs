@@ -63,7 +63,7 @@ fn redirector(change: impl FnOnce(&mut Replica)) -> Replica {
         left: false,
     };
     let mut replica = Replica {
-        said,
+        announcement: said,
         silent_ms: 100,
     };
     change(&mut replica);
