@@ -1,4 +1,28 @@
 //! The redirector: answers clients from a table in memory, and never waits for the store to do so.
+//!
+//! One request over HTTP/1, from bytes to bytes:
+//! 1. `serve/accept`: up to sixteen who are there are accepted, and what they say is read.
+//! 2. `serve/worker`: the connection gets its turn, and is lent the thread's buffers.
+//! 3. `protocol/http1/connection`: every whole request in what was read is answered, in their order.
+//! 4. `protocol/http1/head`: one strict pass over the raw head makes it a `Request`, or a refusal.
+//! 5. `answer`: the request becomes an `Answer`, a value of references.
+//! 6. `routes`, `routes/farm`, `routes/balance`: host, farm and server in constant time; `counters` counts it.
+//! 7. `access_log/requests`: the answer as a line, where requests are logged.
+//! 8. `protocol/http1/write`: the answer as bytes, which leave at once, the last of them with the FIN.
+//!
+//! One request over HTTP/2:
+//! 1. `serve/tls_tasks/thread`: the client is accepted, on threads of their own, a task a connection.
+//! 2. `serve/tls_tasks/task`: a PROXY header is read, hands are shaken step by step (`tls/session`).
+//! 3. `serve/tls_tasks/h2`: frames by hyper, under limits (`h2/bytes`, `h2/frames`, `h2/patience`, `h2/streams`).
+//! 4. `serve/tls_tasks/h2/message`: what hyper read becomes the same `Request`.
+//! 5. `answer`: the same `Answer`, asked once.
+//! 6. `routes`, `routes/farm`, `routes/balance` and `counters`: as above.
+//! 7. `access_log/requests`: the same line.
+//! 8. `serve/tls_tasks/h2/message`'s other half makes the answer a response; a file's bytes are shared, not copied.
+//!
+//! No lock, no allocation over HTTP/1, no wait. Half a second later `background/flush` writes the totals that changed to
+//! the store, as absolute numbers: written twice or late they do no harm. Where others want the core of a thread that
+//! serves, that thread goes first (`common/src/process/thread_priority.rs`).
 
 pub mod access_log;
 pub mod answer;
