@@ -4,7 +4,7 @@ use crate::counters::Slot;
 use common::model::target::{Scheme, Target};
 use smallvec::SmallVec;
 
-/// Where a redirect leads: all that an answer needs of it, in one cache line with its [`AliasSlot`](crate::routes::balance::Column).
+/// Where a redirect leads: all that an answer needs of it, in one cache line with its [`AliasSlot`](crate::routes::balance::AliasSlot).
 #[derive(Debug)]
 pub struct Destination {
     /// Host, port and base path.

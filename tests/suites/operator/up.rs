@@ -10,7 +10,7 @@ use tests::up::{Up, write};
 use tests::{START, eventually, metrics, port, tls};
 
 /// As operators of the first rbalancer wrote it: indented, inline comments, blanks everywhere.
-const CANONICAL: &str = include_str!("../../deploy/src/conf/canonical.conf");
+const CANONICAL: &str = include_str!("../../../deploy/src/conf/canonical.conf");
 const IMG: &str = "img.org.domain.cdn.com";
 const STC: &str = "stc.org.domain.cdn.com";
 const IMG1: &str = "http://img1.org.domain.cdn.com";

@@ -92,6 +92,7 @@ fn trickle(what: &str, process: &Process, address: SocketAddr, count: usize, ope
 
 #[test]
 fn slow_heads_end_by_the_deadline_and_hold_nobody_up() {
+    let _alone = crate::alone();
     let (up, descriptors) = warm();
     let visitor = Visitor::start(up.address, HOST, "/x", 302);
     let opening = format!(
@@ -118,6 +119,7 @@ fn slow_heads_end_by_the_deadline_and_hold_nobody_up() {
 
 #[test]
 fn handshakes_that_never_end_do_by_the_deadline_and_hold_nobody_up() {
+    let _alone = crate::alone();
     common::net::socket::raise_file_limit();
     let up = SecureUp::start("", "", &[("a", "a.test")]);
     assert!(ask(up.secure, "/").starts_with("HTTP/1.1 302"));
@@ -183,6 +185,7 @@ fn slowhttptest(up: &Up, what: &str, count: usize, seconds: u64, more: &[&str]) 
 
 #[test]
 fn slowhttptest_finds_the_service_available() {
+    let _alone = crate::alone();
     let ((up, _), count, seconds) = (
         warm(),
         Scale::asked().pick(500, 5000),
@@ -258,6 +261,7 @@ impl Deaf {
 
 #[test]
 fn answers_nobody_reads_end_by_the_write_deadline() {
+    let _alone = crate::alone();
     let ((up, descriptors), count) = (warm(), Scale::asked().pick(30, 200));
     let before = up.process.anonymous_kib();
     let visitor = Visitor::start(up.address, HOST, "/x", 302);
@@ -298,6 +302,7 @@ fn answers_nobody_reads_end_by_the_write_deadline() {
 /// begins anew with each 4 KiB the kernel takes. What it holds meanwhile is what one connection may hold.
 #[test]
 fn a_slow_reader_loses_nothing_and_holds_little() {
+    let _alone = crate::alone();
     let ((up, _), pauses) = (warm(), Scale::asked().pick(3, 12));
     let before = up.process.anonymous_kib();
     let mut reader = Deaf::open(up.address);

@@ -44,6 +44,7 @@ fn commands(redis: &RedisServer) -> u64 {
 
 #[test]
 fn a_redirector_sends_no_more_than_twelve_commands_a_second() {
+    let _alone = crate::alone();
     let (redis, directory) = (
         RedisServer::forgetful(),
         tempfile::tempdir().expect("a temporary directory"),

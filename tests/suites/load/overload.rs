@@ -186,10 +186,12 @@ fn overload(manner: Manner) {
 
 #[test]
 fn new_connections_three_times_over() {
+    let _alone = crate::alone();
     overload(Manner::ServerCloses);
 }
 
 #[test]
 fn kept_connections_three_times_over() {
+    let _alone = crate::alone();
     overload(Manner::KeepAlive);
 }

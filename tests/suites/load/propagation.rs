@@ -195,6 +195,7 @@ fn listening(server: &RedisServer) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_reaches_fifty_redirectors_at_once_and_costs_its_own_size() {
+    let _alone = crate::ALONE.lock().await;
     let server = RedisServer::forgetful();
     server.order("ACL SETUSER prober on nopass ~* &* +@all");
     let mut prober = server.settings();

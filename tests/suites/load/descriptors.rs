@@ -149,6 +149,7 @@ fn admin(address: SocketAddr) -> Option<Duration> {
 
 #[test]
 fn slow_clients_at_the_limit_cost_nothing_and_those_who_wait_are_served_next() {
+    let _alone = crate::alone();
     let redirector = Limited::start(&[]);
     redirector.besiege("default maxconn");
     eventually!(START, admin(redirector.admin).is_some());
@@ -157,6 +158,7 @@ fn slow_clients_at_the_limit_cost_nothing_and_those_who_wait_are_served_next() {
 
 #[test]
 fn the_same_where_maxconn_is_more_than_there_are_descriptors() {
+    let _alone = crate::alone();
     let redirector = Limited::start(&[("RBALANCER_MAXCONN", "10000")]);
     redirector.besiege("maxconn 10000");
     eventually!(START, admin(redirector.admin).is_some());
@@ -175,6 +177,7 @@ fn the_same_where_maxconn_is_more_than_there_are_descriptors() {
 
 #[test]
 fn idle_clients_make_room() {
+    let _alone = crate::alone();
     for more in [&[][..], &[("RBALANCER_MAXCONN", "10000")]] {
         let redirector = Limited::start(more);
         let began = Instant::now();
@@ -203,6 +206,7 @@ fn idle_clients_make_room() {
 
 #[test]
 fn as_many_as_the_hard_limit_allows_whether_or_not_maxconn_says_how_many() {
+    let _alone = crate::alone();
     for more in [&[][..], &[("RBALANCER_MAXCONN", "1000")]] {
         let redirector = Limited::start_with(4096, more);
         let mut kept: Vec<Connection> = (0..CLIENTS)
