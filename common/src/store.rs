@@ -1,5 +1,6 @@
-//! The store: where the roles meet. Its verbs are grouped by who may use them, so that a role that is handed a
-//! [`Reader`] cannot even compile a write. The ACL users of a Redis mirror the groups.
+//! The store: where the roles meet, in this process or on Redis, with the follower that all of them read it by. Its verbs
+//! are grouped by who may use them, so that a role that is handed a [`Reader`] cannot even compile a write.
+//! No role, no socket of a client and no page may enter here.
 
 mod address;
 mod answer;

@@ -8,7 +8,7 @@ use common::config::values::typed_duration;
 use common::model::farm::{ServerId, Weight};
 use common::model::overrides::Force;
 use common::net::listen::ListenAddresses;
-use common::process::CommonArgs;
+use common::process::arguments::CommonArgs;
 use common::store::RedisAddress;
 use std::path::PathBuf;
 use std::time::Duration;

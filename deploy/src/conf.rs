@@ -1,4 +1,5 @@
-//! rbalancer.conf: Document → Farms, or every problem at once with its line.
+//! rbalancer.conf: a document → a table and settings, or every problem at once with its line.
+//! No store and no socket may enter here.
 
 pub mod resolve;
 pub mod values;
@@ -76,7 +77,7 @@ pub fn parse(document: &Document, problems: Vec<Problem>, flags: Flags) -> Resul
         Admin::of_healthd(&mut global),
         global.get("stats_bind", str::parse::<ListenAddress>),
     );
-    let mut reading = Reading {
+    let mut reading = ConfReader {
         document,
         problems: Vec::new(),
         redirector: &redirector,
@@ -132,23 +133,23 @@ fn process(global: &Section) -> BTreeMap<String, String> {
 }
 
 /// The reading of the farms of one document.
-struct Reading<'a> {
+struct ConfReader<'a> {
     document: &'a Document,
     problems: Vec<Problem>,
     redirector: &'a redirector::Settings,
     /// Whether a file without farms will do.
     host_only: bool,
     /// What each section is, and so which keys it may have.
-    claimed: HashMap<&'a str, Kind>,
+    claimed: HashMap<&'a str, SectionKind>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum SectionKind {
     Farm,
     Server,
 }
 
-impl Kind {
+impl SectionKind {
     fn place(self) -> Place {
         match self {
             Self::Farm => Place::Farm,
@@ -164,7 +165,7 @@ impl Kind {
     }
 }
 
-impl<'a> Reading<'a> {
+impl<'a> ConfReader<'a> {
     fn problem(&mut self, line: Option<usize>, message: String) {
         let problem = Problem {
             file: self.document.file.clone(),
@@ -194,7 +195,7 @@ impl<'a> Reading<'a> {
         let names = self.list(farms, "farm");
         let listed: Vec<_> = names
             .into_iter()
-            .filter_map(|(name, line)| Some((name, self.claim(name, line, Kind::Farm)?)))
+            .filter_map(|(name, line)| Some((name, self.claim(name, line, SectionKind::Farm)?)))
             .collect();
         let mut hosts = HashMap::new();
         let farms = listed
@@ -270,7 +271,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The section a list names, checked to be of one kind.
-    fn claim(&mut self, name: &'a str, line: usize, kind: Kind) -> Option<&'a Section> {
+    fn claim(&mut self, name: &'a str, line: usize, kind: SectionKind) -> Option<&'a Section> {
         let document = self.document;
         if matches!(name, "global" | "farms") {
             self.problem(
@@ -359,7 +360,7 @@ impl<'a> Reading<'a> {
         }
         let names = self.list(section, "server");
         let servers = names.into_iter().filter_map(|(server, line)| {
-            let found = self.claim(server, line, Kind::Server)?;
+            let found = self.claim(server, line, SectionKind::Server)?;
             self.server(server, found, section)
         });
         let servers: Vec<Server> = servers.collect();
@@ -574,7 +575,7 @@ impl<'a> Reading<'a> {
         let farms = self
             .claimed
             .iter()
-            .filter(|(_, kind)| **kind == Kind::Farm)
+            .filter(|(_, kind)| **kind == SectionKind::Farm)
             .filter_map(|(name, _)| self.document.section(name));
         let mut warnings: Vec<String> = farms
             .filter_map(|section| section.get("domain"))

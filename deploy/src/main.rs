@@ -5,9 +5,11 @@ use common::config::global::Problems;
 use common::files;
 use common::model::farm::Intent;
 use common::net::listen::ListenAddresses;
-use common::process::{
-    CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging,
-};
+use common::process::arguments::CommonArgs;
+use common::process::exit::{Failure, finish};
+use common::process::logging::{began, start_logging};
+use common::process::signals::on_signals;
+use common::process::{background, run_on};
 use common::store::RedisSettings;
 use common::words::count;
 use deploy::arguments::{Arguments, Command, OverrideArgs, Publishing};

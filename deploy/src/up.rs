@@ -1,4 +1,5 @@
 //! `rbalancer up`: every role in one process, state in memory.
+//! No rule of a role may enter here: it only puts them together.
 
 pub mod demo;
 pub mod origin;
@@ -14,7 +15,8 @@ use common::net::listen::{InheritedSockets, Listeners};
 use common::net::socket::Sharing;
 use common::net::web::Router;
 use common::openmetrics::Exposition;
-use common::process::{Failure, Reload, Shutdown};
+use common::process::exit::Failure;
+use common::process::signals::{Reload, Shutdown};
 use common::store::{Memory, Store};
 use redirector::tls::{Tls, TlsSettings};
 use redirector::{ProcessMetrics, Redirector};
@@ -22,7 +24,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 /// The sockets of `up`, bound.
-pub struct Sockets {
+pub struct UpSockets {
     /// For clients, and for the stats pages.
     pub clients: Vec<Listeners>,
     /// For clients over TLS.
@@ -35,7 +37,7 @@ pub struct Sockets {
 ///
 /// # Errors
 /// When a certificate is no good or an address cannot be bound.
-pub fn bind(conf: &Conf) -> Result<Sockets, Failure> {
+pub fn bind(conf: &Conf) -> Result<UpSockets, Failure> {
     let tls = conf
         .redirector
         .tls
@@ -59,7 +61,7 @@ pub fn bind(conf: &Conf) -> Result<Sockets, Failure> {
         .map(common::process::admin::Admin::bind)
         .transpose()?
         .flatten();
-    Ok(Sockets {
+    Ok(UpSockets {
         clients,
         secure,
         admin,
@@ -72,7 +74,7 @@ pub fn bind(conf: &Conf) -> Result<Sockets, Failure> {
 /// When a role cannot go on.
 pub async fn run(
     conf: Conf,
-    sockets: Sockets,
+    sockets: UpSockets,
     reread: impl Fn() -> Result<Conf, Problems> + Clone + Send + Sync + 'static,
     reload: Reload,
     shutdown: Shutdown,
@@ -148,7 +150,7 @@ pub async fn run(
 /// Starts the redirector, and the admin pages of the whole process.
 async fn serve(
     settings: &redirector::Settings,
-    sockets: Sockets,
+    sockets: UpSockets,
     store: &Store,
     router: Router,
     reload: &Reload,

@@ -12,7 +12,7 @@ pub mod watch;
 pub use settings::Settings;
 
 use checks::Checks;
-use common::process::{Phase, Shutdown};
+use common::process::signals::{Phase, Shutdown};
 use common::store::{Prober, Reader};
 use std::sync::Arc;
 use watch::schedule::{Done, Schedule};
@@ -42,7 +42,7 @@ pub async fn run(
     }
     if let Some(keeper) = keeper {
         work.spawn(endless(
-            keeper::totals::Keeper::new(reader.clone(), keeper).run(),
+            keeper::totals::TotalsKeeper::new(reader.clone(), keeper).run(),
         ));
     }
     work.spawn(endless(checks::follow(reader, settings.cluster, sender)));

@@ -3,10 +3,11 @@
 use clap::Parser;
 use common::model::farm::Name;
 use common::process::admin::Admin;
-use common::process::{
-    CommonArgs, Failure, asked_to_end, began, ended, finish, on_signals, run_on, start_logging,
-    tested,
-};
+use common::process::arguments::CommonArgs;
+use common::process::exit::{Failure, finish, tested};
+use common::process::logging::{began, ended, start_logging};
+use common::process::run_on;
+use common::process::signals::{asked_to_end, on_signals};
 use common::store::{Redis, Store};
 use healthd::Settings;
 use std::process::ExitCode;

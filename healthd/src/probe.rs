@@ -1,4 +1,5 @@
 //! One probe of one check → what it is evidence of.
+//! No verdict and no store may enter here.
 
 pub(crate) mod connect;
 pub(crate) mod http;
@@ -8,7 +9,7 @@ pub(crate) mod tls;
 
 use crate::evidence::{Evidence, from_io};
 use crate::probe::lookup::{LIMIT, Lookup, LookupFailed};
-use crate::probe::tls::Tls;
+use crate::probe::tls::ProbeTls;
 use common::model::check::Check;
 use common::model::target::Scheme;
 use http::Question;
@@ -20,7 +21,7 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Prober {
     lookup: Lookup,
-    tls: Tls,
+    tls: ProbeTls,
 }
 
 impl Prober {
@@ -28,7 +29,7 @@ impl Prober {
     pub fn new() -> Self {
         let prober = Self {
             lookup: Lookup::default(),
-            tls: Tls::new(),
+            tls: ProbeTls::new(),
         };
         if let Err(why) = prober.tls.look_for_roots() {
             tracing::warn!(

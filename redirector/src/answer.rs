@@ -12,7 +12,7 @@ pub mod static_files;
 use crate::answer::own_paths::{StatsMaker, is_challenge};
 use crate::answer::refusal::{Fault, Refusal, Text};
 use crate::answer::request::{Method, Request};
-use crate::answer::sources::View;
+use crate::answer::sources::AnswerView;
 use crate::answer::static_files::StaticFile;
 use crate::counters::Slot;
 use crate::routes::farm::{Nobody, Picked, ResponseHead};
@@ -181,7 +181,7 @@ impl Answer<'_> {
 #[inline]
 pub fn answer<'q, 'v: 'q, R: Rng>(
     request: &Request<'q>,
-    view: &mut View<'v, R>,
+    view: &mut AnswerView<'v, R>,
     client: impl FnOnce() -> Option<IpAddr>,
 ) -> Answer<'q> {
     let mut buffer = [0; MAX_HOST];
@@ -235,7 +235,7 @@ pub fn answer<'q, 'v: 'q, R: Rng>(
 #[inline]
 fn own_path<'q, 'v: 'q, R: Rng>(
     request: &Request<'q>,
-    view: &View<'v, R>,
+    view: &AnswerView<'v, R>,
     client: impl FnOnce() -> Option<IpAddr>,
 ) -> Option<Answer<'q>> {
     let (statics, stats) = (view.statics, view.stats);
@@ -263,7 +263,10 @@ fn own_path<'q, 'v: 'q, R: Rng>(
 }
 
 /// DNS and layer-4 checkers ask under a host of no farm, or none.
-fn other_host<'q, 'v: 'q, R: Rng>(request: &Request<'q>, view: &mut View<'v, R>) -> Answer<'q> {
+fn other_host<'q, 'v: 'q, R: Rng>(
+    request: &Request<'q>,
+    view: &mut AnswerView<'v, R>,
+) -> Answer<'q> {
     let ready = view.routes.ready;
     match request.target {
         b"/healthz" => Answer::Text(Text::ok("ok\n")),
@@ -275,7 +278,7 @@ fn other_host<'q, 'v: 'q, R: Rng>(request: &Request<'q>, view: &mut View<'v, R>)
 }
 
 /// The answer to a request that is refused, counted and noted under the `host` it named.
-pub fn refuse<'q, R: Rng>(refusal: Refusal, host: &[u8], view: &View<'_, R>) -> Answer<'q> {
+pub fn refuse<'q, R: Rng>(refusal: Refusal, host: &[u8], view: &AnswerView<'_, R>) -> Answer<'q> {
     view.shard.count(view.refused.of(refusal));
     view.recent.note(host, refusal, Instant::now());
     Answer::Text(refusal.text())

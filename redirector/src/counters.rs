@@ -58,11 +58,11 @@ impl Shard {
 #[derive(Debug)]
 pub struct Counters {
     shards: Vec<Arc<Shard>>,
-    known: Mutex<Known>,
+    known: Mutex<KnownKeys>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownKeys {
     keys: Vec<CountKey>,
     slots: HashMap<CountKey, Slot>,
 }

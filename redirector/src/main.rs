@@ -4,9 +4,11 @@ use clap::Parser;
 use common::net::listen::{InheritedSockets, ListenAddresses};
 use common::net::socket::Sharing;
 use common::process::admin::Admin;
-use common::process::{
-    CommonArgs, Failure, background, began, finish, on_signals, run_on, start_logging, tested,
-};
+use common::process::arguments::CommonArgs;
+use common::process::exit::{Failure, finish, tested};
+use common::process::logging::{began, start_logging};
+use common::process::signals::on_signals;
+use common::process::{background, run_on};
 use common::store::{Redis, Store};
 use redirector::tls::TlsSettings;
 use redirector::{Redirector, Settings, Sockets, StoreAccess};

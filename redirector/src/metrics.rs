@@ -1,6 +1,6 @@
 //! What one redirector tells monitoring of itself: its own counts and the state it answers from.
 
-use crate::access_log::writer::State;
+use crate::access_log::writer::LogState;
 use crate::background::refresh::{Status, StatusCell};
 use crate::counters::Counters;
 use crate::serve::address_limit::AddressLimit;
@@ -10,7 +10,7 @@ use common::files;
 use common::model::tally::CountKey;
 use common::net::web::{Ask, Page, Router, StatusCode, text};
 use common::openmetrics::Exposition;
-use common::process::{Phase, Shutdown};
+use common::process::signals::{Phase, Shutdown};
 use std::fmt::Write;
 use std::sync::{Arc, PoisonError};
 
@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError};
 #[derive(Clone, Default)]
 pub struct ProcessMetrics {
     pub(crate) tls: Option<Tls>,
-    pub(crate) log: Option<Arc<State>>,
+    pub(crate) log: Option<Arc<LogState>>,
     pub(crate) address_limit: Option<Arc<AddressLimit>>,
 }
 
@@ -73,7 +73,7 @@ fn answer(
 }
 
 /// What the access log lost.
-fn dropped(log: &State) -> String {
+fn dropped(log: &LogState) -> String {
     let name = "rbalancer_access_log_dropped_lines";
     format!(
         "# TYPE {name} counter\n# HELP {name} Lines that the file or the queue to it could not take.\n{name}_total {}\n",

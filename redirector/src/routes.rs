@@ -1,11 +1,12 @@
 //! `Routes`: the immutable table that answers are made from: farms × overrides × health, swapped whole.
+//! No request and no store may enter here.
 
 pub mod balance;
 pub mod destination;
 pub mod farm;
 
 use crate::counters::Counters;
-use crate::routes::farm::{Arena, FarmRoute, Inputs, Positions, ResponseHeads, Service};
+use crate::routes::farm::{Arena, FarmRoute, Positions, ResponseHeads, RouteInputs, Service};
 use common::model::farm::{Farm, Farms, Name, ServerId};
 use common::model::health::Health;
 use common::model::host::Host;
@@ -21,7 +22,7 @@ use std::sync::atomic::AtomicU32;
 /// Everything an answer needs to know of the farms.
 #[derive(Debug, Default)]
 pub struct Routes {
-    hosts: HashTable<Entry>,
+    hosts: HashTable<HostEntry>,
     heads: ResponseHeads,
     /// Whether there is a table at all; without one every request is answered 503.
     pub ready: bool,
@@ -29,14 +30,14 @@ pub struct Routes {
 
 /// A host and where it leads. The host itself lies with the farm, which is looked at anyway.
 #[derive(Debug, Clone)]
-struct Entry {
+struct HostEntry {
     arena: Arc<Arena>,
     farm: u32,
     /// The host's place among the farm's own.
     number: u32,
 }
 
-impl Entry {
+impl HostEntry {
     #[inline]
     fn farm(&self) -> FarmRoute<'_> {
         self.arena.farm(self.farm)
@@ -64,12 +65,12 @@ impl Routes {
         previous: &Self,
         rng: &mut impl Rng,
     ) -> Self {
-        let inputs = Inputs {
+        let inputs = RouteInputs {
             overrides,
             health,
             counters,
         };
-        let old = previous.hosts.iter().map(Entry::farm);
+        let old = previous.hosts.iter().map(HostEntry::farm);
         let positions: HashMap<&Name, &Positions> =
             old.map(|farm| (farm.name(), farm.positions())).collect();
         let mut arena = Arena::with_capacity(farms.len(), farms.server_count());
@@ -107,7 +108,7 @@ impl Routes {
         health: &Health,
         counters: &Counters,
     ) -> Self {
-        let inputs = Inputs {
+        let inputs = RouteInputs {
             overrides,
             health,
             counters,
@@ -143,7 +144,7 @@ impl Routes {
                 .map(move |(host, number)| (bytes(host), place, number))
         });
         for (host, farm, number) in hosts {
-            let entry = Entry {
+            let entry = HostEntry {
                 arena: arena.clone(),
                 farm,
                 number,
@@ -171,7 +172,7 @@ impl Routes {
     pub fn farm(&self, host: &[u8]) -> Option<FarmRoute<'_>> {
         self.hosts
             .find(hash(host), |entry| entry.host() == host)
-            .map(Entry::farm)
+            .map(HostEntry::farm)
     }
 }
 

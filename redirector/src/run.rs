@@ -19,7 +19,7 @@ use crate::protocol::context::{Clients, ThreadContext};
 use crate::routes::Routes;
 use crate::serve::address_limit::AddressLimit;
 use crate::serve::connections::Deadlines;
-use crate::serve::limits::{self, ConnectionBudget, maxconn};
+use crate::serve::limits::{ConnectionBudget, ThreadLimits, maxconn};
 use crate::serve::threads::{thread, wake_at_end};
 use crate::serve::tls_tasks;
 use crate::serve::worker::Worker;
@@ -30,7 +30,9 @@ use arc_swap::ArcSwap;
 use common::files;
 use common::model::tally::CountKey;
 use common::net::listen::{self, Listeners};
-use common::process::{Reload, Shutdown, asked_to_end, ended, host_name, random_id};
+use common::process::logging::ended;
+use common::process::signals::{Reload, Shutdown, asked_to_end};
+use common::process::{host_name, random_id};
 use common::store::{Announcement, Reader, ReplicaWriter};
 use common::time::unix_ms;
 use common::words::count;
@@ -369,9 +371,9 @@ impl Threads<'_> {
     }
 
     /// What a thread is told.
-    fn limits(&self, room: ConnectionBudget) -> limits::Settings {
+    fn limits(&self, room: ConnectionBudget) -> ThreadLimits {
         let settings = self.settings;
-        limits::Settings {
+        ThreadLimits {
             deadlines: Deadlines {
                 idle: settings.keepalive_timeout,
                 head: settings.client_timeout,

@@ -1,7 +1,7 @@
 //! What a redirector is told.
 
 use crate::access_log::entry::{Address, Form, Style};
-use crate::access_log::writer::Destination;
+use crate::access_log::writer::LogDestination;
 use crate::answer::request::{FIELDS, MAX_FIELDS};
 use crate::answer::static_files::{StaticName, StaticSettings};
 use crate::background::override_file::ByFile;
@@ -70,7 +70,7 @@ pub struct Settings {
     /// Peers that speak for their clients.
     pub trusted_proxies: Arc<[Network]>,
     /// Where requests are logged, if they are, and how.
-    pub access_log: Option<(Destination, Style)>,
+    pub access_log: Option<(LogDestination, Style)>,
 }
 
 impl Settings {
@@ -140,7 +140,7 @@ impl Settings {
 }
 
 /// Where requests are logged, if they are, and how.
-fn access_log(global: &mut Global) -> Option<(Destination, Style)> {
+fn access_log(global: &mut Global) -> Option<(LogDestination, Style)> {
     let form = global.get("access_log_format", parse_form);
     let with_query = global.get("log_query", switch);
     let style = Style {
@@ -178,7 +178,7 @@ impl Settings {
     /// What would end the start.
     pub fn try_paths(&self) -> Result<Vec<String>, Problems> {
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-        if let Some((Destination::Path(path), _)) = &self.access_log
+        if let Some((LogDestination::Path(path), _)) = &self.access_log
             && let Err(why) = try_folder(path)
         {
             problems.push(Problem {

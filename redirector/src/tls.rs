@@ -1,5 +1,6 @@
-//! TLS on the public port: which files it is told, and what all threads share (one rustls configuration, so that a
-//! session begun with one thread is resumed with any other).
+//! TLS on the public port: its settings, its certificates and their renewal, and what all threads share (one rustls
+//! configuration, so that a session begun with one thread is resumed with any other).
+//! No byte of HTTP may enter here.
 
 pub mod certificates;
 pub mod reload;

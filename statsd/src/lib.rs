@@ -11,7 +11,7 @@ use anyhow::Context;
 use common::net::listen::Listeners;
 use common::net::web::{self, Ask, Page, Router, StatusCode, header};
 use common::openmetrics::Exposition;
-use common::process::{Phase, Shutdown};
+use common::process::signals::{Phase, Shutdown};
 use common::store::Reader;
 use common::time::unix_ms;
 use live::latest::Latest;

@@ -4,7 +4,9 @@ use anyhow::Context;
 use clap::Parser;
 use common::net::listen::{self, ListenAddress};
 use common::net::socket::Sharing;
-use common::process::{self, CommonArgs, Failure};
+use common::process;
+use common::process::arguments::CommonArgs;
+use common::process::exit::Failure;
 use common::store::{Redis, Store};
 use statsd::Settings;
 use std::process::ExitCode;
@@ -26,8 +28,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let logging = process::start_logging(args.common.log_format);
-    process::finish(logging, start(&args))
+    let logging = process::logging::start_logging(args.common.log_format);
+    process::exit::finish(logging, start(&args))
 }
 
 fn start(args: &Args) -> Result<(), Failure> {
@@ -38,7 +40,7 @@ fn start(args: &Args) -> Result<(), Failure> {
         bind: args.listen.unwrap_or(settings.bind),
         ..global.finish(settings)?
     };
-    let Some(redis) = process::tested(args.test, redis) else {
+    let Some(redis) = process::exit::tested(args.test, redis) else {
         return Ok(());
     };
     let listeners = listen::bind(settings.bind, 1, Sharing::Exclusive)?;
@@ -48,9 +50,12 @@ fn start(args: &Args) -> Result<(), Failure> {
         .build()
         .context("starting the runtime")?;
     process::run_on(runtime, async {
-        let (shutdown, _) = process::on_signals().context("installing signal handlers")?;
-        process::began("rbalancer-statsd", &format!("redis {}", redis.address));
-        let (started, asked) = (Instant::now(), process::asked_to_end(shutdown.clone()));
+        let (shutdown, _) = process::signals::on_signals().context("installing signal handlers")?;
+        process::logging::began("rbalancer-statsd", &format!("redis {}", redis.address));
+        let (started, asked) = (
+            Instant::now(),
+            process::signals::asked_to_end(shutdown.clone()),
+        );
         statsd::run(
             listeners,
             Store::Redis(Redis::pooled(&redis)).reader(),
@@ -58,7 +63,7 @@ fn start(args: &Args) -> Result<(), Failure> {
             shutdown,
         )
         .await?;
-        process::ended(started, asked.await.ok(), "");
+        process::logging::ended(started, asked.await.ok(), "");
         Ok(())
     })
 }

@@ -1,4 +1,5 @@
 //! The forms a report is shown in.
+//! No store may enter here, and nothing is decided: what is shown stands in the report.
 
 pub mod csv;
 pub mod html;

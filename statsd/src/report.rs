@@ -1,4 +1,5 @@
 //! The report: what is wanted, seen and counted, brought together for readers. Pure.
+//! No store, no clock and no form of output may enter here.
 
 pub mod rates;
 mod server;

@@ -4,7 +4,7 @@ use common::model::farm::{Farms, Name};
 use common::model::health::{Checked, Finding, State};
 use common::model::tally::CountKey;
 use common::net::web::{Ask, Method, Page, Router, StatusCode};
-use common::process::Stop;
+use common::process::signals::Stop;
 use common::store::{Announcement, HealthReport, Memory, Publication, Published, Store};
 use serde_json::{Value, json};
 use statsd::Settings;

@@ -71,12 +71,12 @@ pub struct Document {
 impl Document {
     /// Parses `text`; what could not be understood is left out and listed.
     pub fn parse(file: &str, text: &str) -> (Self, Vec<Problem>) {
-        let mut reading = Reading {
+        let mut reading = IniReader {
             document: Self {
                 file: file.to_owned(),
                 ..Self::default()
             },
-            ..Reading::default()
+            ..IniReader::default()
         };
         // Keys of a section that cannot be used are not reported one by one.
         let mut skipping = false;
@@ -130,7 +130,7 @@ const PIECE: usize = if cfg!(test) { 64 } else { 64 * 1024 };
 
 /// The pass over the lines.
 #[derive(Default)]
-struct Reading<'a> {
+struct IniReader<'a> {
     /// Entries of the piece that is not ended have no value yet.
     document: Document,
     problems: Vec<Problem>,
@@ -177,7 +177,7 @@ fn begins_with_key(line: &str) -> bool {
             || (line[word..].starts_with(':') && rest[1..].starts_with(char::is_whitespace)))
 }
 
-impl<'a> Reading<'a> {
+impl<'a> IniReader<'a> {
     fn problem(&mut self, line: usize, message: String) {
         self.problems.push(Problem {
             file: self.document.file.clone(),

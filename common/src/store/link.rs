@@ -20,7 +20,7 @@ const POOL_SIZE: usize = 4;
 pub(super) struct Link {
     settings: RedisSettings,
     pooled: bool,
-    held: Mutex<Held>,
+    held: Mutex<HeldLink>,
     /// Calls in a row that found no answer in time.
     timeouts: AtomicU32,
     /// How often a connection was given up.
@@ -31,7 +31,7 @@ pub(super) struct Link {
 
 /// What the calls share, and the how-many-th it is: a call that failed gives up only what it used itself.
 #[derive(Default)]
-struct Held {
+struct HeldLink {
     serial: u64,
     /// How often the link beside had given up when this was last used.
     beside: u64,
@@ -213,7 +213,7 @@ impl Link {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldLink> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -27,25 +27,25 @@ const KEPT: usize = 2;
 /// The store in this process.
 #[derive(Debug, Clone)]
 pub struct Memory {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<MemoryState>>,
     published: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct MemoryState {
     /// The tables kept, oldest first; the last one is in force.
     tables: VecDeque<(HistoryEntry, Farms)>,
     overrides: HashMap<ServerId, Override>,
     /// The overrides' generation: it is there before the first table is.
     overridden: u64,
-    views: BTreeMap<String, View>,
+    views: BTreeMap<String, StoredView>,
     replicas: BTreeMap<String, (Announcement, Instant)>,
     totals: Totals,
     events: VecDeque<Event>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct View {
+struct StoredView {
     sequence: u64,
     findings: HashMap<CheckKey, (u64, Finding)>,
 }
@@ -79,7 +79,7 @@ impl Memory {
                 .into_iter()
                 .map(|(check, finding)| (check, (1, finding)))
                 .collect();
-            state.views.entry(id).or_insert(View {
+            state.views.entry(id).or_insert(StoredView {
                 sequence: 1,
                 findings,
             });
@@ -89,7 +89,7 @@ impl Memory {
     /// What to write down so that [`Memory::adopt`] can go on.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state();
-        let plain = |view: &View| {
+        let plain = |view: &StoredView| {
             view.findings
                 .iter()
                 .map(|(check, (_, finding))| (check.clone(), finding.clone()))
@@ -105,7 +105,7 @@ impl Memory {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -370,7 +370,7 @@ impl Memory {
     }
 }
 
-impl State {
+impl MemoryState {
     fn remember(&mut self, event: Event) {
         self.events.push_back(event);
         while self.events.len() > EVENTS_KEPT {

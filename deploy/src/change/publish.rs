@@ -2,7 +2,8 @@
 
 use common::model::farm::Farms;
 use common::model::generation::Stamp;
-use common::process::{Failure, host_name};
+use common::process::exit::Failure;
+use common::process::host_name;
 use common::store::{
     Announcement, Publication, Published, Reader, Replica, Replication, Store, StoreError,
 };

@@ -6,7 +6,8 @@ use crate::change::guard::{self, Picture};
 use crate::change::publish::{operator, publish};
 use anyhow::anyhow;
 use common::model::farm::{Farms, Name};
-use common::process::{Failure, random_id};
+use common::process::exit::Failure;
+use common::process::random_id;
 use common::store::{Publication, Store};
 use std::collections::HashMap;
 

@@ -5,7 +5,7 @@ use crate::change::diff::by_hand;
 use crate::change::publish::{in_force, is_agreed};
 use crate::change::put_in_force::{PublishOptions, put_in_force};
 use crate::conf::Conf;
-use common::process::Failure;
+use common::process::exit::Failure;
 use common::store::{Redis, RedisSettings, Store};
 
 /// Puts the table of `conf` in force, if `agreed` says yes to the changes; the lines to print.

@@ -6,7 +6,7 @@ pub(crate) mod checks;
 use crate::change::current::Current;
 use crate::conf::{Flags, parse};
 use anyhow::anyhow;
-use checks::Checks;
+use checks::ExportedChecks;
 use common::config::ini::Document;
 use common::model::farm::{Farm, Farms, Name, OnAllDown, Server, ServerId};
 use common::model::generation::Stamp;
@@ -112,7 +112,7 @@ pub fn fold(farms: &Farms, overrides: &HashMap<ServerId, Override>) -> (Farms, V
 /// A table as a file.
 pub fn file(farms: &Farms, cluster: &Name) -> String {
     let names = |names: Vec<&str>| names.join(", ");
-    let checks = Checks::of(farms);
+    let checks = ExportedChecks::of(farms);
     let mut out = format!("[global]\ncluster = {cluster}\n");
     checks
         .of_all()

@@ -4,7 +4,7 @@ use crate::change::current::Current;
 use crate::change::publish::is_agreed;
 use crate::change::put_in_force::{PublishOptions, put_in_force};
 use anyhow::{Context, anyhow};
-use common::process::Failure;
+use common::process::exit::Failure;
 use common::store::{HistoryEntry, Redis, RedisSettings, Store, TABLES_KEPT};
 
 /// Puts the table of `back` (steps back, or a generation) in force again, if `agreed` says yes; the lines to print.

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use common::config::global::did_you_mean;
 use common::model::farm::{Farms, Intent, ServerId, Weight};
 use common::model::overrides::{Force, Override};
-use common::process::Failure;
+use common::process::exit::Failure;
 use common::store::{Event, ExpectedGenerations, Redis, RedisSettings, Store, StoreError};
 use common::time::{UnixMs, unix_ms, utc};
 use std::time::{Duration, Instant};

@@ -6,7 +6,9 @@ use crate::change::guard::{self, Picture};
 use crate::conf::Conf;
 use common::config::global::Problems;
 use common::model::farm::{Farms, Name};
-use common::process::{Reload, log_errors, random_id, unhurried};
+use common::process::logging::log_errors;
+use common::process::signals::Reload;
+use common::process::{random_id, unhurried};
 use common::store::{Publication, Published, Store};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -27,7 +27,7 @@ const FOLDED_MS: u64 = 86_400_000;
 const CALM: Duration = Duration::from_secs(30);
 
 /// A keeper's memory.
-pub struct Keeper {
+pub struct TotalsKeeper {
     reader: Reader,
     store: Store,
     base: Base,
@@ -54,7 +54,7 @@ struct Fold {
     at: UnixMs,
 }
 
-impl Keeper {
+impl TotalsKeeper {
     /// A keeper that remembers nothing yet.
     pub fn new(reader: Reader, store: Store) -> Self {
         Self {

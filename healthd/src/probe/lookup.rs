@@ -34,7 +34,7 @@ const AT_ONCE: usize = 256;
 
 /// What was found.
 #[derive(Debug)]
-struct Known {
+struct KnownAddresses {
     addresses: Vec<SocketAddr>,
     /// When to look again.
     until: Instant,
@@ -45,7 +45,7 @@ type Found = Result<Vec<SocketAddr>, LookupFailed>;
 /// The system's resolver, with a memory.
 #[derive(Debug, Clone)]
 pub struct Lookup {
-    known: Arc<Mutex<HashMap<String, Known>>>,
+    known: Arc<Mutex<HashMap<String, KnownAddresses>>>,
     /// Look-ups on their way, one a name: all who ask for it wait for the same one.
     asked: Arc<Mutex<HashMap<String, watch::Receiver<Option<Found>>>>>,
     room: Arc<Semaphore>,
@@ -137,7 +137,7 @@ impl Lookup {
             Ok(addresses) if !addresses.is_empty() => {
                 known.insert(
                     name.to_owned(),
-                    Known {
+                    KnownAddresses {
                         addresses: addresses.clone(),
                         until: Instant::now() + KEPT,
                     },
@@ -161,7 +161,7 @@ impl Lookup {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, KnownAddresses>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -189,7 +189,7 @@ mod tests {
         for name in ["localhost", "no-such-name.invalid"] {
             lookup.known().insert(
                 name.into(),
-                Known {
+                KnownAddresses {
                     addresses: vec![kept],
                     until: Instant::now() + KEPT,
                 },
@@ -250,7 +250,7 @@ mod tests {
         let kept: SocketAddr = "203.0.113.1:0".parse().expect("an address");
         lookup.known().insert(
             "hung.invalid".into(),
-            Known {
+            KnownAddresses {
                 addresses: vec![kept],
                 until: Instant::now(),
             },

@@ -456,7 +456,7 @@ async fn secure_server(names: &[&str]) -> (u16, rustls::pki_types::CertificateDe
 async fn a_certificate_carries_the_servers_name_whatever_address_is_asked() {
     let (port, certificate) = secure_server(&["img.test", "192.0.2.9"]).await;
     let prober = Prober {
-        tls: Tls::trusting(certificate),
+        tls: ProbeTls::trusting(certificate),
         ..Prober::new()
     };
     let there = |host: &str| {

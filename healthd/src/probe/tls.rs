@@ -19,7 +19,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// What probes over https need.
 #[derive(Clone)]
-pub(crate) struct Tls {
+pub(crate) struct ProbeTls {
     provider: Arc<CryptoProvider>,
     /// None while the system has no root certificates: they are looked for again when a probe needs them. Roots once
     /// read are kept, so a certificate store that is emptied later changes nothing.
@@ -29,7 +29,7 @@ pub(crate) struct Tls {
     unverifying: Option<TlsConnector>,
 }
 
-impl Tls {
+impl ProbeTls {
     /// TLS 1.2 and 1.3 by ring.
     pub(crate) fn new() -> Self {
         let provider = Arc::new(ring::default_provider());

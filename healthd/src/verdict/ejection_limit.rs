@@ -1,4 +1,4 @@
-//! The brake: soft evidence, which may be the prober's own trouble, takes out only a part of a farm. Pure: time comes
+//! The ejection limit: soft evidence, which may be the prober's own trouble, takes out only a part of a farm. Pure: time comes
 //! in as an argument.
 
 use crate::checks::CheckedServer;

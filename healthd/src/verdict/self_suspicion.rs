@@ -129,7 +129,7 @@ impl SelfSuspicion {
         self.0.take().is_some()
     }
 
-    /// Why `fallen` is held in service whatever the brake says; none if it is not. Before there is doubt a fall waits
+    /// Why `fallen` is held in service whatever the ejection limit says; none if it is not. Before there is doubt a fall waits
     /// until another target has answered, or two intervals: else the first of all to fail would be out too soon.
     pub fn holds<'a>(
         &self,

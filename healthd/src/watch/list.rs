@@ -7,7 +7,7 @@ use crate::verdict::judge::{Fall, Judge, Ruling};
 use crate::verdict::self_suspicion::SelfSuspicion;
 use crate::watch::left::Left;
 use crate::watch::queue::{Lane, ProbePermits, Queue};
-use crate::watch::watched::{Tally, Watched};
+use crate::watch::watched::{CautionCounts, Watched};
 use common::model::check::{Check, CheckKey};
 use common::model::farm::Name;
 use common::model::health::{Checked, State};
@@ -69,7 +69,7 @@ pub struct WatchList {
     /// Whether this prober itself is in doubt.
     pub(super) doubt: SelfSuspicion,
     /// What is to be known of all of them, as of the last report.
-    pub(super) tally: Tally,
+    pub(super) tally: CautionCounts,
     /// What an earlier run knew of checks that are not watched yet.
     pub(super) adopted: OwnView,
 }

@@ -2,7 +2,7 @@
 //! trouble may be a resolver's, or another of this machine's own; only nobody is to think that they were found good.
 
 use crate::watch::list::WatchList;
-use crate::watch::watched::{Tally, Watched};
+use crate::watch::watched::{CautionCounts, Watched};
 use common::model::farm::{Name, ServerId};
 use common::model::health::{Caution, Checked};
 
@@ -11,16 +11,19 @@ const NAMED: usize = 5;
 
 impl WatchList {
     /// What is to be known of all checks, as of the last report.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> CautionCounts {
         self.tally
     }
 
     /// Counts, and says what is news, in a line for each kind and not for each server: without a resolver it is news of
     /// all.
     pub(super) fn look_for_unchecked(&mut self) {
-        self.tally = Tally::default();
-        let (mut never, mut no_longer, mut again) =
-            (News::default(), News::default(), News::default());
+        self.tally = CautionCounts::default();
+        let (mut never, mut no_longer, mut again) = (
+            UncheckedNews::default(),
+            UncheckedNews::default(),
+            UncheckedNews::default(),
+        );
         for watched in self.checks.values_mut() {
             let finding = watched.judge.finding();
             self.tally.never += u64::from(finding.checked == Checked::Never);
@@ -77,13 +80,13 @@ impl WatchList {
 
 /// Servers to name in one line, and the reason of the first.
 #[derive(Default)]
-struct News {
+struct UncheckedNews {
     named: Vec<ServerId>,
     more: usize,
     why: String,
 }
 
-impl News {
+impl UncheckedNews {
     fn add(&mut self, watched: &Watched) {
         if self.named.is_empty() {
             self.why.clone_from(&watched.judge.finding().why);

@@ -42,7 +42,7 @@ pub struct Style {
 
 /// One request and its answer.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub struct LogEntry<'a> {
     /// When it was answered.
     pub at: UnixMs,
     /// Who asked, if that is known.
@@ -74,7 +74,7 @@ pub struct Entry<'a> {
 }
 
 /// Appends `entry` as one line.
-pub fn write(entry: &Entry<'_>, style: Style, out: &mut Vec<u8>) {
+pub fn write(entry: &LogEntry<'_>, style: Style, out: &mut Vec<u8>) {
     let cut = |text| {
         if style.without_query {
             path(text)
@@ -82,7 +82,7 @@ pub fn write(entry: &Entry<'_>, style: Style, out: &mut Vec<u8>) {
             text
         }
     };
-    let entry = Entry {
+    let entry = LogEntry {
         target: cut(entry.target),
         location: cut(entry.location),
         referer: cut(entry.referer),
@@ -113,7 +113,7 @@ fn address(client: Option<IpAddr>, how: Address) -> Option<IpAddr> {
     }
 }
 
-fn combined(entry: &Entry<'_>, how: Address, out: &mut Vec<u8>) {
+fn combined(entry: &LogEntry<'_>, how: Address, out: &mut Vec<u8>) {
     match address(entry.client, how) {
         Some(client) => put(out, format_args!("{client}")),
         None => out.push(b'-'),
@@ -151,7 +151,7 @@ fn combined(entry: &Entry<'_>, how: Address, out: &mut Vec<u8>) {
     out.pop();
 }
 
-fn json(entry: &Entry<'_>, how: Address, out: &mut Vec<u8>) {
+fn json(entry: &LogEntry<'_>, how: Address, out: &mut Vec<u8>) {
     put(out, format_args!("{{\"at\":{},", entry.at));
     if let Some(client) = address(entry.client, how) {
         put(out, format_args!("\"client\":\"{client}\","));
@@ -243,8 +243,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn entry<'a>(target: &'a [u8], agent: &'a [u8]) -> Entry<'a> {
-        Entry {
+    fn entry<'a>(target: &'a [u8], agent: &'a [u8]) -> LogEntry<'a> {
+        LogEntry {
             at: 1_795_473_005_250,
             client: "192.0.2.77".parse().ok(),
             method: b"GET",

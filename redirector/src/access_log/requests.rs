@@ -1,6 +1,6 @@
 //! What is logged of a request and its answer, by the thread that answered it.
 
-use crate::access_log::entry::Entry;
+use crate::access_log::entry::LogEntry;
 use crate::access_log::writer::LogBuffer;
 use crate::answer::Answer;
 use crate::answer::refusal::Refusal;
@@ -158,7 +158,7 @@ impl RequestLog {
             Some(slot) => name(&mut self.names, &self.counters, slot),
             None => ("", ""),
         };
-        self.buffer.add(&Entry {
+        self.buffer.add(&LogEntry {
             at: unix_ms(),
             client: client.address,
             method: request.method,

@@ -1,7 +1,7 @@
 //! Carries lines of the access log from the threads that serve clients to a file, and never holds one up: a queue
 //! that is full drops lines and counts them.
 
-use crate::access_log::entry::{self, Entry, Style};
+use crate::access_log::entry::{self, LogEntry, Style};
 use anyhow::Context;
 use common::files::{self, Occupied};
 use std::convert::Infallible;
@@ -34,7 +34,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Where the access log is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
+pub enum LogDestination {
     /// Appended to this file, or pipe.
     Path(PathBuf),
     /// What the process was started with, as containers want it. It is never opened: systemd passes a socket there, and
@@ -44,7 +44,7 @@ pub enum Destination {
     Stderr,
 }
 
-impl FromStr for Destination {
+impl FromStr for LogDestination {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
@@ -59,7 +59,7 @@ impl FromStr for Destination {
     }
 }
 
-impl fmt::Display for Destination {
+impl fmt::Display for LogDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
@@ -69,7 +69,7 @@ impl fmt::Display for Destination {
     }
 }
 
-impl Destination {
+impl LogDestination {
     /// Opens it to append to.
     fn open(&self) -> io::Result<File> {
         match self {
@@ -94,17 +94,17 @@ impl Destination {
 pub struct AccessLog {
     sender: SyncSender<Batch>,
     style: Style,
-    state: Arc<State>,
+    state: Arc<LogState>,
 }
 
 /// What the threads share with the writer.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct LogState {
     dropped: AtomicU64,
     reopen: AtomicBool,
 }
 
-impl State {
+impl LogState {
     /// LogBuffer that were not written.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -118,7 +118,7 @@ impl State {
 
 /// Opens the file anew whenever the process is told to (USR1), as programs that move logs away do. Without a log the
 /// signal means nothing, and must not end the process.
-pub(crate) async fn follow_usr1(state: Option<Arc<State>>) {
+pub(crate) async fn follow_usr1(state: Option<Arc<LogState>>) {
     let Ok(mut usr1) =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::user_defined1())
     else {
@@ -152,11 +152,11 @@ impl AccessLog {
     /// # Errors
     /// When it cannot be opened or the thread cannot be started.
     pub async fn open(
-        destination: Destination,
+        destination: LogDestination,
         style: Style,
     ) -> anyhow::Result<(Self, WriterHandle)> {
         let (sender, batches) = sync_channel(QUEUE);
-        let state: Arc<State> = Arc::default();
+        let state: Arc<LogState> = Arc::default();
         let words = format!("access_log {destination}");
         let mut writer = Writer {
             destination,
@@ -189,7 +189,7 @@ impl AccessLog {
     }
 
     /// What was lost, and how to have the file opened anew.
-    pub fn state(&self) -> Arc<State> {
+    pub fn state(&self) -> Arc<LogState> {
         self.state.clone()
     }
 
@@ -202,7 +202,7 @@ impl AccessLog {
     }
 }
 
-/// The thread that writes: it ends when every journal and all lines are gone.
+/// The thread that writes: it ends when every `AccessLog` and all lines are gone.
 #[derive(Debug)]
 pub struct WriterHandle(oneshot::Receiver<Infallible>);
 
@@ -217,7 +217,7 @@ impl WriterHandle {
 
 impl LogBuffer {
     /// Adds a line.
-    pub fn add(&mut self, entry: &Entry<'_>) {
+    pub fn add(&mut self, entry: &LogEntry<'_>) {
         entry::write(entry, self.journal.style, &mut self.batch.bytes);
         self.batch.lines += 1;
         if self.batch.bytes.len() >= BATCH {
@@ -251,9 +251,9 @@ impl Drop for LogBuffer {
 
 /// The thread that writes.
 struct Writer {
-    destination: Destination,
+    destination: LogDestination,
     file: Option<File>,
-    state: Arc<State>,
+    state: Arc<LogState>,
     failing: bool,
 }
 
@@ -326,8 +326,8 @@ impl Writer {
 mod tests {
     use super::*;
 
-    fn entry(target: &[u8]) -> Entry<'_> {
-        Entry {
+    fn entry(target: &[u8]) -> LogEntry<'_> {
+        LogEntry {
             at: 0,
             client: "192.0.2.1".parse().ok(),
             method: b"GET",
@@ -361,16 +361,19 @@ mod tests {
         assert!(
             ["-", "stdout", "/dev/stdout"]
                 .iter()
-                .all(|text| text.parse() == Ok(Destination::Stdout))
+                .all(|text| text.parse() == Ok(LogDestination::Stdout))
         );
-        assert_eq!("/dev/stderr".parse(), Ok(Destination::Stderr));
+        assert_eq!("/dev/stderr".parse(), Ok(LogDestination::Stderr));
         assert_eq!(
             "access.log".parse(),
-            Ok(Destination::Path("access.log".into()))
+            Ok(LogDestination::Path("access.log".into()))
         );
-        assert_eq!("./syslog".parse(), Ok(Destination::Path("./syslog".into())));
+        assert_eq!(
+            "./syslog".parse(),
+            Ok(LogDestination::Path("./syslog".into()))
+        );
         for word in ["syslog", "stderr", "none", "journal", ""] {
-            let error = word.parse::<Destination>().expect_err(word);
+            let error = word.parse::<LogDestination>().expect_err(word);
             assert!(error.contains("- for standard output"), "{error}");
         }
     }
@@ -382,7 +385,7 @@ mod tests {
             folder.path().join("access.log"),
             folder.path().join("access.log.1"),
         );
-        let (journal, _) = AccessLog::open(Destination::Path(path.clone()), Style::default())
+        let (journal, _) = AccessLog::open(LogDestination::Path(path.clone()), Style::default())
             .await
             .expect("it opens");
         let mut lines = journal.lines();
@@ -408,9 +411,10 @@ mod tests {
     async fn at_the_end_every_line_is_in_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("access.log");
-        let (journal, writing) = AccessLog::open(Destination::Path(path.clone()), Style::default())
-            .await
-            .expect("it opens");
+        let (journal, writing) =
+            AccessLog::open(LogDestination::Path(path.clone()), Style::default())
+                .await
+                .expect("it opens");
         let mut lines = journal.lines();
         (0..20_000).for_each(|_| lines.add(&entry(b"/last")));
         drop((lines, journal));
@@ -450,13 +454,13 @@ mod tests {
     async fn a_file_that_cannot_be_written_costs_lines_and_nothing_else() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("deep/access.log");
-        let destination = Destination::Path(path.clone());
+        let destination = LogDestination::Path(path.clone());
         assert!(
             AccessLog::open(destination.clone(), Style::default())
                 .await
                 .is_err()
         );
-        let state: Arc<State> = Arc::default();
+        let state: Arc<LogState> = Arc::default();
         let mut writer = Writer {
             destination,
             file: None,

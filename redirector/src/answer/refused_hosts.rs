@@ -32,21 +32,21 @@ pub struct Recent(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    parts: VecDeque<Part>,
+    parts: VecDeque<TimeSlice>,
     /// Refusals since the start, by reason.
     reasons: BTreeMap<(u16, &'static str), u64>,
     hasher: RandomState,
 }
 
 #[derive(Debug)]
-struct Part {
+struct TimeSlice {
     began: Instant,
-    hosts: Vec<Host>,
+    hosts: Vec<CountedHost>,
 }
 
 /// A host and why it was refused. It was refused at least `count - over` times, and at most `count` times.
 #[derive(Debug)]
-struct Host {
+struct CountedHost {
     hash: u64,
     host: String,
     refusal: Refusal,
@@ -67,7 +67,7 @@ impl Recent {
             .back()
             .is_none_or(|part| now.saturating_duration_since(part.began) >= PART)
         {
-            kept.parts.push_back(Part {
+            kept.parts.push_back(TimeSlice {
                 began: now,
                 hosts: Vec::new(),
             });
@@ -99,13 +99,13 @@ impl Recent {
     }
 }
 
-impl Part {
+impl TimeSlice {
     fn count(&mut self, hash: u64, host: &[u8], refusal: Refusal) {
         if let Some(known) = self.hosts.iter_mut().find(|known| known.hash == hash) {
             known.count += 1;
             return;
         }
-        let new = |over: u64| Host {
+        let new = |over: u64| CountedHost {
             hash,
             host: String::from_utf8_lossy(host).into_owned(),
             refusal,

@@ -69,8 +69,8 @@ impl Sources {
 
     /// The sources as they are now, for requests that came by `scheme`.
     #[inline]
-    pub fn view(&mut self, scheme: Scheme) -> View<'_, SmallRng> {
-        View {
+    pub fn view(&mut self, scheme: Scheme) -> AnswerView<'_, SmallRng> {
+        AnswerView {
             routes: self.routes.load(),
             statics: self.statics.load(),
             stats: self.stats.as_ref(),
@@ -87,7 +87,7 @@ impl Sources {
 }
 
 /// What answering looks at.
-pub struct View<'a, R: Rng> {
+pub struct AnswerView<'a, R: Rng> {
     /// The table.
     pub routes: &'a Routes,
     /// The static files.

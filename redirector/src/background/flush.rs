@@ -6,7 +6,7 @@ use crate::background::unwritten_counts::{Unwritten, UnwrittenCounts};
 use crate::counters::Counters;
 use crate::tls::Tls;
 use common::model::tally::{CountKey, Tally};
-use common::process::{Phase, Shutdown};
+use common::process::signals::{Phase, Shutdown};
 use common::store::{Announcement, ReplicaWriter, StoreError};
 use common::time::unix_ms;
 use rand::RngExt;
@@ -299,7 +299,7 @@ impl Flusher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::process::Stop;
+    use common::process::signals::Stop;
     use common::store::{Memory, Store};
 
     #[tokio::test]

@@ -4,7 +4,8 @@
 use common::files;
 use common::model::farm::{Farms, Intent, ServerId};
 use common::model::overrides::Override;
-use common::process::{Reload, log_errors};
+use common::process::logging::log_errors;
+use common::process::signals::Reload;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use common::model::target::Scheme;
 
 /// How a field says it.
 #[derive(Clone, Copy)]
-enum Form {
+enum SchemeForm {
     /// The scheme's name; of a list, which each proxy on the way goes on with, the first: the client's own.
     Name,
     /// `proto` in the pairs of RFC 7239 section 5.4; the first likewise.
@@ -16,16 +16,16 @@ enum Form {
 
 /// The fields that say it, in the order in which they are believed where several speak. X-Forwarded-Proto comes first:
 /// it is the one that nearly every proxy sets or overwrites, so that no client has put it there.
-const FIELDS: [(&[u8], Form); 9] = [
-    (b"x-forwarded-proto", Form::Name),
-    (b"forwarded", Form::Pairs),
-    (b"x-forwarded-scheme", Form::Name),
-    (b"x-forwarded-protocol", Form::Name),
-    (b"x-url-scheme", Form::Name),
-    (b"x-scheme", Form::Name),
-    (b"cloudfront-forwarded-proto", Form::Name),
-    (b"x-forwarded-ssl", Form::Switch),
-    (b"front-end-https", Form::Switch),
+const FIELDS: [(&[u8], SchemeForm); 9] = [
+    (b"x-forwarded-proto", SchemeForm::Name),
+    (b"forwarded", SchemeForm::Pairs),
+    (b"x-forwarded-scheme", SchemeForm::Name),
+    (b"x-forwarded-protocol", SchemeForm::Name),
+    (b"x-url-scheme", SchemeForm::Name),
+    (b"x-scheme", SchemeForm::Name),
+    (b"cloudfront-forwarded-proto", SchemeForm::Name),
+    (b"x-forwarded-ssl", SchemeForm::Switch),
+    (b"front-end-https", SchemeForm::Switch),
 ];
 
 /// The scheme that `fields`, names and values in the order in which they came, tell of: by the first of `FIELDS` that
@@ -44,7 +44,7 @@ pub fn told<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Sc
         .map(|(_, scheme)| scheme)
 }
 
-impl Form {
+impl SchemeForm {
     fn read(self, value: &[u8]) -> Option<Scheme> {
         match self {
             // Empty elements of a list are none (RFC 9110 section 5.6.1).

@@ -82,7 +82,7 @@ struct Choice {
 }
 
 /// What routes are made from, beside the farms.
-pub(crate) struct Inputs<'a> {
+pub(crate) struct RouteInputs<'a> {
     pub(crate) overrides: &'a HashMap<ServerId, Override>,
     pub(crate) health: &'a Health,
     pub(crate) counters: &'a Counters,
@@ -101,7 +101,7 @@ impl Arena {
     pub(crate) fn add(
         &mut self,
         farm: &Farm,
-        inputs: &Inputs<'_>,
+        inputs: &RouteInputs<'_>,
         positions: Positions,
         heads: &mut ResponseHeads,
     ) -> u32 {
@@ -154,7 +154,7 @@ impl Arena {
         farm: &Farm,
         candidates: &[InForce<'_>],
         fallback: Option<&Target>,
-        inputs: &Inputs<'_>,
+        inputs: &RouteInputs<'_>,
         position: &Arc<AtomicU32>,
         heads: &mut ResponseHeads,
     ) -> Choice {

@@ -21,7 +21,7 @@ pub struct AddressLimit {
 
 /// One held connection; given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct AddressPermit {
     of: Arc<AddressLimit>,
     /// None: nobody counts.
     address: Option<IpAddr>,
@@ -39,7 +39,7 @@ impl AddressLimit {
     }
 
     /// One more connection of `peer`; none where it holds as many as it may.
-    pub fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Held> {
+    pub fn take(self: &Arc<Self>, peer: IpAddr) -> Option<AddressPermit> {
         let address =
             (!self.exempt.iter().any(|network| network.contains(peer))).then(|| subject(peer));
         if let Some(address) = address {
@@ -50,7 +50,7 @@ impl AddressLimit {
             }
             *count += 1;
         }
-        Some(Held {
+        Some(AddressPermit {
             of: self.clone(),
             address,
         })
@@ -67,7 +67,7 @@ impl AddressLimit {
     }
 }
 
-impl Drop for Held {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let Some(address) = self.address else { return };
         let mut held = self.of.held.lock().unwrap_or_else(PoisonError::into_inner);

@@ -97,7 +97,7 @@ struct Clock {
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct ParkedEntry<T> {
     serial: u32,
     held: Option<T>,
 }
@@ -106,7 +106,7 @@ struct Entry<T> {
 #[derive(Debug)]
 pub struct Connections<T> {
     clocks: Vec<Clock>,
-    entries: Vec<Entry<T>>,
+    entries: Vec<ParkedEntry<T>>,
     free: Vec<u32>,
     /// Ticks since the start; they come round after 34 years.
     tick: u32,
@@ -153,7 +153,7 @@ impl<T> Connections<T> {
             };
         }
         self.clocks.push(clock);
-        self.entries.push(Entry {
+        self.entries.push(ParkedEntry {
             serial: 0,
             held: Some(held),
         });

@@ -1,8 +1,7 @@
-//! What the threads that serve clients have in common: what they are told, how they accept, and how many connections
-//! they may hold.
+//! What the threads that serve clients have in common: their limits, how they accept, and how they close a listener.
 
 use crate::answer::pages::Pages;
-use crate::serve::address_limit::{AddressLimit, Held};
+use crate::serve::address_limit::{AddressLimit, AddressPermit};
 use crate::serve::connections::Deadlines;
 use common::net::socket;
 use std::io::ErrorKind;
@@ -34,8 +33,8 @@ const LEAST_CONNECTIONS: usize = 16;
 /// Longer than the kernel takes to put a connection into a queue.
 const HANDSHAKE: Duration = Duration::from_micros(100);
 
-/// What a thread is told.
-pub struct Settings {
+/// Deadlines and limits of one thread.
+pub struct ThreadLimits {
     /// The deadlines.
     pub deadlines: Deadlines,
     /// How many connections it may hold.
@@ -48,12 +47,12 @@ pub struct Settings {
     pub pages: Option<Pages>,
 }
 
-impl Settings {
+impl ThreadLimits {
     /// A new connection's share of what its address may hold; none where that is not counted.
     ///
     /// # Errors
     /// Where the address holds as many as it may, or cannot be told.
-    pub(crate) fn admit(&self, stream: &impl AsFd) -> Result<Option<Held>, Full> {
+    pub(crate) fn admit(&self, stream: &impl AsFd) -> Result<Option<AddressPermit>, Full> {
         let Some(all) = &self.address_limit else {
             return Ok(None);
         };
@@ -73,19 +72,19 @@ impl Settings {
 /// An address holds as many connections as it may.
 pub(crate) struct Full;
 
-/// Who was at the door.
+/// What one accept found.
 pub(crate) enum Accepted {
     /// A client.
     One(TcpStream),
     /// A client that has gone again.
     Gone,
-    /// Nobody more.
+    /// No connection waits.
     Nobody,
-    /// Somebody, but no descriptor or memory is free: what waits in the kernel keeps, spinning would not help.
+    /// A connection waits, but no descriptor or memory is free: it keeps in the kernel, and spinning would not help.
     NoRoom,
 }
 
-/// Looks who is at the door.
+/// Accepts one connection, if one waits.
 pub(crate) fn accept(acceptor: &TcpListener) -> Accepted {
     match socket::accept(acceptor) {
         Ok(stream) => Accepted::One(stream),
@@ -97,7 +96,7 @@ pub(crate) fn accept(acceptor: &TcpListener) -> Accepted {
     }
 }
 
-/// Takes in whom the kernel still holds, and closes the door. Who arrives in between is reset by the kernel, unless it
+/// Accepts what the kernel still holds, and closes the listener. A client that arrives in between is reset by the kernel, unless it
 /// lets another process on the port take over; then too it resets a connection that it is just putting into the queue
 /// of the socket that closes, so for the last moment handshakes are held: they go on with the other process when the
 /// client has repeated itself.

@@ -1,8 +1,8 @@
 //! The threads that serve clients: how they are started, and woken when the process ends.
 
 use anyhow::Context;
+use common::process::signals::{Phase, Shutdown};
 use common::process::thread_priority::ThreadPriority;
-use common::process::{Phase, Shutdown};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot;

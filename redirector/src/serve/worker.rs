@@ -8,13 +8,13 @@ use crate::protocol::context::ThreadContext;
 use crate::protocol::http1::connection::{Connection, PendingPage, Progress};
 use crate::protocol::transport::Socket;
 use crate::serve::accept::{AcceptBatch, Acceptor};
-use crate::serve::address_limit::Held;
+use crate::serve::address_limit::AddressPermit;
 use crate::serve::connections::{ConnectionId, Connections, Phase, TICK};
-use crate::serve::limits::{self, ACCEPT_REST, BATCH, FULL_REST, Full, LAST_CALLS, Settings};
+use crate::serve::limits::{self, ACCEPT_REST, BATCH, FULL_REST, Full, LAST_CALLS, ThreadLimits};
 use common::net::listen::Listener;
 use common::net::socket;
 use common::net::web::Page;
-use common::process::{Phase as ProcessPhase, Shutdown};
+use common::process::signals::{Phase as ProcessPhase, Shutdown};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::cell::Cell;
@@ -32,7 +32,7 @@ const EVENTS: usize = 256;
 /// Connections with more to do that get a turn between two looks at who has come.
 const TURNS: usize = 4;
 
-/// Not the places of connections: the last tokens are the doors'.
+/// Tokens above those of connections: the last ones belong to listeners.
 const WAKER: Token = Token(usize::MAX - 1);
 const FIRST_DOOR: usize = usize::MAX - 2;
 const LAST_DOOR: usize = usize::MAX - 1024;
@@ -50,7 +50,7 @@ pub struct Worker {
     connections: Connections<Parked>,
     /// Connections that had their turn and have more to do.
     again: VecDeque<ConnectionId>,
-    settings: Settings,
+    settings: ThreadLimits,
     arriving: mpsc::Receiver<Arrival>,
     arrivals: mpsc::Sender<Arrival>,
     stage: Stage,
@@ -69,17 +69,17 @@ struct Parked {
     queued: bool,
     /// Whether room to write is watched too.
     writes: bool,
-    /// Whether it was answered though its address is full: it has little time to take what it asked for, and before it
-    /// waits for more it needs a share.
+    /// Whether it was answered over its address's limit: it has a short deadline to take that answer, and must be
+    /// admitted before it waits for another request.
     over_limit: bool,
-    /// Its share of what its address may hold.
-    held: Option<Held>,
+    /// Its permit among those of its address.
+    held: Option<AddressPermit>,
 }
 
 impl Parked {
     /// Lets the connection take its turn.
     #[inline]
-    fn advance(&mut self, settings: &Settings, context: &mut ThreadContext) -> Progress {
+    fn advance(&mut self, settings: &ThreadLimits, context: &mut ThreadContext) -> Progress {
         let transport = Socket {
             ended: self.ended,
             ..Socket::new(&self.stream)
@@ -92,9 +92,9 @@ impl Parked {
         }
     }
 
-    /// Takes the share that is owed, or has the connection closed.
+    /// Admits a connection that was answered over its address's limit, or closes it.
     #[cold]
-    fn admit_late(&mut self, progress: Progress, settings: &Settings) -> Progress {
+    fn admit_late(&mut self, progress: Progress, settings: &ThreadLimits) -> Progress {
         if !matches!(progress, Progress::Idle | Progress::Head) {
             return progress;
         }
@@ -111,14 +111,14 @@ impl Parked {
     }
 }
 
-/// A page that was made, for whoever asked.
+/// A finished page, and the connection that waits for it.
 struct Arrival {
     place: ConnectionId,
     pending: PendingPage,
     page: Option<Page>,
 }
 
-/// How far the end of the process has come here.
+/// The state of the drain on this thread.
 #[derive(Clone, Copy)]
 enum Stage {
     Serving,
@@ -141,7 +141,7 @@ impl Worker {
     pub fn new(
         listeners: Vec<Listener>,
         context: ThreadContext,
-        settings: Settings,
+        settings: ThreadLimits,
         shutdown: Shutdown,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -195,7 +195,7 @@ impl Worker {
             }
             match self
                 .poll
-                .poll(&mut events, Some(self.patience(now, next_tick)))
+                .poll(&mut events, Some(self.poll_timeout(now, next_tick)))
             {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -224,8 +224,8 @@ impl Worker {
         Ok(())
     }
 
-    /// How long nothing needs to be done but what the kernel tells of.
-    fn patience(&self, now: Instant, next_tick: Instant) -> Duration {
+    /// The timeout of a poll: until the next tick, the next try to accept, or the deadline of the drain.
+    fn poll_timeout(&self, now: Instant, next_tick: Instant) -> Duration {
         if !self.again.is_empty() {
             return Duration::ZERO;
         }
@@ -286,7 +286,7 @@ impl Worker {
         self.connections.is_empty() || now >= until || phase == ProcessPhase::Stopping
     }
 
-    /// Notes that somebody waits at the door with this token.
+    /// Marks the listener with this token as ready.
     fn somebody_came(&mut self, token: usize) {
         if let Some(acceptor) = self.acceptors.get_mut(FIRST_DOOR - token) {
             acceptor.ready = true;
@@ -313,7 +313,7 @@ impl Worker {
         }
     }
 
-    /// Lets in who waits, serves them, and closes what is done.
+    /// Accepts the clients that wait, serves them, and closes the connections that are done.
     fn accept(&mut self, now: Instant) {
         for number in 0..self.acceptors.len() {
             if self.acceptors[number]
@@ -325,7 +325,7 @@ impl Worker {
         }
     }
 
-    /// The same through one door.
+    /// The same for one listener.
     fn let_in(&mut self, number: usize, now: Instant) {
         self.evict(self.settings.room.too_many(self.connections.len()));
         let left = self.settings.room.left(self.connections.len());
@@ -345,7 +345,7 @@ impl Worker {
         }
     }
 
-    /// Lets nobody in until then.
+    /// Accepts nobody until then.
     fn rest(&mut self, until: Instant) {
         self.acceptors
             .iter_mut()
@@ -400,7 +400,7 @@ impl Worker {
         }
     }
 
-    /// Goes on with the connection at a place of which the kernel has told something.
+    /// Continues a connection that the kernel has reported an event of.
     #[inline]
     fn serve(&mut self, index: usize, ended: bool) {
         let Some((place, phase, waiting)) = self.connections.at_mut(index) else {
@@ -455,7 +455,7 @@ impl Worker {
                 Phase::Page
             }
         };
-        // Who owes has one time for all of it, however often it moves, but for pages.
+        // A connection over its address's limit has one deadline for everything except pages.
         let (phase, progressed) = if over_limit && phase != Phase::Page {
             (Phase::Linger, false)
         } else {

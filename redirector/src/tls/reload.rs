@@ -4,7 +4,7 @@
 use super::Tls;
 use super::certificates::{Expiry, PairProblems};
 use common::files;
-use common::process::Reload;
+use common::process::signals::Reload;
 use common::time::unix_ms;
 use std::time::{Duration, Instant};
 

@@ -31,7 +31,7 @@ pub struct Session {
 
 /// What a handshake waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum HandshakeStep {
     /// A byte: none is there.
     Byte,
     Read,
@@ -62,9 +62,9 @@ impl Gate {
         self.waiting.get()
     }
 
-    async fn turn(&self) -> Turn<'_> {
+    async fn turn(&self) -> HandshakeTurn<'_> {
         self.waiting.set(self.waiting.get() + 1);
-        let mut turn = Turn {
+        let mut turn = HandshakeTurn {
             gate: self,
             _place: None,
         };
@@ -74,12 +74,12 @@ impl Gate {
 }
 
 /// A turn, waited for or taken.
-struct Turn<'a> {
+struct HandshakeTurn<'a> {
     gate: &'a Gate,
     _place: Option<SemaphorePermit<'a>>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for HandshakeTurn<'_> {
     fn drop(&mut self) {
         self.gate.waiting.set(self.gate.waiting.get() - 1);
     }
@@ -105,21 +105,25 @@ impl Session {
                 let step = step(&mut inner, stream);
                 // Before the yield, not after it: what arrives meanwhile must not be forgotten.
                 match &step {
-                    Ok(Step::Byte | Step::Read) => forget(stream, Interest::READABLE),
-                    Ok(Step::Write) => forget(stream, Interest::WRITABLE),
+                    Ok(HandshakeStep::Byte | HandshakeStep::Read) => {
+                        forget(stream, Interest::READABLE);
+                    }
+                    Ok(HandshakeStep::Write) => forget(stream, Interest::WRITABLE),
                     _ => {}
                 }
                 tokio::task::yield_now().await;
                 step?
             };
-            if step != Step::Byte {
+            if step != HandshakeStep::Byte {
                 began();
             }
             match step {
-                Step::Byte | Step::Read => drop(stream.ready(Interest::READABLE).await?),
-                Step::Write => drop(stream.ready(Interest::WRITABLE).await?),
-                Step::Again => {}
-                Step::Done => return Ok(Self::new(inner)),
+                HandshakeStep::Byte | HandshakeStep::Read => {
+                    stream.ready(Interest::READABLE).await?;
+                }
+                HandshakeStep::Write => drop(stream.ready(Interest::WRITABLE).await?),
+                HandshakeStep::Again => {}
+                HandshakeStep::Done => return Ok(Self::new(inner)),
             }
         }
     }
@@ -237,15 +241,15 @@ impl Session {
     }
 }
 
-fn step(inner: &mut ServerConnection, socket: &impl AsFd) -> io::Result<Step> {
+fn step(inner: &mut ServerConnection, socket: &impl AsFd) -> io::Result<HandshakeStep> {
     if inner.wants_write() {
         match flush(inner, socket, false) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Step::Write),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(HandshakeStep::Write),
             other => other?,
         }
     }
     if !inner.is_handshaking() {
-        return Ok(Step::Done);
+        return Ok(HandshakeStep::Done);
     }
     let mut source = Incoming {
         socket,
@@ -254,17 +258,17 @@ fn step(inner: &mut ServerConnection, socket: &impl AsFd) -> io::Result<Step> {
     match inner.read_tls(&mut source) {
         Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
         Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Step::Byte),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(HandshakeStep::Byte),
         Err(error) => return Err(error),
     }
     process(inner, socket)?;
     match (inner.wants_write(), inner.is_handshaking()) {
-        (true, _) => Ok(Step::Write),
-        (false, false) => Ok(Step::Done),
+        (true, _) => Ok(HandshakeStep::Write),
+        (false, false) => Ok(HandshakeStep::Done),
         (false, true) => Ok(if source.short {
-            Step::Read
+            HandshakeStep::Read
         } else {
-            Step::Again
+            HandshakeStep::Again
         }),
     }
 }

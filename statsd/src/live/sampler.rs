@@ -9,7 +9,7 @@ use crate::report::{Inputs, Report};
 use common::model::farm::Name;
 use common::model::followed_totals::FollowedTotals;
 use common::model::health::{Health, State};
-use common::process::{Phase, Shutdown};
+use common::process::signals::{Phase, Shutdown};
 use common::store::{Follower, Following, Reader, StoreError};
 use common::time::{http_date, unix_ms};
 use std::collections::HashMap;

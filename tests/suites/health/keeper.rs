@@ -3,7 +3,7 @@
 
 use common::model::tally::CountKey;
 use common::store::{Announcement, Folded, Keeper, Redis, Store};
-use healthd::keeper::totals::Keeper as Keeping;
+use healthd::keeper::totals::TotalsKeeper as Keeping;
 use std::time::Instant;
 use tests::START;
 use tests::redis::RedisServer;

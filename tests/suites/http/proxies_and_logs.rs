@@ -68,7 +68,7 @@ fn only_a_trusted_proxy_speaks_for_its_clients() {
         b"PROXY UNKNOWN\r\nGET /stats.json HTTP/1.1\r\nHost: x.test\r\nConnection: close\r\n\r\n";
     assert!(ask(here.address, &nobody[15..]).starts_with("HTTP/1.1 200 "));
     assert!(ask(here.address, nobody).starts_with("HTTP/1.1 403 "));
-    // A client that was introduced is no proxy.
+    // A client that a PROXY header names is no proxy itself.
     assert!(
         stats(
             "PROXY TCP4 6.6.6.6 192.0.2.1 5 80\r\n",

@@ -13,13 +13,13 @@ const URI: &str = "check_uri";
 const EXPECT: &str = "check_expect";
 
 /// The keys by section.
-pub(super) struct Checks {
+pub(super) struct ExportedChecks {
     global: Keys,
     farms: BTreeMap<Name, Keys>,
     servers: BTreeMap<Name, Keys>,
 }
 
-impl Checks {
+impl ExportedChecks {
     pub(super) fn of(farms: &Farms) -> Self {
         let mut sharers: BTreeMap<Name, Vec<(Name, Keys)>> = BTreeMap::new();
         for farm in farms.iter() {

@@ -1,4 +1,4 @@
-//! What the brake lets go.
+//! What the ejection limit lets pass.
 
 use super::*;
 use crate::evidence::Evidence;

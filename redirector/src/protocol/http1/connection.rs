@@ -8,7 +8,7 @@ use crate::access_log::requests::{LoggedRequest, PendingEntry};
 use crate::answer::pages::PageAsk;
 use crate::answer::refusal::{Fault, Refusal};
 use crate::answer::request::{Method, Request};
-use crate::answer::sources::View;
+use crate::answer::sources::AnswerView;
 use crate::answer::{Answer, answer, refuse};
 use crate::client::proxy_protocol::ProxyHeader;
 use crate::client::{Client, Peer};
@@ -71,7 +71,7 @@ pub struct PendingPage {
 }
 
 /// What is sent before anything more is answered.
-enum Stop {
+enum Pause {
     Page(PendingPage),
     File(Bytes),
 }
@@ -83,13 +83,13 @@ struct Answered {
     at: usize,
     /// Whether the connection closes behind the answers, which may leave with the FIN.
     more: bool,
-    stop: Option<Stop>,
+    stop: Option<Pause>,
 }
 
 /// What a connection is lent for one turn.
 struct Turn<'a, T> {
     transport: &'a T,
-    view: View<'a, SmallRng>,
+    view: AnswerView<'a, SmallRng>,
     clients: Option<&'a mut Clients>,
     date: &'a [u8],
     output: &'a mut Vec<u8>,
@@ -315,8 +315,8 @@ impl Connection {
             return Some(Progress::Done);
         }
         match stop? {
-            Stop::Page(pending) => Some(Progress::Page(pending)),
-            Stop::File(file) => {
+            Pause::Page(pending) => Some(Progress::Page(pending)),
+            Pause::File(file) => {
                 self.unsent.get_or_insert_default().add_file(file);
                 self.flush(transport)
             }
@@ -398,7 +398,7 @@ impl Connection {
         request: &Request<'_>,
         raw: &[u8],
         turn: &mut Turn<'_, impl Transport>,
-    ) -> (Ending, Option<Stop>) {
+    ) -> (Ending, Option<Pause>) {
         let client = self.client(raw, turn);
         let transport = turn.transport;
         if let Some(client) = client {
@@ -421,14 +421,14 @@ impl Connection {
                 keep_alive: request.keep_alive && request.http11 && !request.body && !draining,
             };
             let entry = log.and(client).map(pending);
-            return (Ending::Open, Some(Stop::Page(PendingPage { ask, entry })));
+            return (Ending::Open, Some(Pause::Page(PendingPage { ask, entry })));
         }
         if let (Some(log), Some(client)) = (log, client) {
             log.answered(client, &LoggedRequest::http1(Some(request), raw), &answer);
         }
         let ending = write::write(&answer, request, turn.date, draining, turn.output);
         let file = long_file(&answer, request);
-        (ending, file.map(|file| Stop::File(file.body.clone())))
+        (ending, file.map(|file| Pause::File(file.body.clone())))
     }
 
     /// Who asks, where that has to be known.

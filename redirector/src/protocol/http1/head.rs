@@ -33,9 +33,9 @@ pub fn parse(bytes: &[u8], max_fields: usize) -> Parsed<'_> {
         Ok((head, length)) => Parsed::Complete(head, before + length),
         // Half a line's end: of another empty line, or of nothing.
         Err(_) if bytes == b"\r" && before < 2 * EMPTY_LINES => Parsed::Partial,
-        Err(Stop::Partial) if bytes.len() >= MAX_HEAD => Parsed::Refused(too_long(bytes)),
-        Err(Stop::Partial) => Parsed::Partial,
-        Err(Stop::Refused(refusal)) => Parsed::Refused(refusal),
+        Err(Unparsed::Partial) if bytes.len() >= MAX_HEAD => Parsed::Refused(too_long(bytes)),
+        Err(Unparsed::Partial) => Parsed::Partial,
+        Err(Unparsed::Refused(refusal)) => Parsed::Refused(refusal),
     }
 }
 
@@ -59,38 +59,38 @@ fn too_long(bytes: &[u8]) -> Refusal {
 }
 
 /// Why there is no head.
-enum Stop {
+enum Unparsed {
     Partial,
     Refused(Refusal),
 }
 
-impl From<Fault> for Stop {
+impl From<Fault> for Unparsed {
     fn from(fault: Fault) -> Self {
         Self::Refused(fault.into())
     }
 }
 
-impl From<Refusal> for Stop {
+impl From<Refusal> for Unparsed {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
 /// The bytes, and how far they are read.
-struct Reader<'a> {
+struct HeadReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> HeadReader<'a> {
     /// A token that is not empty (RFC 9110 section 5.6.2), and `end` behind it.
     #[inline]
-    fn token(&mut self, end: u8) -> Result<&'a [u8], Stop> {
+    fn token(&mut self, end: u8) -> Result<&'a [u8], Unparsed> {
         let rest = &self.bytes[self.at..];
         let length = rest
             .iter()
             .position(|&byte| !TOKEN[byte as usize])
-            .ok_or(Stop::Partial)?;
+            .ok_or(Unparsed::Partial)?;
         self.at += length + 1;
         if rest[length] == end && length > 0 {
             return Ok(&rest[..length]);
@@ -105,13 +105,13 @@ impl<'a> Reader<'a> {
 
     /// Takes the line's end; a bare CR or LF is refused (RFC 9112 section 2.2).
     #[inline]
-    fn line_end(&mut self) -> Result<(), Stop> {
+    fn line_end(&mut self) -> Result<(), Unparsed> {
         match &self.bytes[self.at..] {
             [b'\r', b'\n', ..] => {
                 self.at += 2;
                 Ok(())
             }
-            [] | [b'\r'] => Err(Stop::Partial),
+            [] | [b'\r'] => Err(Unparsed::Partial),
             [b'\r' | b'\n', ..] => Err(Fault::LineEnd.into()),
             _ => Err(Fault::ControlByte.into()),
         }
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
 
     /// What is left of the line, and its end.
     #[inline]
-    fn rest(&mut self) -> Result<&'a [u8], Stop> {
+    fn rest(&mut self) -> Result<&'a [u8], Unparsed> {
         let from = self.at;
         self.at += scan::control(&self.bytes[from..]);
         let rest = &self.bytes[from..self.at];
@@ -147,10 +147,10 @@ struct Fields<'a> {
     if_modified_since: Option<&'a [u8]>,
 }
 
-fn parse_head(bytes: &[u8], max_fields: usize) -> Result<(Request<'_>, usize), Stop> {
-    let mut reader = Reader { bytes, at: 0 };
+fn parse_head(bytes: &[u8], max_fields: usize) -> Result<(Request<'_>, usize), Unparsed> {
+    let mut reader = HeadReader { bytes, at: 0 };
     let (method, target, http11) = request_line(&mut reader).map_err(|stop| match stop {
-        Stop::Partial if bytes.len() > MAX_TARGET + 64 => Refusal::TargetTooLong.into(),
+        Unparsed::Partial if bytes.len() > MAX_TARGET + 64 => Refusal::TargetTooLong.into(),
         stop => stop,
     })?;
     let mut fields = Fields::default();
@@ -173,7 +173,7 @@ fn parse_head(bytes: &[u8], max_fields: usize) -> Result<(Request<'_>, usize), S
 }
 
 #[inline]
-fn request_line<'a>(reader: &mut Reader<'a>) -> Result<(Method, &'a [u8], bool), Stop> {
+fn request_line<'a>(reader: &mut HeadReader<'a>) -> Result<(Method, &'a [u8], bool), Unparsed> {
     let method = match reader.token(b' ')? {
         b"GET" => Method::Get,
         b"HEAD" => Method::Head,
@@ -185,7 +185,7 @@ fn request_line<'a>(reader: &mut Reader<'a>) -> Result<(Method, &'a [u8], bool),
     match reader.bytes.get(reader.at) {
         Some(b' ') if !target.is_empty() => reader.at += 1,
         Some(_) => return Err(Fault::Target.into()),
-        None => return Err(Stop::Partial),
+        None => return Err(Unparsed::Partial),
     }
     let http11 = reader.takes(b"HTTP/1.1\r\n") || is_later(reader)?;
     if target.len() > MAX_TARGET {
@@ -197,7 +197,7 @@ fn request_line<'a>(reader: &mut Reader<'a>) -> Result<(Method, &'a [u8], bool),
 
 /// Whether a version that is not written as 1.1 is to be read so: it is of one digit each (RFC 9112 section 2.3), and
 /// what is not HTTP/1 is refused.
-fn is_later(reader: &mut Reader<'_>) -> Result<bool, Stop> {
+fn is_later(reader: &mut HeadReader<'_>) -> Result<bool, Unparsed> {
     match reader.rest()? {
         b"HTTP/1.0" => Ok(false),
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit() => Ok(true),

@@ -17,7 +17,7 @@ use crate::tls::session::Session;
 use ::bytes::Bytes;
 use bytes::Stream;
 use common::model::target::Scheme;
-use common::process::Phase as ProcessPhase;
+use common::process::signals::Phase as ProcessPhase;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
@@ -65,7 +65,7 @@ pub(crate) async fn serve(
     let mut shutdown = registered.thread.shutdown.clone();
     let signs = Rc::new(Signs::new());
     let deadlines = registered.thread.settings.deadlines;
-    let connection = Rc::new(Connection {
+    let connection = Rc::new(Http2Connection {
         registered,
         peer,
         address,
@@ -74,7 +74,7 @@ pub(crate) async fn serve(
         enough: Notify::new(),
     });
     let asked = connection.clone();
-    let service = service_fn(move |request| Connection::respond(asked.clone(), request));
+    let service = service_fn(move |request| Http2Connection::respond(asked.clone(), request));
     let begun = Begun::default();
     let mut builder = Builder::new(begun.clone());
     builder
@@ -110,7 +110,7 @@ pub(crate) async fn serve(
 }
 
 /// What the requests of one connection share.
-struct Connection {
+struct Http2Connection {
     registered: Registered,
     /// Who is there, where that has to be known.
     peer: Option<Box<Peer>>,
@@ -129,7 +129,7 @@ enum Answered {
     Page { target: String, head_only: bool },
 }
 
-impl Connection {
+impl Http2Connection {
     async fn respond(
         self: Rc<Self>,
         request: Request<Incoming>,
@@ -222,10 +222,10 @@ impl Connection {
 }
 
 /// A page that is being made.
-struct Making<'a>(&'a Connection);
+struct Making<'a>(&'a Http2Connection);
 
 impl<'a> Making<'a> {
-    fn of(connection: &'a Connection) -> Self {
+    fn of(connection: &'a Http2Connection) -> Self {
         connection.pages.set(connection.pages.get() + 1);
         connection.set_phase(false);
         Self(connection)

@@ -1,6 +1,6 @@
 //! A connection's place among those of its thread.
 
-use crate::serve::address_limit::Held;
+use crate::serve::address_limit::AddressPermit;
 use crate::serve::connections::{ConnectionId, Phase};
 use crate::serve::tls_tasks::shared::Thread;
 use common::net::web::Page;
@@ -11,7 +11,7 @@ pub(crate) struct Registered {
     pub(crate) thread: Rc<Thread>,
     pub(crate) place: ConnectionId,
     /// Its share of what its address may hold.
-    pub(crate) _held: Option<Held>,
+    pub(crate) _held: Option<AddressPermit>,
 }
 
 impl Drop for Registered {

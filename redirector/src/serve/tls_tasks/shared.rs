@@ -2,9 +2,9 @@
 
 use crate::protocol::context::ThreadContext;
 use crate::serve::connections::Connections;
-use crate::serve::limits::Settings;
+use crate::serve::limits::ThreadLimits;
 use crate::tls::session::Gate;
-use common::process::Shutdown;
+use common::process::signals::Shutdown;
 use rustls::ServerConfig;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) struct Task {
 pub(crate) struct Thread {
     pub(crate) context: RefCell<ThreadContext>,
     pub(crate) connections: RefCell<Connections<Task>>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: ThreadLimits,
     /// Lets one step of a handshake through at a time.
     pub(crate) handshakes: Gate,
     pub(crate) shutdown: Shutdown,

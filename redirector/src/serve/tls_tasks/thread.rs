@@ -3,13 +3,15 @@
 
 use crate::protocol::context::ThreadContext;
 use crate::serve::connections::{ConnectionId, Phase, TICK};
-use crate::serve::limits::{self, ACCEPT_REST, Accepted, BATCH, FULL_REST, LAST_CALLS, Settings};
+use crate::serve::limits::{
+    self, ACCEPT_REST, Accepted, BATCH, FULL_REST, LAST_CALLS, ThreadLimits,
+};
 use crate::serve::tls_tasks::registration::Registered;
 use crate::serve::tls_tasks::shared::{Task, Thread};
 use crate::tls::session::Gate;
 use common::net::listen::Listener;
 use common::net::socket;
-use common::process::{Phase as ProcessPhase, Shutdown};
+use common::process::signals::{Phase as ProcessPhase, Shutdown};
 use rustls::ServerConfig;
 use std::cell::RefCell;
 use std::io;
@@ -32,7 +34,7 @@ pub fn run(
     listeners: Vec<Listener>,
     config: Arc<ServerConfig>,
     context: ThreadContext,
-    settings: Settings,
+    settings: ThreadLimits,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -114,7 +116,7 @@ impl Thread {
         }
     }
 
-    /// Accepts at every door, for ever.
+    /// Accepts at every listener, for ever.
     async fn accept_all(self: &Rc<Self>, acceptors: &[(AsyncFd<TcpListener>, bool)]) {
         let mut accepting: Vec<_> = acceptors
             .iter()

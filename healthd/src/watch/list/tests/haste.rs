@@ -152,14 +152,14 @@ fn what_is_held_and_what_was_never_checked_is_counted() {
     let mut sim = Simulation::start(6, 1);
     let unresolved = || Evidence::Nothing("name does not resolve: x".into());
     sim.run(5.0, |n| if n < 2 { unresolved() } else { good() });
-    assert_eq!(sim.list.tally(), Tally { never: 2, held: 0 });
+    assert_eq!(sim.list.tally(), CautionCounts { never: 2, held: 0 });
     sim.run(10.0, |n| if n < 2 { unresolved() } else { refused() });
     assert_eq!(
         (sim.list.tally(), sim.count(State::Abstain)),
-        (Tally { never: 2, held: 4 }, 2)
+        (CautionCounts { never: 2, held: 4 }, 2)
     );
     sim.run(10.0, |_| good());
-    assert_eq!(sim.list.tally(), Tally::default());
+    assert_eq!(sim.list.tally(), CautionCounts::default());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::answer::own_paths::{StatsPages, UrlPrefix};
 use crate::answer::refusal::RefusalSlots;
 use crate::answer::refused_hosts::Recent;
 use crate::answer::request::FIELDS;
-use crate::answer::sources::View;
+use crate::answer::sources::AnswerView;
 use crate::answer::static_files::Statics;
 use crate::answer::{answer, refuse};
 use crate::counters::Counters;
@@ -43,7 +43,7 @@ fn ask_by(scheme: Scheme, request: &[u8], elsewhere: Option<&str>) -> (Option<En
         Some(url) => StatsPages::elsewhere("/stats", &url.parse().expect("a target")),
         None => StatsPages::here("/stats", ["127.0.0.1".parse().expect("a network")].into()),
     };
-    let mut view = View {
+    let mut view = AnswerView {
         routes: &routes,
         statics: &Statics::default(),
         stats: Some(&stats),
