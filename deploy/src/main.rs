@@ -18,7 +18,7 @@ use deploy::commands::{apply, doctor, export, history, keys, plan, rollback, sho
 use deploy::conf::{self, Conf, Flags};
 use deploy::up;
 use deploy::up::demo;
-use redirector::tls::{Tls, TlsSettings};
+use redirector::{Tls, TlsSettings};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -18,8 +18,7 @@ use common::openmetrics::Exposition;
 use common::process::exit::Failure;
 use common::process::signals::{Reload, Shutdown};
 use common::store::{Memory, Store};
-use redirector::tls::{Tls, TlsSettings};
-use redirector::{ProcessMetrics, Redirector};
+use redirector::{ProcessMetrics, Redirector, Tls, TlsSettings};
 use std::net::TcpListener;
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// A server a check speaks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckedServer {
+pub(crate) struct CheckedServer {
     /// Which.
     pub id: ServerId,
     /// Whether what the check finds decides about it: it is on, has weight and is not forced up or down.
@@ -23,7 +23,7 @@ pub struct CheckedServer {
 
 /// What there is to watch.
 #[derive(Debug, Clone, Default)]
-pub struct Checks {
+pub(crate) struct Checks {
     /// Every check to make, with the servers it speaks for.
     pub made: BTreeMap<CheckKey, (Check, Vec<CheckedServer>)>,
     /// How many servers of each farm take clients whatever any check finds: nobody checks them, or they are forced up.
@@ -31,7 +31,7 @@ pub struct Checks {
 }
 
 /// Follows the store for ever, and tells of new sets of checks. What cannot be read changes nothing.
-pub async fn follow(reader: Reader, cluster: Name, checks: watch::Sender<Checks>) {
+pub(crate) async fn follow(reader: Reader, cluster: Name, checks: watch::Sender<Checks>) {
     let mut hints = reader.hints();
     let mut follower = Follower::new(reader, Following::Cluster(cluster));
     let mut said = String::new();

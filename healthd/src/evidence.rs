@@ -8,7 +8,7 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// What a probe says about a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Evidence {
+pub(crate) enum Evidence {
     /// It answers as expected.
     Success(String),
     /// It certainly does not work: refused, reset, a bad status.

@@ -1,13 +1,14 @@
 //! healthd: watches servers. The only writer of health.
 
-pub mod checks;
-pub mod evidence;
+mod checks;
+mod evidence;
+#[doc(hidden)] // for tests
 pub mod keeper;
-pub mod metrics;
-pub mod probe;
-pub mod settings;
-pub mod verdict;
-pub mod watch;
+mod metrics;
+mod probe;
+mod settings;
+mod verdict;
+mod watch;
 
 pub use settings::Settings;
 

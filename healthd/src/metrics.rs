@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
 /// `/healthz`, `/readyz` and `/metrics`.
-pub fn router(done: Arc<Done>, checks: watch::Receiver<Checks>) -> Router {
+pub(crate) fn router(done: Arc<Done>, checks: watch::Receiver<Checks>) -> Router {
     Arc::new(move |ask| {
         let answer = answer(&ask, &done, !checks.borrow().made.is_empty());
         Box::pin(std::future::ready(answer))

@@ -3,7 +3,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod http;
-pub mod lookup;
+pub(crate) mod lookup;
 pub(crate) mod status;
 pub(crate) mod tls;
 
@@ -19,14 +19,14 @@ use std::time::Duration;
 
 /// Makes probes.
 #[derive(Clone)]
-pub struct Prober {
+pub(crate) struct Prober {
     lookup: Lookup,
     tls: ProbeTls,
 }
 
 impl Prober {
     /// A prober. Where TLS cannot be set up, every https probe is no evidence.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let prober = Self {
             lookup: Lookup::default(),
             tls: ProbeTls::new(),
@@ -40,7 +40,7 @@ impl Prober {
     }
 
     /// Probes once, within the check's timeout.
-    pub async fn probe(&self, check: &Check) -> Evidence {
+    pub(crate) async fn probe(&self, check: &Check) -> Evidence {
         let outcome = tokio::time::timeout(check.timeout, self.ask(check)).await;
         let evidence = outcome.unwrap_or_else(|_| {
             Evidence::Soft(format!("timed out after {}", seconds(check.timeout)))
@@ -53,7 +53,7 @@ impl Prober {
     }
 
     /// The address that a name stands for, as far as one is known; the same for every name of the same addresses.
-    pub fn address(&self, host: &str) -> Option<IpAddr> {
+    pub(crate) fn address(&self, host: &str) -> Option<IpAddr> {
         self.lookup.least(host)
     }
 

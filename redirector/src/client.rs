@@ -1,9 +1,9 @@
 //! Who asks: the peer of a connection, and whom it speaks for where it is a trusted proxy.
 //! No farm, no answer and no socket may enter here.
 
-pub mod forwarded_scheme;
-pub mod header_fields;
-pub mod proxy_protocol;
+pub(crate) mod forwarded_scheme;
+pub(crate) mod header_fields;
+pub(crate) mod proxy_protocol;
 
 use crate::client::forwarded_scheme::told;
 use crate::client::header_fields::{all_fields, fields};

@@ -24,20 +24,27 @@
 //! the store, as absolute numbers: written twice or late they do no harm. Where others want the core of a thread that
 //! serves, that thread goes first (`common/src/process/thread_priority.rs`).
 
-pub mod access_log;
+// Hidden modules are what tests and benches reach in by: no promise to anybody.
+mod access_log;
+#[doc(hidden)]
 pub mod answer;
+#[doc(hidden)]
 pub mod background;
-pub mod client;
+mod client;
+#[doc(hidden)]
 pub mod counters;
-pub mod metrics;
+mod metrics;
+#[doc(hidden)]
 pub mod protocol;
+#[doc(hidden)]
 pub mod routes;
-pub mod run;
-pub mod serve;
-pub mod settings;
-pub mod tls;
+mod run;
+mod serve;
+mod settings;
+mod tls;
 
 pub use answer::pages::Pages;
 pub use metrics::ProcessMetrics;
 pub use run::{Redirector, Sockets, StoreAccess};
 pub use settings::{DEFAULT_PORT, Settings};
+pub use tls::{Tls, TlsSettings};

@@ -10,8 +10,7 @@ use common::process::logging::{began, start_logging};
 use common::process::signals::on_signals;
 use common::process::{background, run_on};
 use common::store::{Redis, Store};
-use redirector::tls::TlsSettings;
-use redirector::{Redirector, Settings, Sockets, StoreAccess};
+use redirector::{Redirector, Settings, Sockets, StoreAccess, TlsSettings};
 use std::process::ExitCode;
 
 /// Answers every request for a farm with a redirect to one of its live servers.

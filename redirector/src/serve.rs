@@ -2,9 +2,9 @@
 //! It knows no protocol: no byte of HTTP is looked at here.
 
 pub(crate) mod accept;
-pub mod address_limit;
-pub mod connections;
-pub mod limits;
+pub(crate) mod address_limit;
+pub(crate) mod connections;
+pub(crate) mod limits;
 pub(crate) mod threads;
-pub mod tls_tasks;
-pub mod worker;
+pub(crate) mod tls_tasks;
+pub(crate) mod worker;

@@ -2,11 +2,11 @@
 //! configuration, so that a session begun with one thread is resumed with any other).
 //! No byte of HTTP may enter here.
 
-pub mod certificates;
-pub mod reload;
-pub mod session;
+pub(crate) mod certificates;
+pub(crate) mod reload;
+pub(crate) mod session;
 
-pub use certificates::{Certificates, Chosen};
+pub(crate) use certificates::{Certificates, Chosen};
 
 use crate::tls::certificates::Pair;
 use certificates::PairProblems;

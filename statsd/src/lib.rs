@@ -1,9 +1,10 @@
 //! statsd: reports on a whole cluster as a page, JSON, CSV and OpenMetrics. Reads the store, writes nothing.
 
-pub mod live;
-pub mod render;
+mod live;
+mod render;
+#[doc(hidden)] // for tests
 pub mod report;
-pub mod settings;
+mod settings;
 
 pub use settings::Settings;
 

@@ -2,5 +2,5 @@
 //! What a report says is no business of this wing.
 
 pub(crate) mod latest;
-pub mod rendered;
+pub(crate) mod rendered;
 pub(crate) mod sampler;

@@ -1,8 +1,8 @@
 //! The forms a report is shown in.
 //! No store may enter here, and nothing is decided: what is shown stands in the report.
 
-pub mod csv;
-pub mod html;
-pub mod json;
-pub mod openmetrics;
+pub(crate) mod csv;
+pub(crate) mod html;
+pub(crate) mod json;
+pub(crate) mod openmetrics;
 mod text;

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 /// A name has no known address: nothing about the server.
 #[derive(Debug, Clone)]
-pub struct LookupFailed(String);
+pub(crate) struct LookupFailed(String);
 
 impl std::fmt::Display for LookupFailed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,7 +44,7 @@ type Found = Result<Vec<SocketAddr>, LookupFailed>;
 
 /// The system's resolver, with a memory.
 #[derive(Debug, Clone)]
-pub struct Lookup {
+pub(crate) struct Lookup {
     known: Arc<Mutex<HashMap<String, KnownAddresses>>>,
     /// Look-ups on their way, one a name: all who ask for it wait for the same one.
     asked: Arc<Mutex<HashMap<String, watch::Receiver<Option<Found>>>>>,
@@ -63,7 +63,7 @@ impl Default for Lookup {
 
 impl Lookup {
     /// The name is looked up the next time it is asked for.
-    pub fn doubt(&self, name: &str) {
+    pub(crate) fn doubt(&self, name: &str) {
         if let Some(known) = self.known().get_mut(name) {
             known.until = Instant::now();
         }

@@ -11,11 +11,11 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// A suspicion is believed when some other address kept answering for this long.
-pub const BELIEVED: Duration = Duration::from_secs(30);
+pub(crate) const BELIEVED: Duration = Duration::from_secs(30);
 
 /// One check as those see it who rule over all of them.
 #[derive(Debug, Clone, Copy)]
-pub struct CheckState<'a> {
+pub(crate) struct CheckState<'a> {
     /// What is probed.
     pub check: &'a Check,
     /// The servers it speaks for.
@@ -28,7 +28,7 @@ pub struct CheckState<'a> {
 
 /// The machine at the other end of a check's probes, as far as one can be told from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Machine<'a> {
+pub(crate) enum Machine<'a> {
     /// This very one, which the servers are on too: no network lies between.
     Here,
     /// This one, which goes between (`check_addr` on loopback for a server elsewhere): what it says may be its own doing.
@@ -41,7 +41,7 @@ pub enum Machine<'a> {
 
 impl<'a> CheckState<'a> {
     /// The host that is connected to.
-    pub fn host(&self) -> &'a str {
+    pub(crate) fn host(&self) -> &'a str {
         self.check
             .addr
             .as_ref()
@@ -51,7 +51,7 @@ impl<'a> CheckState<'a> {
 
     /// Host and port: what an operator would call one server. Checks that ask one port for several paths are one
     /// target, two ports of one host are two.
-    pub fn target(&self) -> (&'a str, u16) {
+    pub(crate) fn target(&self) -> (&'a str, u16) {
         (
             self.host(),
             self.check
@@ -63,7 +63,7 @@ impl<'a> CheckState<'a> {
     }
 
     /// The machine that is connected to. Names of one address are one machine.
-    pub fn machine(&self) -> Machine<'a> {
+    pub(crate) fn machine(&self) -> Machine<'a> {
         let literal = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
         let address = literal(self.host()).or(self.address);
         let is_here = |host: &str| {
@@ -99,7 +99,7 @@ impl<'a> CheckState<'a> {
 /// Why soft evidence may not take out `fallen` now; none if it may. A check may speak for several servers of several
 /// farms: every one of them must be able to do without.
 /// `always_in` are the servers of each farm that take clients whatever is found.
-pub fn held<'a>(
+pub(crate) fn held<'a>(
     all: &(impl Iterator<Item = CheckState<'a>> + Clone),
     always_in: &BTreeMap<Name, usize>,
     fallen: &CheckState<'_>,
@@ -125,7 +125,7 @@ pub fn held<'a>(
 }
 
 /// How many servers of `farm` take clients unless they are down, and how many are.
-pub fn enabled_and_down<'a>(
+pub(crate) fn enabled_and_down<'a>(
     farm: &Name,
     all: impl Iterator<Item = CheckState<'a>>,
     always_in: usize,

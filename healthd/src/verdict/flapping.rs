@@ -14,19 +14,19 @@ const MOST: u16 = 64;
 
 /// What is remembered of one check's falls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flapping {
+pub(crate) struct Flapping {
     flaps: u32,
     rose: Option<Instant>,
 }
 
 impl Flapping {
     /// It came back.
-    pub fn rose(&mut self, now: Instant) {
+    pub(crate) fn rose(&mut self, now: Instant) {
         self.rose = Some(now);
     }
 
     /// It fell. The first fall of all is no flap.
-    pub fn fell(&mut self, now: Instant) {
+    pub(crate) fn fell(&mut self, now: Instant) {
         let Some(rose) = self.rose.take() else { return };
         let up = now.saturating_duration_since(rose);
         let forgiven = u32::try_from(up.as_secs() / QUIET.as_secs()).unwrap_or(u32::MAX);
@@ -37,7 +37,7 @@ impl Flapping {
     }
 
     /// The successes in a row it needs to come back.
-    pub fn needed(&self, rise: u16) -> u16 {
+    pub(crate) fn needed(&self, rise: u16) -> u16 {
         rise.saturating_mul(1 << self.flaps).min(MOST).max(rise)
     }
 }

@@ -14,7 +14,7 @@ const JITTER: f64 = 0.1;
 
 /// What is known of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judge {
+pub(crate) struct Judge {
     finding: Finding,
     /// Conclusive probes in a row that went as the latest one did.
     row: u16,
@@ -28,7 +28,7 @@ pub struct Judge {
 
 /// When probes went how, by the monotonic clock; each probe counts from its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trail {
+pub(crate) struct Trail {
     /// The first of the failures in a row that end with the latest conclusive probe.
     pub failing_since: Option<Instant>,
     /// The first of the successes in a row that end with the latest conclusive probe.
@@ -49,14 +49,14 @@ const OUTLIVED: u8 = 2;
 
 impl Trail {
     /// Whether it fails whatever the prober thinks of itself.
-    pub fn has_outlived(&self) -> bool {
+    pub(crate) fn has_outlived(&self) -> bool {
         self.outlived >= OUTLIVED
     }
 }
 
 /// What a fall that is due rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fall {
+pub(crate) enum Fall {
     /// As many hard failures in a row as it takes.
     Hard,
     /// Failures in a row that may all be the prober's own trouble.
@@ -65,7 +65,7 @@ pub enum Fall {
 
 /// What becomes of a fall that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ruling {
+pub(crate) enum Ruling {
     /// It happens.
     Down,
     /// The server is suspect and stays in service, for this reason.
@@ -76,7 +76,7 @@ pub enum Ruling {
 
 impl Judge {
     /// Nothing seen yet.
-    pub fn new(now: UnixMs) -> Self {
+    pub(crate) fn new(now: UnixMs) -> Self {
         let finding = Finding {
             state: State::Abstain,
             checked: Checked::Never,
@@ -95,7 +95,7 @@ impl Judge {
     }
 
     /// Goes on where an earlier run stopped. What that run counted in a row counts no more.
-    pub fn adopt(finding: Finding, now: Instant) -> Self {
+    pub(crate) fn adopt(finding: Finding, now: Instant) -> Self {
         let trail = Trail {
             last_good: (finding.checked == Checked::Ok).then_some(now),
             suspect_since: (finding.state == State::Suspect).then_some(now),
@@ -112,38 +112,38 @@ impl Judge {
     }
 
     /// What to publish.
-    pub fn finding(&self) -> &Finding {
+    pub(crate) fn finding(&self) -> &Finding {
         &self.finding
     }
 
     /// Whether what it says rests on no probe, or on none of late.
-    pub fn is_unchecked(&self) -> bool {
+    pub(crate) fn is_unchecked(&self) -> bool {
         matches!(self.finding.checked, Checked::Never | Checked::Lapsed)
     }
 
     /// Probes in a row that said nothing.
-    pub fn silent(&self) -> u16 {
+    pub(crate) fn silent(&self) -> u16 {
         self.silent
     }
 
     /// When its probes went how.
-    pub fn trail(&self) -> &Trail {
+    pub(crate) fn trail(&self) -> &Trail {
         &self.trail
     }
 
     /// Failures in a row that count towards a fall.
-    pub fn failures(&self) -> u16 {
+    pub(crate) fn failures(&self) -> u16 {
         let counts = self.finding.checked == Checked::Failing && self.finding.state != State::Down;
         if counts { self.row } else { 0 }
     }
 
     /// Whether the latest conclusive probe was a failure by hard evidence.
-    pub fn fails_hard(&self) -> bool {
+    pub(crate) fn fails_hard(&self) -> bool {
         self.hard_row > 0
     }
 
     /// Takes in the outcome of a probe begun at `started`. A fall that is due waits for [`Judge::rule`].
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         check: &Check,
         evidence: &Evidence,
@@ -222,7 +222,7 @@ impl Judge {
     }
 
     /// Carries out what was ruled about a fall that is due.
-    pub fn rule(&mut self, check: &Check, ruling: Ruling, started: Instant, now: UnixMs) {
+    pub(crate) fn rule(&mut self, check: &Check, ruling: Ruling, started: Instant, now: UnixMs) {
         match ruling {
             Ruling::Down => {
                 self.flapping.fell(started);
@@ -259,14 +259,14 @@ impl Judge {
     }
 
     /// Starts every row anew: what was counted before may have been this process's own trouble.
-    pub fn forget_rows(&mut self) {
+    pub(crate) fn forget_rows(&mut self) {
         (self.row, self.hard_row) = (0, 0);
         (self.trail.failing_since, self.trail.good_since) = (None, None);
     }
 
     /// Another target has answered while the prober suspected itself: what failed in a row meanwhile says nothing of
     /// anybody. Who goes on failing each time that happens is not failing because of the prober.
-    pub fn outlive_doubt(&mut self) {
+    pub(crate) fn outlive_doubt(&mut self) {
         self.trail.outlived = self
             .trail
             .outlived
@@ -275,7 +275,7 @@ impl Judge {
     }
 
     /// Withdraws the vouch for a server that is up when its last success is too old and nothing conclusive came since.
-    pub fn lapse(&mut self, check: &Check, now: Instant) {
+    pub(crate) fn lapse(&mut self, check: &Check, now: Instant) {
         let old = |last: Instant| now.saturating_duration_since(last) > vouch_limit(check.inter);
         if (self.finding.state, self.finding.checked) == (State::Up, Checked::Ok)
             && self.trail.last_good.is_none_or(old)
@@ -285,7 +285,7 @@ impl Judge {
     }
 
     /// From the start of the last probe to the start of the next.
-    pub fn interval(&self, check: &Check, rng: &mut impl Rng) -> Duration {
+    pub(crate) fn interval(&self, check: &Check, rng: &mut impl Rng) -> Duration {
         let settled = match (self.finding.state, self.finding.checked) {
             (State::Up, Checked::Ok) | (_, Checked::Never | Checked::Lapsed) => check.inter,
             (State::Down, Checked::Failing) => check.downinter,

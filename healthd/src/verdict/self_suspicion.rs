@@ -42,7 +42,7 @@ const WEIGHED: Duration = Duration::from_millis(250);
 
 /// Whether the prober suspects itself, and since when.
 #[derive(Debug, Clone, Default)]
-pub struct SelfSuspicion(Option<Raised>);
+pub(crate) struct SelfSuspicion(Option<Raised>);
 
 /// A doubt.
 #[derive(Debug, Clone)]
@@ -67,24 +67,28 @@ impl Raised {
 
 impl SelfSuspicion {
     /// Whether it does.
-    pub fn is_raised(&self) -> bool {
+    pub(crate) fn is_raised(&self) -> bool {
         self.0.is_some()
     }
 
     /// Whether a failure says anything now: while in doubt, only hard evidence does, and only after a while.
-    pub fn is_conclusive(&self, hard: bool, now: Instant) -> bool {
+    pub(crate) fn is_conclusive(&self, hard: bool, now: Instant) -> bool {
         self.0
             .as_ref()
             .is_none_or(|raised| hard && raised.is_over(now))
     }
 
     /// Something that is no target was reached over the network.
-    pub fn reach(&mut self) {
+    pub(crate) fn reach(&mut self) {
         self.0.iter_mut().for_each(|raised| raised.reached = true);
     }
 
     /// Looks, now and then, whether the evidence of `all` cannot well be this machine's doing.
-    pub fn weigh<'a>(&mut self, all: impl Iterator<Item = CheckState<'a>> + Clone, now: Instant) {
+    pub(crate) fn weigh<'a>(
+        &mut self,
+        all: impl Iterator<Item = CheckState<'a>> + Clone,
+        now: Instant,
+    ) {
         if let Some(raised) = self
             .0
             .as_mut()
@@ -96,7 +100,7 @@ impl SelfSuspicion {
 
     /// Looks whether every target that was not down before has begun to fail within the same two intervals. How many
     /// targets it doubts from now on; none if nothing has changed.
-    pub fn look<'a>(
+    pub(crate) fn look<'a>(
         &mut self,
         all: impl Iterator<Item = CheckState<'a>>,
         now: Instant,
@@ -125,13 +129,13 @@ impl SelfSuspicion {
     }
 
     /// Something answers. True if that ends a doubt.
-    pub fn end(&mut self) -> bool {
+    pub(crate) fn end(&mut self) -> bool {
         self.0.take().is_some()
     }
 
     /// Why `fallen` is held in service whatever the ejection limit says; none if it is not. Before there is doubt a fall waits
     /// until another target has answered, or two intervals: else the first of all to fail would be out too soon.
-    pub fn holds<'a>(
+    pub(crate) fn holds<'a>(
         &self,
         all: &(impl Iterator<Item = CheckState<'a>> + Clone),
         fallen: &CheckState<'_>,

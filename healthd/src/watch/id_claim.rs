@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(2500);
 
 /// From one reading to the next while looking.
-pub const READING: Duration = Duration::from_millis(500);
+pub(crate) const READING: Duration = Duration::from_millis(500);
 
 /// Another healthd is at work under the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken(pub String);
+pub(crate) struct Taken(pub String);
 
 impl std::fmt::Display for Taken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -30,7 +30,7 @@ impl std::error::Error for Taken {}
 
 /// Where the claim to the id stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
+pub(crate) enum Claim {
     /// The store was not read yet.
     Unread,
     /// The sequence stands at `sequence` since `since`.
@@ -47,7 +47,7 @@ pub enum Claim {
 impl Claim {
     /// Takes in a reading of the sequence in the store; `own` is what this prober has counted up to, and `told` what it
     /// told last. False if another one is at work.
-    pub fn read(&mut self, read: u64, own: u64, told: Option<u64>, now: Instant) -> bool {
+    pub(crate) fn read(&mut self, read: u64, own: u64, told: Option<u64>, now: Instant) -> bool {
         match *self {
             // Nobody ever was here, or nobody else has been since: whoever follows goes on from there.
             Self::Unread if read == 0 || told == Some(read) => *self = Self::Ours,

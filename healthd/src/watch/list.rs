@@ -29,7 +29,7 @@ const EVENTS_KEPT: usize = 1000;
 
 /// When an outcome is taken in, and by whom.
 #[derive(Debug, Clone, Copy)]
-pub struct At<'a> {
+pub(crate) struct At<'a> {
     /// By the monotonic clock.
     pub now: Instant,
     /// By the wall clock, for people.
@@ -40,7 +40,7 @@ pub struct At<'a> {
 
 /// All checks.
 #[derive(Debug, Default)]
-pub struct WatchList {
+pub(crate) struct WatchList {
     pub(super) checks: BTreeMap<CheckKey, Watched>,
     /// How many servers of each farm take clients whatever is found.
     pub(super) always_in: BTreeMap<Name, usize>,
@@ -76,7 +76,7 @@ pub struct WatchList {
 
 impl WatchList {
     /// An empty one for one run of a prober.
-    pub fn new(run: String) -> Self {
+    pub(crate) fn new(run: String) -> Self {
         Self {
             run,
             ..Self::default()
@@ -84,7 +84,7 @@ impl WatchList {
     }
 
     /// Goes on where an earlier run of the same prober stopped: what is watched from now on keeps its state.
-    pub fn adopt(&mut self, view: OwnView, now: Instant) {
+    pub(crate) fn adopt(&mut self, view: OwnView, now: Instant) {
         self.sequence = self.sequence.max(view.sequence);
         self.adopted = view;
         for (key, watched) in &mut self.checks {
@@ -98,7 +98,7 @@ impl WatchList {
     }
 
     /// Watches exactly `checks` from now on. New ones are due at once.
-    pub fn set(&mut self, checks: Checks, now: Instant) {
+    pub(crate) fn set(&mut self, checks: Checks, now: Instant) {
         let mut old = std::mem::take(&mut self.checks);
         self.always_in = checks.always_in;
         for (key, (check, servers)) in checks.made {
@@ -140,7 +140,7 @@ impl WatchList {
     }
 
     /// The checks that are due at `now`, as many as there is `room` for; they are in flight from then on.
-    pub fn take_due(
+    pub(crate) fn take_due(
         &mut self,
         now: Instant,
         room: &mut ProbePermits,
@@ -166,17 +166,17 @@ impl WatchList {
     }
 
     /// When the next check is due of those there is room for.
-    pub fn next_due(&self, room: ProbePermits) -> Option<Instant> {
+    pub(crate) fn next_due(&self, room: ProbePermits) -> Option<Instant> {
         self.due.next_due(room)
     }
 
     /// The shortest interval of all checks.
-    pub fn shortest(&self) -> Option<Duration> {
+    pub(crate) fn shortest(&self) -> Option<Duration> {
         self.shortest
     }
 
     /// Takes in the outcome of a probe that was begun at `started`.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         key: &CheckKey,
         evidence: &Evidence,
@@ -354,19 +354,19 @@ impl WatchList {
     }
 
     /// Whether this prober itself is in doubt.
-    pub fn is_in_doubt(&self) -> bool {
+    pub(crate) fn is_in_doubt(&self) -> bool {
         self.doubt.is_raised()
     }
 
     /// Notes where the probes of a check go; `address` knows what its host stands for.
-    pub fn locate(&mut self, key: &CheckKey, address: impl Fn(&str) -> Option<IpAddr>) {
+    pub(crate) fn locate(&mut self, key: &CheckKey, address: impl Fn(&str) -> Option<IpAddr>) {
         if let Some(watched) = self.checks.get_mut(key) {
             watched.address = address(watched.seen().host());
         }
     }
 
     /// Something that is not probed was reached over the network at `address`, by a new connection.
-    pub fn heard_of(&mut self, address: IpAddr) {
+    pub(crate) fn heard_of(&mut self, address: IpAddr) {
         let is_target = || {
             self.checks
                 .values()
@@ -378,7 +378,7 @@ impl WatchList {
     }
 
     /// This very process stood still: nothing is concluded from probes in flight, and rows start anew.
-    pub fn stood_still(&mut self, now: Instant) {
+    pub(crate) fn stood_still(&mut self, now: Instant) {
         self.checks
             .values_mut()
             .for_each(|watched| watched.judge.forget_rows());
@@ -393,28 +393,18 @@ impl WatchList {
     }
 
     /// Whether a state waits to be told that readers must hear of at once.
-    pub fn is_urgent(&self) -> bool {
+    pub(crate) fn is_urgent(&self) -> bool {
         self.turned
     }
 
     /// The sequence counted up to.
-    pub fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
 
     /// The sequence told last; none before the first report.
-    pub fn reached(&self) -> Option<u64> {
+    pub(crate) fn reached(&self) -> Option<u64> {
         self.reached
-    }
-
-    /// How many checks there are.
-    pub fn len(&self) -> usize {
-        self.checks.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.checks.is_empty()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// Where a check waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
+pub(crate) enum Lane {
     /// Its latest probe went well, or it has none yet.
     Answering,
     /// Its latest probe failed.
@@ -16,11 +16,11 @@ pub enum Lane {
 
 /// How many more probes of each row may be on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProbePermits([usize; 2]);
+pub(crate) struct ProbePermits([usize; 2]);
 
 impl ProbePermits {
     /// So many of each.
-    pub fn new(answering: usize, failing: usize) -> Self {
+    pub(crate) fn new(answering: usize, failing: usize) -> Self {
         Self([answering, failing])
     }
 
@@ -33,33 +33,33 @@ impl ProbePermits {
     }
 
     /// A probe has ended.
-    pub fn give_back(&mut self, row: Lane) {
+    pub(crate) fn give_back(&mut self, row: Lane) {
         self.0[row as usize] += 1;
     }
 }
 
 /// The rows. An entry of a check that is watched no more, or waits elsewhere by now, is for the caller to skip.
 #[derive(Debug, Default)]
-pub struct Queue([BTreeSet<(Instant, CheckKey)>; 2]);
+pub(crate) struct Queue([BTreeSet<(Instant, CheckKey)>; 2]);
 
 impl Queue {
     /// `key` waits in `row` until `due`.
-    pub fn wait(&mut self, row: Lane, due: Instant, key: CheckKey) {
+    pub(crate) fn wait(&mut self, row: Lane, due: Instant, key: CheckKey) {
         self.0[row as usize].insert((due, key));
     }
 
     /// Those that wait in `row`, the next first.
-    pub fn waiting(&self, row: Lane) -> impl Iterator<Item = &CheckKey> {
+    pub(crate) fn waiting(&self, row: Lane) -> impl Iterator<Item = &CheckKey> {
         self.0[row as usize].iter().map(|(_, key)| key)
     }
 
     /// When the next is due of those there is room for.
-    pub fn next_due(&self, room: ProbePermits) -> Option<Instant> {
+    pub(crate) fn next_due(&self, room: ProbePermits) -> Option<Instant> {
         self.first(room).map(|(due, _)| due)
     }
 
     /// The next that is due at `now`, if `fits` says that it is one; takes up the room for it.
-    pub fn pop(
+    pub(crate) fn pop(
         &mut self,
         now: Instant,
         room: &mut ProbePermits,

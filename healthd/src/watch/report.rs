@@ -11,7 +11,7 @@ const TOUCH_MS: u64 = 5_000;
 
 impl WatchList {
     /// What the store has still to be told; none if nothing.
-    pub fn report(&mut self, id: &str, now: Instant) -> Option<HealthReport> {
+    pub(crate) fn report(&mut self, id: &str, now: Instant) -> Option<HealthReport> {
         self.checks
             .values_mut()
             .for_each(|watched| watched.judge.lapse(&watched.check, now));
@@ -58,13 +58,13 @@ impl WatchList {
     }
 
     /// The store has not taken a report, as far as is known.
-    pub fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) {
         self.unsure = true;
     }
 
     /// The store has taken `report`. All is told again where it may have lost some: it held another sequence than it
     /// was told last, as one that came back with an older copy does, or holds fewer findings than it was told of.
-    pub fn acknowledged(&mut self, report: HealthReport, reported: Reported) {
+    pub(crate) fn acknowledged(&mut self, report: HealthReport, reported: Reported) {
         let Reported { before, held } = reported;
         let gone_back = self.shown.is_some() && self.shown != before;
         self.reached = Some(report.sequence);

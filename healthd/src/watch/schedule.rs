@@ -40,7 +40,7 @@ const AWAY: Duration = Duration::from_secs(10);
 
 /// What the schedule has done so far, for monitoring.
 #[derive(Debug, Default)]
-pub struct Done {
+pub(crate) struct Done {
     /// Probes that succeeded.
     pub succeeded: AtomicU64,
     /// Probes that failed.
@@ -71,7 +71,7 @@ enum Turn {
 }
 
 /// How many probes may be on their way in a process that may open so many files.
-pub fn room(files: u64) -> ProbePermits {
+pub(crate) fn room(files: u64) -> ProbePermits {
     ProbePermits::new(
         ANSWERING,
         FAILING.min(usize::try_from(files / 4).unwrap_or(FAILING)),
@@ -79,7 +79,7 @@ pub fn room(files: u64) -> ProbePermits {
 }
 
 /// The schedule's state.
-pub struct Schedule {
+pub(crate) struct Schedule {
     id: String,
     store: Prober,
     checks: watch::Receiver<Checks>,
@@ -111,7 +111,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// A schedule that watches what `checks` says; `alone` where nobody else can be at work under `id`.
-    pub fn new(
+    pub(crate) fn new(
         id: String,
         alone: bool,
         room: ProbePermits,
@@ -149,7 +149,7 @@ impl Schedule {
     }
 
     /// With somebody to reach while the prober suspects itself.
-    pub fn beside(mut self, witness: Witness) -> Self {
+    pub(crate) fn beside(mut self, witness: Witness) -> Self {
         self.witness = witness;
         self
     }
@@ -158,7 +158,7 @@ impl Schedule {
     ///
     /// # Errors
     /// When another healthd is at work under the same id.
-    pub async fn run(mut self) -> Result<(), Taken> {
+    pub(crate) async fn run(mut self) -> Result<(), Taken> {
         let mut last_turn = Instant::now();
         loop {
             let now = Instant::now();

@@ -11,7 +11,7 @@ const NAMED: usize = 5;
 
 impl WatchList {
     /// What is to be known of all checks, as of the last report.
-    pub fn tally(&self) -> CautionCounts {
+    pub(crate) fn tally(&self) -> CautionCounts {
         self.tally
     }
 

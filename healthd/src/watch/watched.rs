@@ -11,7 +11,7 @@ use std::time::Instant;
 
 /// How many checks there are to be careful with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CautionCounts {
+pub(crate) struct CautionCounts {
     /// Those of which no probe has ever said anything.
     pub never: u64,
     /// Those held in service because the prober suspects itself.

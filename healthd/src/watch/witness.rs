@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 
 /// Who may be reached, and attempts to.
 #[derive(Debug)]
-pub struct Witness {
+pub(crate) struct Witness {
     places: Vec<(String, u16)>,
     dialling: JoinSet<Option<IpAddr>>,
     next: Instant,
@@ -23,7 +23,7 @@ pub struct Witness {
 
 impl Witness {
     /// Any of `places`, hosts with ports; with none of them nobody can be reached.
-    pub fn new(places: Vec<(String, u16)>) -> Self {
+    pub(crate) fn new(places: Vec<(String, u16)>) -> Self {
         Self {
             places,
             dialling: JoinSet::new(),
@@ -32,7 +32,7 @@ impl Witness {
     }
 
     /// Begins an attempt where one is due.
-    pub fn start(&mut self, now: Instant) {
+    pub(crate) fn start(&mut self, now: Instant) {
         if self.places.is_empty() || !self.dialling.is_empty() || now < self.next {
             return;
         }
@@ -49,7 +49,7 @@ impl Witness {
     }
 
     /// The address that was reached when an attempt ends; waits for ever where none is under way.
-    pub async fn reached(&mut self) -> Option<IpAddr> {
+    pub(crate) async fn reached(&mut self) -> Option<IpAddr> {
         match self.dialling.join_next().await {
             Some(ended) => ended.ok().flatten(),
             None => std::future::pending().await,

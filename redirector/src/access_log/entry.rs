@@ -74,7 +74,7 @@ pub struct LogEntry<'a> {
 }
 
 /// Appends `entry` as one line.
-pub fn write(entry: &LogEntry<'_>, style: Style, out: &mut Vec<u8>) {
+pub(crate) fn write(entry: &LogEntry<'_>, style: Style, out: &mut Vec<u8>) {
     let cut = |text| {
         if style.without_query {
             path(text)

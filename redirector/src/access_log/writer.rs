@@ -91,7 +91,7 @@ impl LogDestination {
 
 /// Where lines go, and what of them was lost.
 #[derive(Debug, Clone)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     sender: SyncSender<Batch>,
     style: Style,
     state: Arc<LogState>,
@@ -99,19 +99,19 @@ pub struct AccessLog {
 
 /// What the threads share with the writer.
 #[derive(Debug, Default)]
-pub struct LogState {
+pub(crate) struct LogState {
     dropped: AtomicU64,
     reopen: AtomicBool,
 }
 
 impl LogState {
     /// LogBuffer that were not written.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
     /// The file was moved away: the next line goes to a new one.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
     }
 }
@@ -151,7 +151,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// When it cannot be opened or the thread cannot be started.
-    pub async fn open(
+    pub(crate) async fn open(
         destination: LogDestination,
         style: Style,
     ) -> anyhow::Result<(Self, WriterHandle)> {
@@ -189,12 +189,12 @@ impl AccessLog {
     }
 
     /// What was lost, and how to have the file opened anew.
-    pub fn state(&self) -> Arc<LogState> {
+    pub(crate) fn state(&self) -> Arc<LogState> {
         self.state.clone()
     }
 
     /// LogBuffer of one thread's own.
-    pub fn lines(&self) -> LogBuffer {
+    pub(crate) fn lines(&self) -> LogBuffer {
         LogBuffer {
             journal: self.clone(),
             batch: Batch::default(),
@@ -204,11 +204,11 @@ impl AccessLog {
 
 /// The thread that writes: it ends when every `AccessLog` and all lines are gone.
 #[derive(Debug)]
-pub struct WriterHandle(oneshot::Receiver<Infallible>);
+pub(crate) struct WriterHandle(oneshot::Receiver<Infallible>);
 
 impl WriterHandle {
     /// Waits until all lines are written, but not for long.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         if tokio::time::timeout(LAST_LINES, self.0).await.is_err() {
             tracing::warn!("access log: the file takes no more; the last lines are lost");
         }

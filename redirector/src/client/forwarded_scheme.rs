@@ -30,7 +30,7 @@ const FIELDS: [(&[u8], SchemeForm); 9] = [
 
 /// The scheme that `fields`, names and values in the order in which they came, tell of: by the first of `FIELDS` that
 /// can be read. None: none can.
-pub fn told<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Scheme> {
+pub(crate) fn told<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Scheme> {
     let read = |(name, value): (&[u8], &[u8])| {
         let rank = FIELDS
             .iter()

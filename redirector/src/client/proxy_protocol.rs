@@ -20,7 +20,7 @@ const PP2_TYPE_SSL: u8 = 0x20;
 const PP2_CLIENT_SSL: u8 = 0x01;
 
 /// Room for any header.
-pub const LONGEST: usize = 16 + V2_MAX;
+pub(crate) const LONGEST: usize = 16 + V2_MAX;
 
 /// What the first bytes of a connection from a trusted proxy amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum ProxyHeader {
 }
 
 /// Reads the header at the beginning of `bytes`.
-pub fn parse(bytes: &[u8]) -> ProxyHeader {
+pub(crate) fn parse(bytes: &[u8]) -> ProxyHeader {
     let begins = |start: &[u8]| bytes.iter().zip(start).all(|(left, right)| left == right);
     // Empty lines may precede a request: the first bytes may still become either.
     if begins(V2_SIGNATURE) {
@@ -181,7 +181,7 @@ fn is_secure(mut told: &[u8]) -> Option<bool> {
 
 /// What X-Forwarded-For says of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forwarded {
+pub(crate) enum Forwarded {
     /// Nothing: there is no such field.
     Absent,
     /// Its address.
@@ -192,7 +192,10 @@ pub enum Forwarded {
 
 /// The client that X-Forwarded-For names, by the values of all such fields, the last one first: the last address that
 /// is no trusted proxy's. What stands before it anybody may have written.
-pub fn forwarded_for<'a>(values: impl Iterator<Item = &'a [u8]>, trusted: &[Network]) -> Forwarded {
+pub(crate) fn forwarded_for<'a>(
+    values: impl Iterator<Item = &'a [u8]>,
+    trusted: &[Network],
+) -> Forwarded {
     let mut client = Forwarded::Absent;
     for value in values {
         if client == Forwarded::Absent {

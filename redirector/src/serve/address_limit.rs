@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The connections of all addresses.
 #[derive(Debug)]
-pub struct AddressLimit {
+pub(crate) struct AddressLimit {
     most: usize,
     /// Proxies hold the connections of all of their clients.
     exempt: Arc<[Network]>,
@@ -21,7 +21,7 @@ pub struct AddressLimit {
 
 /// One held connection; given back when dropped.
 #[derive(Debug)]
-pub struct AddressPermit {
+pub(crate) struct AddressPermit {
     of: Arc<AddressLimit>,
     /// None: nobody counts.
     address: Option<IpAddr>,
@@ -29,7 +29,7 @@ pub struct AddressPermit {
 
 impl AddressLimit {
     /// At most `most` connections for each address but those in `exempt`.
-    pub fn new(most: usize, exempt: Arc<[Network]>) -> Arc<Self> {
+    pub(crate) fn new(most: usize, exempt: Arc<[Network]>) -> Arc<Self> {
         Arc::new(Self {
             most,
             exempt,
@@ -39,7 +39,7 @@ impl AddressLimit {
     }
 
     /// One more connection of `peer`; none where it holds as many as it may.
-    pub fn take(self: &Arc<Self>, peer: IpAddr) -> Option<AddressPermit> {
+    pub(crate) fn take(self: &Arc<Self>, peer: IpAddr) -> Option<AddressPermit> {
         let address =
             (!self.exempt.iter().any(|network| network.contains(peer))).then(|| subject(peer));
         if let Some(address) = address {
@@ -57,12 +57,12 @@ impl AddressLimit {
     }
 
     /// A connection was refused.
-    pub fn refuse(&self) {
+    pub(crate) fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Connections refused so far.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 }

@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 /// From one sweep to the next.
-pub const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(250);
 
 /// How long an idle connection has to ask once more when the process begins to drain. One that has been idle for longer
 /// by then has none: a client that asks in that instant asks again (RFC 9112 section 9.3.1).
-pub const LAST_REQUEST: Duration = Duration::from_secs(1);
+pub(crate) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What a connection is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// A request.
     Idle,
     /// The rest of a head.
@@ -38,7 +38,7 @@ impl Phase {
 
 /// How long each phase may last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     /// [`Phase::Idle`]: `keepalive_timeout`.
     pub idle: Duration,
     /// [`Phase::Head`], from the head's first byte, and [`Phase::Hello`] and [`Phase::Handshake`] together, from the
@@ -52,7 +52,7 @@ const PAGE: Duration = Duration::from_secs(30);
 
 impl Deadlines {
     /// How long `phase` may last.
-    pub fn time(&self, phase: Phase) -> Duration {
+    pub(crate) fn time(&self, phase: Phase) -> Duration {
         match phase {
             Phase::Idle => self.idle,
             Phase::Head | Phase::Hello | Phase::Handshake => self.head,
@@ -73,7 +73,7 @@ fn ticks(time: Duration) -> u32 {
 
 /// Where a connection is, while it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectionId {
+pub(crate) struct ConnectionId {
     index: u32,
     /// Tells those apart who have the same place one after the other.
     serial: u32,
@@ -81,7 +81,7 @@ pub struct ConnectionId {
 
 impl ConnectionId {
     /// The place as a number that is not in use twice at a time.
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.index as usize
     }
 }
@@ -104,7 +104,7 @@ struct ParkedEntry<T> {
 
 /// All waiting connections of a thread.
 #[derive(Debug)]
-pub struct Connections<T> {
+pub(crate) struct Connections<T> {
     clocks: Vec<Clock>,
     entries: Vec<ParkedEntry<T>>,
     free: Vec<u32>,
@@ -128,17 +128,17 @@ impl<T> Default for Connections<T> {
 
 impl<T> Connections<T> {
     /// How many connections there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Takes a place for a new connection.
-    pub fn insert(&mut self, held: T) -> ConnectionId {
+    pub(crate) fn insert(&mut self, held: T) -> ConnectionId {
         let clock = Clock {
             phase: Some(Phase::Idle),
             answered: false,
@@ -164,7 +164,7 @@ impl<T> Connections<T> {
     }
 
     /// The place with this number, if a connection is there.
-    pub fn at(&self, index: usize) -> Option<ConnectionId> {
+    pub(crate) fn at(&self, index: usize) -> Option<ConnectionId> {
         let entry = self.entries.get(index)?;
         entry.held.as_ref().map(|_| ConnectionId {
             index: index as u32,
@@ -173,7 +173,7 @@ impl<T> Connections<T> {
     }
 
     /// The connection at `place`, if it is still there.
-    pub fn get_mut(&mut self, place: ConnectionId) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, place: ConnectionId) -> Option<&mut T> {
         self.entries
             .get_mut(place.index())
             .filter(|entry| entry.serial == place.serial)?
@@ -183,7 +183,7 @@ impl<T> Connections<T> {
 
     /// The connection at the place with this number, and what it waits for.
     #[inline]
-    pub fn at_mut(&mut self, index: usize) -> Option<(ConnectionId, Phase, &mut T)> {
+    pub(crate) fn at_mut(&mut self, index: usize) -> Option<(ConnectionId, Phase, &mut T)> {
         let (entry, clock) = (self.entries.get_mut(index)?, self.clocks.get(index)?);
         let place = ConnectionId {
             index: index as u32,
@@ -194,7 +194,7 @@ impl<T> Connections<T> {
 
     /// The connection at `place` waits for something. The time of a head or an answer goes on from its first byte, unless
     /// it has `progressed`: was answered, or took enough of an answer.
-    pub fn set_phase(&mut self, place: ConnectionId, phase: Phase, progressed: bool) {
+    pub(crate) fn set_phase(&mut self, place: ConnectionId, phase: Phase, progressed: bool) {
         let clock = &mut self.clocks[place.index()];
         if clock.phase == Some(Phase::Hello) && phase == Phase::Handshake {
             clock.phase = Some(phase);
@@ -210,7 +210,7 @@ impl<T> Connections<T> {
     }
 
     /// Frees a place.
-    pub fn remove(&mut self, place: ConnectionId) -> Option<T> {
+    pub(crate) fn remove(&mut self, place: ConnectionId) -> Option<T> {
         let entry = self
             .entries
             .get_mut(place.index())
@@ -223,7 +223,7 @@ impl<T> Connections<T> {
     }
 
     /// Moves time on by one tick; the connections that are over their deadline.
-    pub fn sweep(&mut self, deadlines: &Deadlines) -> Vec<ConnectionId> {
+    pub(crate) fn sweep(&mut self, deadlines: &Deadlines) -> Vec<ConnectionId> {
         self.tick += 1;
         let limit = |phase: Phase| match self.draining && phase.is_idle() {
             true => deadlines.ticks(phase).min(ticks(LAST_REQUEST)),
@@ -244,7 +244,7 @@ impl<T> Connections<T> {
 
     /// The process drains from now on: who has been idle for longer than [`LAST_REQUEST`]. The others have that long from
     /// now, to ask once more or to begin.
-    pub fn drain(&mut self) -> Vec<ConnectionId> {
+    pub(crate) fn drain(&mut self) -> Vec<ConnectionId> {
         self.draining = true;
         let (now, limit) = (self.tick, ticks(LAST_REQUEST));
         let mut over = Vec::new();
@@ -261,7 +261,7 @@ impl<T> Connections<T> {
     }
 
     /// Whether the connection at `place` is idle, or who is there has gone.
-    pub fn is_idle(&self, place: ConnectionId) -> bool {
+    pub(crate) fn is_idle(&self, place: ConnectionId) -> bool {
         self.at(place.index()) != Some(place)
             || self.clocks[place.index()].phase.is_some_and(Phase::is_idle)
     }
@@ -269,7 +269,7 @@ impl<T> Connections<T> {
     /// The `count` connections that have been idle for longest; where fewer are idle, then those that were answered and
     /// have been in the head of another request for longest: with a byte of one after each answer they would hold their
     /// place for ever. A first head has its time.
-    pub fn longest_waiting(&self, count: usize) -> Vec<ConnectionId> {
+    pub(crate) fn longest_waiting(&self, count: usize) -> Vec<ConnectionId> {
         let rank = |clock: &Clock| match clock.phase? {
             Phase::Idle => Some(0),
             Phase::Head if clock.answered => Some(1),

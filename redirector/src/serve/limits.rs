@@ -34,7 +34,7 @@ const LEAST_CONNECTIONS: usize = 16;
 const HANDSHAKE: Duration = Duration::from_micros(100);
 
 /// Deadlines and limits of one thread.
-pub struct ThreadLimits {
+pub(crate) struct ThreadLimits {
     /// The deadlines.
     pub deadlines: Deadlines,
     /// How many connections it may hold.
@@ -130,7 +130,7 @@ fn handshakes_move() -> bool {
 /// How many connections a thread may hold, together with a neighbour: one serves without TLS, one with it. Each
 /// writes its own number and reads the other's, and only where it accepts.
 #[derive(Debug, Clone)]
-pub struct ConnectionBudget {
+pub(crate) struct ConnectionBudget {
     limit: usize,
     mine: Arc<Side>,
     neighbours: Arc<Side>,
@@ -146,7 +146,7 @@ struct Side {
 
 impl ConnectionBudget {
     /// Room for `limit` connections of two neighbours together.
-    pub fn of_two(limit: usize) -> [Self; 2] {
+    pub(crate) fn of_two(limit: usize) -> [Self; 2] {
         let (one, other) = (Arc::<Side>::default(), Arc::<Side>::default());
         [
             Self {

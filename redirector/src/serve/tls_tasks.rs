@@ -5,4 +5,4 @@ pub(crate) mod h2;
 mod registration;
 mod shared;
 pub(crate) mod task;
-pub mod thread;
+pub(crate) mod thread;

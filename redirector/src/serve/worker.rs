@@ -38,7 +38,7 @@ const FIRST_DOOR: usize = usize::MAX - 2;
 const LAST_DOOR: usize = usize::MAX - 1024;
 
 /// A thread that serves clients without TLS.
-pub struct Worker {
+pub(crate) struct Worker {
     poll: Poll,
     waker: Arc<Waker>,
     /// One for each address that is listened on.
@@ -138,7 +138,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the kernel has nothing to wait with.
-    pub fn new(
+    pub(crate) fn new(
         listeners: Vec<Listener>,
         context: ThreadContext,
         settings: ThreadLimits,
@@ -176,7 +176,7 @@ impl Worker {
     }
 
     /// Has the thread look at the phase of the process.
-    pub fn waker(&self) -> Arc<Waker> {
+    pub(crate) fn waker(&self) -> Arc<Waker> {
         self.waker.clone()
     }
 
@@ -184,7 +184,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the kernel does not let it wait.
-    pub fn run(mut self) -> io::Result<()> {
+    pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut now = Instant::now();
         let mut next_tick = now;

@@ -48,7 +48,7 @@ pub struct Certificates {
 }
 
 /// What is wrong, by file.
-pub type PairProblems = Vec<(PathBuf, String)>;
+pub(crate) type PairProblems = Vec<(PathBuf, String)>;
 
 impl Certificates {
     /// Reads every pair.

@@ -18,7 +18,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const SOON: i64 = 14 * 86_400;
 
 /// Follows the files for ever.
-pub async fn follow(tls: Tls, mut reload: Reload) {
+pub(crate) async fn follow(tls: Tls, mut reload: Reload) {
     let mut said = PairProblems::new();
     let mut warned = None::<Instant>;
     loop {

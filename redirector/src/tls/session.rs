@@ -19,7 +19,7 @@ const READS: usize = 16;
 
 /// An established session.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     inner: RefCell<ServerConnection>,
     /// Whether the peer sends nothing more.
     ended: Cell<bool>,
@@ -42,7 +42,7 @@ enum HandshakeStep {
 
 /// Lets one at a time through, in the order in which they came.
 #[derive(Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     place: Semaphore,
     waiting: Cell<usize>,
 }
@@ -92,7 +92,7 @@ impl Session {
     ///
     /// # Errors
     /// When the peer goes away or breaks the protocol.
-    pub async fn accept(
+    pub(crate) async fn accept(
         stream: &TcpStream,
         config: Arc<ServerConfig>,
         gate: &Gate,
@@ -138,12 +138,12 @@ impl Session {
     }
 
     /// Whether the client chose HTTP/2.
-    pub fn is_h2(&self) -> bool {
+    pub(crate) fn is_h2(&self) -> bool {
         self.inner.borrow().alpn_protocol() == Some(b"h2")
     }
 
     /// Whether the peer has said that it sends nothing more.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended.get()
     }
 
@@ -151,7 +151,7 @@ impl Session {
     ///
     /// # Errors
     /// `WouldBlock` with nothing to read, `Interrupted` when it read enough for one turn but no byte of content.
-    pub fn receive(&self, socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn receive(&self, socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
         let mut inner = self.inner.borrow_mut();
         let (mut filled, mut empty) = (0, false);
         self.more.set(true);
@@ -199,7 +199,7 @@ impl Session {
     ///
     /// # Errors
     /// `WouldBlock` while earlier bytes are held.
-    pub fn send(&self, socket: &impl AsFd, bytes: &[u8], last: bool) -> io::Result<usize> {
+    pub(crate) fn send(&self, socket: &impl AsFd, bytes: &[u8], last: bool) -> io::Result<usize> {
         let mut inner = self.inner.borrow_mut();
         self.push(&mut inner, socket, false)?;
         let count = inner.writer().write(bytes)?;
@@ -217,12 +217,12 @@ impl Session {
     ///
     /// # Errors
     /// `WouldBlock` where the kernel has no room for it.
-    pub fn flush(&self, socket: &impl AsFd) -> io::Result<()> {
+    pub(crate) fn flush(&self, socket: &impl AsFd) -> io::Result<()> {
         self.push(&mut self.inner.borrow_mut(), socket, false)
     }
 
     /// Bytes the kernel took since the last call.
-    pub fn take_sent(&self) -> usize {
+    pub(crate) fn take_sent(&self) -> usize {
         self.sent.take()
     }
 
@@ -233,7 +233,7 @@ impl Session {
     }
 
     /// Says that nothing more comes, as far as there is room for it.
-    pub fn close(&self, socket: &impl AsFd) {
+    pub(crate) fn close(&self, socket: &impl AsFd) {
         let mut inner = self.inner.borrow_mut();
         inner.send_close_notify();
         // A peer that is gone or does not read needs no goodbye.

@@ -12,7 +12,7 @@ const AGES_MS: u64 = 1_000;
 
 /// A report and the pages made of it so far.
 #[derive(Debug)]
-pub struct Rendered {
+pub(crate) struct Rendered {
     report: Report,
     html: Mutex<Option<(UnixMs, Bytes)>>,
     json: OnceLock<Result<Bytes, String>>,
@@ -22,7 +22,7 @@ pub struct Rendered {
 
 impl Rendered {
     /// A report that nobody has asked for yet.
-    pub fn new(report: Report) -> Self {
+    pub(crate) fn new(report: Report) -> Self {
         Self {
             report,
             html: Mutex::default(),
@@ -33,12 +33,12 @@ impl Rendered {
     }
 
     /// What is shown.
-    pub fn report(&self) -> &Report {
+    pub(crate) fn report(&self) -> &Report {
         &self.report
     }
 
     /// The page for people, with ages as of `now` or a moment before.
-    pub fn html(&self, now: UnixMs) -> Bytes {
+    pub(crate) fn html(&self, now: UnixMs) -> Bytes {
         let mut held = self.html.lock().unwrap_or_else(PoisonError::into_inner);
         match &*held {
             Some((at, page)) if now.saturating_sub(*at) < AGES_MS => page.clone(),
@@ -53,7 +53,7 @@ impl Rendered {
     ///
     /// # Errors
     /// Why it has no such form.
-    pub fn json(&self) -> Result<Bytes, String> {
+    pub(crate) fn json(&self) -> Result<Bytes, String> {
         let make = || {
             render::json::page(&self.report)
                 .map(Bytes::from)
@@ -63,14 +63,14 @@ impl Rendered {
     }
 
     /// The report as CSV.
-    pub fn csv(&self) -> Bytes {
+    pub(crate) fn csv(&self) -> Bytes {
         self.csv
             .get_or_init(|| render::csv::page(&self.report).into())
             .clone()
     }
 
     /// The report as metrics in this form.
-    pub fn metrics(&self, form: Exposition) -> Bytes {
+    pub(crate) fn metrics(&self, form: Exposition) -> Bytes {
         let make =
             || (form.render(&render::openmetrics::families(&self.report)) + form.end()).into();
         self.metrics[form as usize].get_or_init(make).clone()

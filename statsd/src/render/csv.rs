@@ -6,7 +6,7 @@ use crate::report::{FarmReport, Report, ServerReport};
 const HEADER: &str = "farm,server,domain,weight,enable,health,checked,last_check,since,reason,redirects,rate,share_intended,share_actual\r\n";
 
 /// The report as CSV.
-pub fn page(report: &Report) -> String {
+pub(crate) fn page(report: &Report) -> String {
     let mut out = String::with_capacity(
         200 * (1 + report
             .farms

@@ -9,7 +9,7 @@ use common::store::{Event, RefusedHost, Replica};
 use common::time::{UnixMs, http_date};
 
 /// What the page may load and do: itself, nothing else.
-pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
      base-uri 'none'; form-action 'none'";
 
 const STYLE: &str = include_str!("page.css");
@@ -22,7 +22,7 @@ const SILENT_MS: u64 = 10_000;
 const RENEW_MS: u64 = 14 * 86_400_000;
 
 /// The report as a page, with ages as of `now`.
-pub fn page(report: &Report, now: UnixMs) -> String {
+pub(crate) fn page(report: &Report, now: UnixMs) -> String {
     let servers = report
         .farms
         .iter()

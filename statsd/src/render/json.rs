@@ -6,6 +6,6 @@ use crate::report::Report;
 ///
 /// # Errors
 /// When a value has no JSON form.
-pub fn page(report: &Report) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn page(report: &Report) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(report)
 }

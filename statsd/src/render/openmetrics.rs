@@ -10,7 +10,7 @@ use std::fmt::Display;
 const SILENT_MS: u64 = 10_000;
 
 /// The report as families of OpenMetrics. All samples of a family stand together, as the format demands.
-pub fn families(report: &Report) -> String {
+pub(crate) fn families(report: &Report) -> String {
     let servers = report
         .farms
         .iter()

@@ -179,7 +179,7 @@ impl Simulation {
             .iter()
             .map(|(key, watched)| (key.clone(), watched.judge.finding().clone()))
             .collect();
-        let mut new = Self::start(self.list.len(), seed);
+        let mut new = Self::start(self.list.checks.len(), seed);
         new.list.adopt(
             OwnView {
                 sequence: self.list.sequence,

@@ -30,7 +30,7 @@ const QUEUE: usize = 16;
 ///
 /// # Errors
 /// When the runtime or the listener cannot be set up.
-pub fn run(
+pub(crate) fn run(
     listeners: Vec<Listener>,
     config: Arc<ServerConfig>,
     context: ThreadContext,
