@@ -1,8 +1,10 @@
 //! What a file says, and what is said of a bad one.
 
 use super::*;
+use common::model::check::Check;
 use common::model::farm::{Intent, Weight};
 use proptest::prelude::*;
+use std::collections::HashSet;
 
 fn load(text: &str) -> Result<Conf, String> {
     let (document, problems) = Document::parse("f", text);

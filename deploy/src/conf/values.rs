@@ -1,7 +1,6 @@
 //! What the value of each key of a farm or server may be: one place that says yes or no, whichever layer it is in.
 
 use common::config::values::{number, positive_duration, switch};
-
 use common::model::check::{CheckAddr, CheckUri, StatusSet};
 use common::model::farm::{Balance, CacheControl, Intent, OnAllDown, RedirectCode, Weight};
 use common::model::host::Host;

@@ -1,9 +1,7 @@
 //! Publishing is whole or not at all: races, kills, a Redis that hangs in the middle, copies that lag.
 #![allow(clippy::panic, reason = "a test that cannot go on says why and fails")]
 
-use common::store::{Answer, Redis, Store};
-
-use common::store::Announcement;
+use common::store::{Announcement, Answer, Redis, Store};
 use std::time::Duration;
 use tempfile::TempDir;
 use tests::process::Process;
