@@ -263,6 +263,7 @@ fn own_path<'q, 'v: 'q, R: Rng>(
 }
 
 /// DNS and layer-4 checkers ask under a host of no farm, or none.
+#[cold]
 fn other_host<'q, 'v: 'q, R: Rng>(
     request: &Request<'q>,
     view: &mut AnswerView<'v, R>,
@@ -278,6 +279,7 @@ fn other_host<'q, 'v: 'q, R: Rng>(
 }
 
 /// The answer to a request that is refused, counted and noted under the `host` it named.
+#[cold]
 pub fn refuse<'q, R: Rng>(refusal: Refusal, host: &[u8], view: &AnswerView<'_, R>) -> Answer<'q> {
     view.shard.count(view.refused.of(refusal));
     view.recent.note(host, refusal, Instant::now());

@@ -1,10 +1,10 @@
 //! Answers as bytes of HTTP/1, and what becomes of the connection behind them.
 
-use crate::answer::Answer;
 use crate::answer::pages::PageAsk;
 use crate::answer::refusal::Refusal;
 use crate::answer::request::{Method, Request};
 use crate::answer::static_files::StaticFile;
+use crate::answer::{Answer, Redirect};
 use common::net::web::Page;
 
 /// The longest file that is copied into its answer, to leave in one segment with its head. Longer ones are sent from
@@ -31,24 +31,51 @@ pub fn write(
     draining: bool,
     out: &mut Vec<u8>,
 ) -> Ending {
-    if let Answer::Redirect(redirect) = answer {
-        out.extend_from_slice(&redirect.head.http1);
-        let [scheme, place] = redirect.origin;
-        for part in [scheme, place, redirect.slash(), redirect.target, b"\r\n"] {
-            out.extend_from_slice(part);
-        }
-        return finish(request, redirect.keepalive && !draining, date, b"", out);
+    match answer {
+        Answer::Redirect(redirect) => write_redirect(redirect, request, date, draining, out),
+        _ => write_other(answer, request, date, draining, out),
     }
+}
+
+/// What nearly every request gets.
+#[inline]
+fn write_redirect(
+    redirect: &Redirect<'_>,
+    request: &Request<'_>,
+    date: &[u8],
+    draining: bool,
+    out: &mut Vec<u8>,
+) -> Ending {
+    let [scheme, place] = redirect.origin;
+    out.extend_from_slice(&redirect.head.http1);
+    out.extend_from_slice(scheme);
+    out.extend_from_slice(place);
+    if redirect.target.first() == Some(&b'?') {
+        out.extend_from_slice(redirect.slash());
+    }
+    out.extend_from_slice(redirect.target);
+    out.extend_from_slice(b"\r\n");
+    finish(request, redirect.keepalive && !draining, date, b"", out)
+}
+
+#[cold]
+fn write_other(
+    answer: &Answer<'_>,
+    request: &Request<'_>,
+    date: &[u8],
+    draining: bool,
+    out: &mut Vec<u8>,
+) -> Ending {
     fields(answer, out);
-    let body = match long_file(answer, request) {
-        None if request.method != Method::Head => answer.body(),
-        _ => b"",
-    };
     // Behind what is no request nothing can be told apart: that is to be read away as a body is.
     let is_bad = matches!(answer.refusal(), Some(Refusal::BadRequest(_)));
     let request = Request {
         body: request.body || is_bad,
         ..*request
+    };
+    let body = match long_file(answer, &request) {
+        None if request.method != Method::Head => answer.body(),
+        _ => b"",
     };
     finish(&request, !draining, date, body, out)
 }
@@ -130,7 +157,9 @@ fn finish(
         _ => (b"Connection: close\r\n\r\n", Ending::Linger),
     };
     out.extend_from_slice(field);
-    out.extend_from_slice(body);
+    if !body.is_empty() {
+        out.extend_from_slice(body);
+    }
     ending
 }
 
