@@ -141,7 +141,7 @@ struct Batch {
 /// The lines of one thread.
 #[derive(Debug)]
 pub struct LogBuffer {
-    journal: AccessLog,
+    log: AccessLog,
     batch: Batch,
 }
 
@@ -196,7 +196,7 @@ impl AccessLog {
     /// LogBuffer of one thread's own.
     pub(crate) fn lines(&self) -> LogBuffer {
         LogBuffer {
-            journal: self.clone(),
+            log: self.clone(),
             batch: Batch::default(),
         }
     }
@@ -218,7 +218,7 @@ impl WriterHandle {
 impl LogBuffer {
     /// Adds a line.
     pub fn add(&mut self, entry: &LogEntry<'_>) {
-        entry::write(entry, self.journal.style, &mut self.batch.bytes);
+        entry::write(entry, self.log.style, &mut self.batch.bytes);
         self.batch.lines += 1;
         if self.batch.bytes.len() >= BATCH {
             self.hand_over();
@@ -230,12 +230,10 @@ impl LogBuffer {
         if self.batch.lines == 0 {
             return;
         }
-        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) = self
-            .journal
-            .sender
-            .try_send(std::mem::take(&mut self.batch))
+        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) =
+            self.log.sender.try_send(std::mem::take(&mut self.batch))
         {
-            self.journal
+            self.log
                 .state
                 .dropped
                 .fetch_add(lost.lines, Ordering::Relaxed);

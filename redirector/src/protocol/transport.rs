@@ -17,7 +17,7 @@ pub trait Transport {
     }
     /// Writes what fits; `more`: a close follows at once.
     fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize>;
-    /// Sends what the wire itself still holds of bytes it took; plain sockets hold none.
+    /// Sends what the transport still holds of bytes it took; plain sockets hold none.
     fn flush(&self) -> io::Result<()> {
         Ok(())
     }

@@ -75,12 +75,12 @@ fn ticks(time: Duration) -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnectionId {
     index: u32,
-    /// Tells those apart who have the same place one after the other.
+    /// Counts the connections that have had this index: an old id is not taken for the new connection.
     serial: u32,
 }
 
 impl ConnectionId {
-    /// The place as a number that is not in use twice at a time.
+    /// The index: a number that no two connections have at a time.
     pub(crate) fn index(self) -> usize {
         self.index as usize
     }
@@ -89,7 +89,7 @@ impl ConnectionId {
 /// What a sweep looks at, apart from the rest, so that it touches little memory.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
-    /// None: the place is free.
+    /// None: the index is free.
     phase: Option<Phase>,
     /// Whether it was ever answered.
     answered: bool,
@@ -137,7 +137,7 @@ impl<T> Connections<T> {
         self.len() == 0
     }
 
-    /// Takes a place for a new connection.
+    /// Takes a new connection in; its id.
     pub(crate) fn insert(&mut self, held: T) -> ConnectionId {
         let clock = Clock {
             phase: Some(Phase::Idle),
@@ -163,7 +163,7 @@ impl<T> Connections<T> {
         }
     }
 
-    /// The place with this number, if a connection is there.
+    /// The id of the connection with this index, if there is one.
     pub(crate) fn at(&self, index: usize) -> Option<ConnectionId> {
         let entry = self.entries.get(index)?;
         entry.held.as_ref().map(|_| ConnectionId {
@@ -172,7 +172,7 @@ impl<T> Connections<T> {
         })
     }
 
-    /// The connection at `place`, if it is still there.
+    /// The connection of this id, if it is still there.
     pub(crate) fn get_mut(&mut self, place: ConnectionId) -> Option<&mut T> {
         self.entries
             .get_mut(place.index())
@@ -181,7 +181,7 @@ impl<T> Connections<T> {
             .as_mut()
     }
 
-    /// The connection at the place with this number, and what it waits for.
+    /// The connection with this index, and what it waits for.
     #[inline]
     pub(crate) fn at_mut(&mut self, index: usize) -> Option<(ConnectionId, Phase, &mut T)> {
         let (entry, clock) = (self.entries.get_mut(index)?, self.clocks.get(index)?);
@@ -192,7 +192,7 @@ impl<T> Connections<T> {
         Some((place, clock.phase?, entry.held.as_mut()?))
     }
 
-    /// The connection at `place` waits for something. The time of a head or an answer goes on from its first byte, unless
+    /// Sets what a connection waits for. The time of a head or an answer goes on from its first byte, unless
     /// it has `progressed`: was answered, or took enough of an answer.
     pub(crate) fn set_phase(&mut self, place: ConnectionId, phase: Phase, progressed: bool) {
         let clock = &mut self.clocks[place.index()];
@@ -209,7 +209,7 @@ impl<T> Connections<T> {
         }
     }
 
-    /// Frees a place.
+    /// Removes a connection.
     pub(crate) fn remove(&mut self, place: ConnectionId) -> Option<T> {
         let entry = self
             .entries
@@ -260,7 +260,7 @@ impl<T> Connections<T> {
         over
     }
 
-    /// Whether the connection at `place` is idle, or who is there has gone.
+    /// Whether a connection is idle, or gone.
     pub(crate) fn is_idle(&self, place: ConnectionId) -> bool {
         self.at(place.index()) != Some(place)
             || self.clocks[place.index()].phase.is_some_and(Phase::is_idle)

@@ -1,8 +1,8 @@
 //! One thread that serves clients without TLS: a loop over epoll, its listener and its waiting connections. Threads
 //! share nothing that a request writes to.
 //!
-//! A connection is served as far as its bytes reach as soon as it is accepted; only one that has to wait takes a
-//! place and is watched. Its socket is watched by edges: what an event does not say again is tried, or remembered.
+//! A connection is served as far as its bytes reach as soon as it is accepted; only one that has to wait is parked: it
+//! gets an id and is registered with epoll, edge-triggered. An edge is reported once: it is acted on, or remembered.
 
 use crate::protocol::context::ThreadContext;
 use crate::protocol::http1::connection::{Connection, PendingPage, Progress};
@@ -425,7 +425,7 @@ impl Worker {
         self.park(place, progress, progressed);
     }
 
-    /// Notes what the connection at `place` waits for, and whether it has `progressed`.
+    /// Notes what a parked connection waits for, and whether it has `progressed`.
     #[inline]
     fn park(&mut self, place: ConnectionId, progress: Progress, progressed: bool) {
         let over_limit = self.settings.address_limit.is_some()

@@ -1,5 +1,5 @@
 //! One TLS session over a socket that never blocks: the handshake, paced by its thread, and then bytes in and out as
-//! a connection's wire has them.
+//! a connection's transport has them.
 
 use crate::protocol::transport::Transport;
 use common::model::target::Scheme;
@@ -348,7 +348,7 @@ impl<S: AsFd> Write for Outgoing<'_, S> {
     }
 }
 
-/// A connection's wire through a session. `W` is the plain wire below it.
+/// A transport through a TLS session. `W` is the plain transport below it.
 pub(crate) struct Secure<'a, S, W> {
     pub(crate) socket: &'a S,
     pub(crate) session: &'a Session,

@@ -20,12 +20,12 @@ const TWO_FARMS: &str = "[farms]\nlist = img, stc\n[img]\ndomain = img.test\nlis
     [a]\ndomain = http://a.test\n[b]\ndomain = http://b.test\n[c]\ndomain = http://c.test\n[d]\ndomain = http://d.test\n";
 
 /// A Redis, and a directory for files.
-struct Desk {
+struct Operator {
     redis: RedisServer,
     directory: TempDir,
 }
 
-impl Desk {
+impl Operator {
     fn new() -> Self {
         Self {
             redis: RedisServer::forgetful(),
@@ -59,60 +59,77 @@ impl Desk {
 
 #[test]
 fn every_way_to_end_has_its_code() {
-    let mut desk = Desk::new();
-    desk.file("check", TWO_FARMS, &[])
+    let mut operator = Operator::new();
+    operator
+        .file("check", TWO_FARMS, &[])
         .expect(0, &["good: 2 farms, 4 servers"]);
-    desk.file("apply", "[farms]\nlist = img\n", &[])
+    operator
+        .file("apply", "[farms]\nlist = img\n", &[])
         .expect(78, &["a.conf:2", "[img]"]);
-    desk.run(&["weight", "img/a", "70000"])
+    operator
+        .run(&["weight", "img/a", "70000"])
         .expect(2, &["70000"]);
-    desk.run(&["drain", "img"]).expect(2, &["FARM/SERVER"]);
-    desk.run(&["drain", "img/a"])
+    operator.run(&["drain", "img"]).expect(2, &["FARM/SERVER"]);
+    operator
+        .run(&["drain", "img/a"])
         .expect(1, &["no table is in force", "rbalancer apply"]);
-    desk.run(&["export"]).expect(1, &["no table is in force"]);
-    desk.run(&["history"])
+    operator
+        .run(&["export"])
+        .expect(1, &["no table is in force"]);
+    operator
+        .run(&["history"])
         .expect(0, &["no table was published"]);
-    desk.run(&["rollback"])
+    operator
+        .run(&["rollback"])
         .expect(1, &["nothing to go back from"]);
-    desk.file("apply", TWO_FARMS, &[]).expect(
+    operator.file("apply", TWO_FARMS, &[]).expect(
         0,
         &["in force: 2 farms, 4 servers", "0 of 0 live redirectors"],
     );
-    desk.run(&["drain", "img/aa"])
+    operator
+        .run(&["drain", "img/aa"])
         .expect(1, &["no server img/aa", "did you mean `img/a`?"]);
-    desk.file(
-        "apply",
-        &format!("[global]\ncluster = other\n{TWO_FARMS}"),
-        &[],
-    )
-    .expect(1, &["cluster `rbalancer`", "`other`"]);
-    desk.redis.stop();
-    desk.file("apply", TWO_FARMS, &[])
+    operator
+        .file(
+            "apply",
+            &format!("[global]\ncluster = other\n{TWO_FARMS}"),
+            &[],
+        )
+        .expect(1, &["cluster `rbalancer`", "`other`"]);
+    operator.redis.stop();
+    operator
+        .file("apply", TWO_FARMS, &[])
         .expect(1, &["cannot reach redis"]);
-    desk.run(&["drain", "img/a"])
+    operator
+        .run(&["drain", "img/a"])
         .expect(1, &["cannot reach redis"]);
 }
 
 #[test]
 fn a_damaged_table_is_told_of_and_can_be_replaced() {
-    let desk = Desk::new();
-    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
-    desk.redis
-        .order(&format!("SET {{rbalancer}}:table:{} []", desk.generation()));
-    desk.run(&["show"])
+    let operator = Operator::new();
+    operator.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    operator.redis.order(&format!(
+        "SET {{rbalancer}}:table:{} []",
+        operator.generation()
+    ));
+    operator
+        .run(&["show"])
         .expect(1, &["is damaged", "run `rbalancer apply`"]);
-    desk.file("plan", TWO_FARMS, &[])
+    operator
+        .file("plan", TWO_FARMS, &[])
         .expect(0, &["nothing can be compared", "is damaged", "+ farm img"]);
-    desk.file("apply", TWO_FARMS, &[])
+    operator
+        .file("apply", TWO_FARMS, &[])
         .expect(0, &["in force: 2 farms, 4 servers"]);
-    desk.run(&["rollback"]).expect(1, &["is damaged"]);
+    operator.run(&["rollback"]).expect(1, &["is damaged"]);
 }
 
 #[test]
 fn what_takes_service_away_is_refused_by_name() {
-    let desk = Desk::new();
-    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
-    let before = desk.generation();
+    let operator = Operator::new();
+    operator.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    let before = operator.generation();
     let less = TWO_FARMS
         .replace("list = img, stc", "list = img")
         .replace("list = a, b, c", "list = a");
@@ -121,7 +138,7 @@ fn what_takes_service_away_is_refused_by_name() {
         "2 of 3 servers of farm img would be gone: img/b, img/c",
         "3 of 4 servers in all",
     ];
-    desk.file("plan", &less, &[]).expect(
+    operator.file("plan", &less, &[]).expect(
         0,
         &[
             &["- farm stc", "- server img/b", "without --force"],
@@ -129,12 +146,12 @@ fn what_takes_service_away_is_refused_by_name() {
         ]
         .concat(),
     );
-    desk.file("apply", &less, &[]).expect(
+    operator.file("apply", &less, &[]).expect(
         1,
         &[&["nothing was changed", "--force"], &reasons[..]].concat(),
     );
     let off = TWO_FARMS.replace("http://d.test", "http://d.test\nenable = off");
-    desk.file("apply", &off, &[]).expect(
+    operator.file("apply", &off, &[]).expect(
         1,
         &["farm stc would have no live server: its clients would get a 503"],
     );
@@ -144,33 +161,38 @@ fn what_takes_service_away_is_refused_by_name() {
         &["weight", "stc/d", "0"],
         &["force", "down", "stc/d"],
     ] {
-        desk.run(arguments)
+        operator
+            .run(arguments)
             .expect(1, &["farm stc would have no live server", "--force"]);
     }
     assert_eq!(
         (
-            desk.generation(),
-            &desk.json(&["show"])["overrides_generation"]
+            operator.generation(),
+            &operator.json(&["show"])["overrides_generation"]
         ),
         (before, &Value::from(0))
     );
     // Two of img's servers may go, the third is the last.
-    desk.run(&["drain", "img/a"])
+    operator
+        .run(&["drain", "img/a"])
         .expect(0, &["img/a set to drain"]);
-    desk.run(&["force", "down", "img/b", "--for", "1h"])
+    operator
+        .run(&["force", "down", "img/b", "--for", "1h"])
         .expect(0, &["forced until"]);
-    desk.run(&["disable", "img/c"])
+    operator
+        .run(&["disable", "img/c"])
         .expect(1, &["farm img would have no live server"]);
-    desk.run(&["disable", "img/c", "--force", "--why", "maintenance"])
+    operator
+        .run(&["disable", "img/c", "--force", "--why", "maintenance"])
         .expect(0, &["img/c set to off"]);
-    desk.file("apply", &less, &["--force"]).expect(
+    operator.file("apply", &less, &["--force"]).expect(
         0,
         &[
             "in force: 1 farm, 1 server",
             "3 servers keep what was set by hand",
         ],
     );
-    let show = desk.json(&["show"]);
+    let show = operator.json(&["show"]);
     assert_eq!(
         (
             &show["farms"][0]["servers"][0]["enable"],
@@ -182,36 +204,43 @@ fn what_takes_service_away_is_refused_by_name() {
 
 #[test]
 fn what_is_set_by_hand_stays_until_it_is_cleared_or_reset() {
-    let desk = Desk::new();
-    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
-    desk.run(&["drain", "img/a", "--why", "disk"])
+    let operator = Operator::new();
+    operator.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    operator
+        .run(&["drain", "img/a", "--why", "disk"])
         .expect(0, &["now by hand: drain"]);
-    desk.run(&["weight", "img/a", "7"])
+    operator
+        .run(&["weight", "img/a", "7"])
         .expect(0, &["now by hand: drain, weight 7"]);
-    desk.run(&["force", "up", "img/b"])
+    operator
+        .run(&["force", "up", "img/b"])
         .expect(0, &["now by hand: force up"]);
-    desk.file("plan", TWO_FARMS, &[]).expect(
+    operator.file("plan", TWO_FARMS, &[]).expect(
         0,
         &[
             "no farm and no server changes",
             "set by hand and kept: img/a drain, weight 7, img/b force up",
         ],
     );
-    desk.file("apply", TWO_FARMS, &[])
+    operator
+        .file("apply", TWO_FARMS, &[])
         .expect(0, &["2 servers keep what was set by hand"]);
-    desk.run(&["clear", "img/b"])
+    operator
+        .run(&["clear", "img/b"])
         .expect(0, &["img/b cleared; now as the file has it"]);
-    desk.run(&["clear", "img/b"])
+    operator
+        .run(&["clear", "img/b"])
         .expect(0, &["nothing is set by hand for img/b"]);
-    let row = desk.json(&["show"])["farms"][0]["servers"][0].clone();
+    let row = operator.json(&["show"])["farms"][0]["servers"][0].clone();
     assert_eq!(
         (&row["weight"], &row["enable"]),
         (&7.into(), &"drain".into()),
         "{row}"
     );
-    desk.file("apply", TWO_FARMS, &["--reset"])
+    operator
+        .file("apply", TWO_FARMS, &["--reset"])
         .expect(0, &["in force"]);
-    let row = desk.json(&["show"])["farms"][0]["servers"][0].clone();
+    let row = operator.json(&["show"])["farms"][0]["servers"][0].clone();
     assert_eq!(
         (&row["weight"], &row["enable"], &row["by_hand"]),
         (&1.into(), &"on".into(), &Value::Null),
@@ -221,16 +250,17 @@ fn what_is_set_by_hand_stays_until_it_is_cleared_or_reset() {
 
 #[test]
 fn an_export_means_what_is_in_force() {
-    let desk = Desk::new();
+    let operator = Operator::new();
     let rich = TWO_FARMS.replace(
         "domain = img.test",
         "domain = img.test, pic.test\nbalance = roundrobin\ninter = 3s\ncheck_uri = /alive",
     );
-    desk.file("apply", &format!("[global]\ncluster = prod\n{rich}"), &[])
+    operator
+        .file("apply", &format!("[global]\ncluster = prod\n{rich}"), &[])
         .expect(0, &[]);
-    desk.run(&["drain", "img/a"]).expect(0, &[]);
-    desk.run(&["force", "up", "img/b"]).expect(0, &[]);
-    let exported = desk.run(&["export"]);
+    operator.run(&["drain", "img/a"]).expect(0, &[]);
+    operator.run(&["force", "up", "img/b"]).expect(0, &[]);
+    let exported = operator.run(&["export"]);
     exported.expect(
         0,
         &[
@@ -238,25 +268,29 @@ fn an_export_means_what_is_in_force() {
             "# Set by hand and not in this file: img/b force up",
         ],
     );
-    desk.file("check", &exported.text(), &[])
+    operator
+        .file("check", &exported.text(), &[])
         .expect(0, &["good: 2 farms, 4 servers"]);
     // The drain is in the file now.
-    desk.file("plan", &exported.text(), &[])
+    operator
+        .file("plan", &exported.text(), &[])
         .expect(0, &["server img/a: enable on → drain"]);
-    desk.file("apply", &exported.text(), &["--reset"])
+    operator
+        .file("apply", &exported.text(), &["--reset"])
         .expect(0, &[]);
-    let again = desk.run(&["export"]).text();
+    let again = operator.run(&["export"]).text();
     assert!(
         again.contains("enable = drain") && !again.contains("force up"),
         "{again}"
     );
-    desk.file("plan", &again, &[])
+    operator
+        .file("plan", &again, &[])
         .expect(0, &["no farm and no server changes"]);
 }
 
 #[test]
 fn twenty_tables_are_kept_and_any_can_be_gone_back_to() {
-    let desk = Desk::new();
+    let operator = Operator::new();
     let with = |weight: usize| {
         TWO_FARMS.replace(
             "http://a.test",
@@ -264,10 +298,11 @@ fn twenty_tables_are_kept_and_any_can_be_gone_back_to() {
         )
     };
     for n in 1..=25 {
-        desk.file("apply", &with(n), &["--why", &format!("the {n}th")])
+        operator
+            .file("apply", &with(n), &["--why", &format!("the {n}th")])
             .expect(0, &[]);
     }
-    let history = desk.json(&["history"]);
+    let history = operator.json(&["history"]);
     let whys: Vec<&str> = history
         .as_array()
         .expect("a list")
@@ -281,40 +316,47 @@ fn twenty_tables_are_kept_and_any_can_be_gone_back_to() {
             &history[0]["farms"],
             history[0]["generation"].as_u64()
         ),
-        (&4.into(), &2.into(), Some(desk.generation()))
+        (&4.into(), &2.into(), Some(operator.generation()))
     );
-    desk.run(&["history"]).expect(0, &["the 6th", "WHEN (UTC)"]);
-    let weight = || desk.json(&["show"])["farms"][0]["servers"][0]["weight"].clone();
-    desk.run(&["rollback"]).expect(0, &["in force"]);
+    operator
+        .run(&["history"])
+        .expect(0, &["the 6th", "WHEN (UTC)"]);
+    let weight = || operator.json(&["show"])["farms"][0]["servers"][0]["weight"].clone();
+    operator.run(&["rollback"]).expect(0, &["in force"]);
     assert_eq!(weight(), 24);
     let tenth = history[15]["generation"].to_string();
-    desk.run(&["rollback", &tenth, "--why", "it worked"])
+    operator
+        .run(&["rollback", &tenth, "--why", "it worked"])
         .expect(0, &["in force"]);
     assert_eq!(
-        (weight(), &desk.json(&["show"])["why"]),
+        (weight(), &operator.json(&["show"])["why"]),
         (10.into(), &format!("rollback to {tenth}: it worked").into())
     );
-    desk.run(&["rollback", "20"])
+    operator
+        .run(&["rollback", "20"])
         .expect(1, &["19 older ones are kept"]);
-    desk.run(&["rollback", "12345678"])
+    operator
+        .run(&["rollback", "12345678"])
         .expect(1, &["no table for `12345678`"]);
     // Going back takes as much care as going on.
     let stc = TWO_FARMS.replace("list = img, stc", "list = stc");
-    desk.file("apply", &stc, &["--force"]).expect(0, &[]);
-    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
-    desk.run(&["rollback"])
+    operator.file("apply", &stc, &["--force"]).expect(0, &[]);
+    operator.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    operator
+        .run(&["rollback"])
         .expect(1, &["farm img would be gone", "nothing was changed"]);
 }
 
 #[test]
 fn a_file_applied_again_takes_no_place_in_the_history() {
-    let desk = Desk::new();
-    desk.file("apply", TWO_FARMS, &[])
+    let operator = Operator::new();
+    operator
+        .file("apply", TWO_FARMS, &[])
         .expect(0, &["in force: 2 farms"]);
     let more = TWO_FARMS.replace("http://a.test", "http://a.test\nweight = 2");
-    desk.file("apply", &more, &[]).expect(0, &[]);
-    let generation = desk.generation();
-    desk.file("apply", &more, &[]).expect(
+    operator.file("apply", &more, &[]).expect(0, &[]);
+    let generation = operator.generation();
+    operator.file("apply", &more, &[]).expect(
         0,
         &[&format!(
             "no change: generation {generation} in force: 2 farms, 4 servers"
@@ -322,17 +364,21 @@ fn a_file_applied_again_takes_no_place_in_the_history() {
     );
     assert_eq!(
         (
-            desk.generation(),
-            desk.json(&["history"]).as_array().map(Vec::len)
+            operator.generation(),
+            operator.json(&["history"]).as_array().map(Vec::len)
         ),
         (generation, Some(2))
     );
     // A table that was put in force twice is none to go back to.
-    desk.file("apply", &more, &["--reset"]).expect(0, &[]);
-    desk.run(&["rollback"])
+    operator.file("apply", &more, &["--reset"]).expect(0, &[]);
+    operator
+        .run(&["rollback"])
         .expect(1, &["holds the table in force", "rbalancer history"]);
-    desk.run(&["rollback", "2"]).expect(0, &["in force"]);
-    assert_eq!(desk.json(&["show"])["farms"][0]["servers"][0]["weight"], 1);
+    operator.run(&["rollback", "2"]).expect(0, &["in force"]);
+    assert_eq!(
+        operator.json(&["show"])["farms"][0]["servers"][0]["weight"],
+        1
+    );
 }
 
 #[test]
@@ -387,30 +433,34 @@ fn what_is_forced_for_a_time_ends_by_itself_also_with_redis_away() {
 
 #[test]
 fn what_by_hand_contradicts_the_file_is_named_and_so_is_what_is_replaced_or_dropped() {
-    let desk = Desk::new();
-    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
-    desk.run(&["enable", "img/a"]).expect(
+    let operator = Operator::new();
+    operator.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    operator.run(&["enable", "img/a"]).expect(
         0,
         &[
             "img/a set to on",
             "`rbalancer clear img/a` gives the word back to the file",
         ],
     );
-    desk.run(&["weight", "img/a", "5"])
+    operator
+        .run(&["weight", "img/a", "5"])
         .expect(0, &["now by hand: on, weight 5", "before by hand: on by "]);
     let off = TWO_FARMS.replace("[a]\n", "[a]\nenable = off\n");
     let words = "img/a is on by hand, off in the file and of weight 5 by hand, 1 in the file: `rbalancer clear img/a`";
     for command in [&["plan"][..], &["apply", "--yes"], &["apply", "--yes"]] {
-        desk.file(command[0], &off, &command[1..])
+        operator
+            .file(command[0], &off, &command[1..])
             .expect(0, &[words]);
     }
-    desk.file("apply", &off, &["--yes", "--reset"])
+    operator
+        .file("apply", &off, &["--yes", "--reset"])
         .expect(0, &["dropped: img/a on, weight 5"]);
-    assert!(!desk.file("plan", &off, &[]).text().contains("by hand"));
+    assert!(!operator.file("plan", &off, &[]).text().contains("by hand"));
     // Nothing is set for a name that nobody has.
-    desk.run(&["clear", "img/aa"])
+    operator
+        .run(&["clear", "img/aa"])
         .expect(1, &["no server img/aa", "did you mean `img/a`?"]);
-    desk.run(&["show"]).expect(
+    operator.run(&["show"]).expect(
         0,
         &[
             "server",
@@ -426,24 +476,26 @@ fn what_by_hand_contradicts_the_file_is_named_and_so_is_what_is_replaced_or_drop
 
 #[test]
 fn a_time_is_typed_with_its_unit_and_what_is_over_counts_no_more() {
-    let desk = Desk::new();
-    desk.file("apply", TWO_FARMS, &[]).expect(0, &[]);
+    let operator = Operator::new();
+    operator.file("apply", TWO_FARMS, &[]).expect(0, &[]);
     for bad in ["10", "0", "999ms", "0s"] {
         assert_eq!(
-            desk.run(&["force", "down", "img/a", "--for", bad]).code,
+            operator.run(&["force", "down", "img/a", "--for", bad]).code,
             Some(2),
             "{bad}"
         );
     }
-    desk.run(&["force", "down", "img/a", "--for", "10"])
+    operator
+        .run(&["force", "down", "img/a", "--for", "10"])
         .expect(2, &["`10` has no unit: write 10s, 10m"]);
-    desk.run(&["force", "down", "img/a", "--for", "1s"])
+    operator
+        .run(&["force", "down", "img/a", "--for", "1s"])
         .expect(0, &["forced until"]);
     eventually!(
         Duration::from_secs(5),
-        !desk.run(&["show"]).text().contains("force down")
+        !operator.run(&["show"]).text().contains("force down")
     );
-    let ended = desk.file(
+    let ended = operator.file(
         "apply",
         &TWO_FARMS.replace("http://b.test", "http://b2.test"),
         &["--yes"],
@@ -454,7 +506,7 @@ fn a_time_is_typed_with_its_unit_and_what_is_over_counts_no_more() {
     let bare = TWO_FARMS
         .replace("[a]\n", "[a]\ninter = 5\n")
         .replace("domain = stc.test", "domain = stc.test:81");
-    desk.file("check", &bare, &[]).expect(
+    operator.file("check", &bare, &[]).expect(
         0,
         &[
             "inter = 5 is 5 milliseconds: write 5ms, or 5s",
@@ -465,14 +517,14 @@ fn a_time_is_typed_with_its_unit_and_what_is_over_counts_no_more() {
 
 #[test]
 fn a_no_is_no_and_yes_is_yes() {
-    let desk = Desk::new();
-    let file = write(desk.directory.path(), "a.conf", TWO_FARMS);
+    let operator = Operator::new();
+    let file = write(operator.directory.path(), "a.conf", TWO_FARMS);
     // A terminal of its own, at which somebody types.
     let typed = |words: &str| {
         let apply = format!(
             "{} apply {file} --redis {}",
             binary("rbalancer").display(),
-            desk.redis.url()
+            operator.redis.url()
         );
         let mut command = Command::new("sh");
         command.args([
@@ -483,29 +535,35 @@ fn a_no_is_no_and_yes_is_yes() {
     };
     for no in ["n", "no", "", "maybe"] {
         typed(no).expect(1, &["put this in force", "declined: nothing was changed"]);
-        assert_eq!(desk.redis.keys(), 0);
+        assert_eq!(operator.redis.keys(), 0);
     }
     typed("YES").expect(0, &["in force"]);
-    desk.run(&["apply", "--help"])
+    operator
+        .run(&["apply", "--help"])
         .expect(0, &["where there is no terminal nobody is asked"]);
 }
 
 #[test]
 fn a_file_is_good_only_where_what_it_names_is_there() {
-    let desk = Desk::new();
+    let operator = Operator::new();
     let with = |global: &str| format!("[global]\n{global}\n{TWO_FARMS}");
-    desk.file("check", &with("access_log = /nowhere/access.log"), &[])
+    operator
+        .file("check", &with("access_log = /nowhere/access.log"), &[])
         .expect(78, &["access_log: there is no folder /nowhere"]);
-    desk.file("check", &with("state_file = /nowhere/state"), &[])
+    operator
+        .file("check", &with("state_file = /nowhere/state"), &[])
         .expect(0, &["state_file: there is no folder /nowhere", "good"]);
-    desk.file("check", &with("state_file = /dev/null"), &[])
+    operator
+        .file("check", &with("state_file = /dev/null"), &[])
         .expect(0, &["is a device", "good"]);
-    desk.file("check", &with("static_dir = /nowhere"), &[])
+    operator
+        .file("check", &with("static_dir = /nowhere"), &[])
         .expect(0, &["static_dir: /nowhere is no folder", "good"]);
-    desk.file("check", &with("maxconn = many"), &[])
+    operator
+        .file("check", &with("maxconn = many"), &[])
         .expect(78, &["`many` is no number"]);
-    certificate(desk.directory.path(), "img", &["img.test"]);
-    let covered = desk.file(
+    certificate(operator.directory.path(), "img", &["img.test"]);
+    let covered = operator.file(
         "check",
         &with("tls_cert = img.pem\ntls_key = img.key\nallow_downgrade = on"),
         &[],
@@ -517,19 +575,21 @@ fn a_file_is_good_only_where_what_it_names_is_there() {
         covered.text()
     );
     // What only says how the daemons of a host work has no farms.
-    let host = format!("[global]\nredis = {}\nport = 81\n", desk.redis.url());
-    desk.file("check", &host, &[])
+    let host = format!("[global]\nredis = {}\nport = 81\n", operator.redis.url());
+    operator
+        .file("check", &host, &[])
         .expect(0, &["[global] alone, for a host of a cluster"]);
-    desk.file("apply", &host, &["--yes"])
+    operator
+        .file("apply", &host, &["--yes"])
         .expect(78, &["has no section [farms]"]);
-    let file = write(desk.directory.path(), "host.conf", host);
+    let file = write(operator.directory.path(), "host.conf", host);
     for daemon in [
         "rbalancer-redirector",
         "rbalancer-healthd",
         "rbalancer-statsd",
     ] {
-        let tested =
-            Process::start(daemon, desk.directory.path(), &["-t", "-c", &file], &[]).wait(START);
+        let tested = Process::start(daemon, operator.directory.path(), &["-t", "-c", &file], &[])
+            .wait(START);
         tested.expect(0, &["the settings are good; redis is 127.0.0.1"]);
     }
 }

@@ -61,15 +61,15 @@ async fn lines_reach_the_file_and_a_new_one_after_it_was_moved() {
         folder.path().join("access.log"),
         folder.path().join("access.log.1"),
     );
-    let (journal, _) = AccessLog::open(LogDestination::Path(path.clone()), Style::default())
+    let (log, _) = AccessLog::open(LogDestination::Path(path.clone()), Style::default())
         .await
         .expect("it opens");
-    let mut lines = journal.lines();
+    let mut lines = log.lines();
     lines.add(&entry(b"/one"));
     lines.hand_over();
     until(|| std::fs::read_to_string(&path).is_ok_and(|text| text.contains("GET /one HTTP/1.1")));
     std::fs::rename(&path, &progressed).expect("moved");
-    journal.state().reopen();
+    log.state().reopen();
     lines.add(&entry(b"/two"));
     drop(lines);
     until(|| std::fs::read_to_string(&path).is_ok_and(|text| text.contains("/two")));
@@ -78,19 +78,19 @@ async fn lines_reach_the_file_and_a_new_one_after_it_was_moved() {
             .expect("it is there")
             .contains("/two")
     );
-    assert_eq!(journal.state().dropped(), 0);
+    assert_eq!(log.state().dropped(), 0);
 }
 
 #[tokio::test]
 async fn at_the_end_every_line_is_in_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("access.log");
-    let (journal, writing) = AccessLog::open(LogDestination::Path(path.clone()), Style::default())
+    let (log, writing) = AccessLog::open(LogDestination::Path(path.clone()), Style::default())
         .await
         .expect("it opens");
-    let mut lines = journal.lines();
+    let mut lines = log.lines();
     (0..20_000).for_each(|_| lines.add(&entry(b"/last")));
-    drop((lines, journal));
+    drop((lines, log));
     writing.end().await;
     assert_eq!(
         std::fs::read_to_string(&path)
@@ -104,19 +104,19 @@ async fn at_the_end_every_line_is_in_the_file() {
 #[test]
 fn what_a_full_queue_cannot_take_is_counted_and_nobody_waits() {
     let (sender, batches) = sync_channel(1);
-    let journal = AccessLog {
+    let log = AccessLog {
         sender,
         style: Style::default(),
         state: Arc::default(),
     };
-    let mut lines = journal.lines();
+    let mut lines = log.lines();
     for _ in 0..3 {
         (0..10).for_each(|_| lines.add(&entry(b"/x")));
         lines.hand_over();
     }
     assert_eq!(
         (
-            journal.state().dropped(),
+            log.state().dropped(),
             batches.recv().expect("one batch").lines
         ),
         (20, 10)

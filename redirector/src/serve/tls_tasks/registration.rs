@@ -1,4 +1,4 @@
-//! A connection's place among those of its thread.
+//! A connection's id among those of its thread.
 
 use crate::serve::address_limit::AddressPermit;
 use crate::serve::connections::{ConnectionId, Phase};
@@ -6,7 +6,7 @@ use crate::serve::tls_tasks::shared::Thread;
 use common::net::web::Page;
 use std::rc::Rc;
 
-/// A connection's place among the others; given back however its task ends.
+/// A connection's id among the others; freed however its task ends.
 pub(crate) struct Registered {
     pub(crate) thread: Rc<Thread>,
     pub(crate) place: ConnectionId,

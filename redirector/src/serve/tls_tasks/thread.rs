@@ -217,7 +217,7 @@ impl Thread {
         }
     }
 
-    /// Has tasks end; each gives its place back itself.
+    /// Has tasks end; each frees its id itself.
     fn end(&self, places: &[ConnectionId]) {
         let mut connections = self.connections.borrow_mut();
         places

@@ -29,7 +29,7 @@ pub(super) const UNKNOWN: Request<'static> = Request {
     if_modified_since: None,
 };
 
-/// What is `asked` with up to `max_fields` fields, by the rules of `head.rs` and RFC 9113 section 8.3.1. A body never closes the connection:
+/// What is `asked` with up to `max_fields` fields, by the rules of `protocol/http1/head` and RFC 9113 section 8.3.1. A body never closes the connection:
 /// its stream ends alone. (hyper has dropped a fragment already: it reaches no Location.)
 pub(super) fn request<B>(
     asked: &hyper::Request<B>,
