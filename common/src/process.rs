@@ -1,5 +1,5 @@
 //! What every program does the same: arguments, logging, signals, exit codes, threads and their priority.
-//! No role and no farm may enter here.
+//! No farm and no answer may enter here.
 
 pub mod admin;
 pub mod arguments;

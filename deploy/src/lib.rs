@@ -1,4 +1,4 @@
-//! The operator's hand: what the `rbalancer` command does. The one floor that sees every role.
+//! The operator's hand: what the `rbalancer` command does. The one crate that sees every role.
 
 pub mod arguments;
 pub mod change;

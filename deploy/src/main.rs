@@ -159,20 +159,20 @@ async fn run_up(
         ));
     }
     began("rbalancer up", &format!("{file}: {}", found_good(&conf)));
-    let doors = up::bind(&conf)?;
+    let sockets = up::bind(&conf)?;
     let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
-    Ok(up::run(conf, doors, read, reload, shutdown).await?)
+    Ok(up::run(conf, sockets, read, reload, shutdown).await?)
 }
 
 async fn run_demo(listen: Option<ListenAddresses>) -> Result<(), Failure> {
     let origins = demo::start_origins().await?;
     let conf = demo::conf(&origins, listen.clone())?;
-    let doors = up::bind(&conf)?;
+    let sockets = up::bind(&conf)?;
     let (shutdown, reload) = on_signals().map_err(anyhow::Error::from)?;
-    print(&demo::things_to_try(doors.clients[0].address, &origins))?;
+    print(&demo::things_to_try(sockets.clients[0].address, &origins))?;
     Ok(up::run(
         conf,
-        doors,
+        sockets,
         move || demo::conf(&origins, listen.clone()),
         reload,
         shutdown,

@@ -1,5 +1,5 @@
 //! The list of what is checked, when, by how many at a time, and what the store is told.
-//! How a server is asked is no business of this wing.
+//! How a server is asked is no business of this module.
 
 pub(crate) mod id_claim;
 pub(crate) mod left;

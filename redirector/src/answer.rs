@@ -111,7 +111,7 @@ impl Answer<'_> {
     }
 
     /// Hands every field but Date and what concerns the connection to `put`, in the order they are sent, a value in
-    /// parts.
+    /// parts. For HTTP/1 those of a redirect lie ready in its [`ResponseHead`].
     pub fn fields(&self, put: &mut dyn FnMut(&'static str, &[&[u8]])) {
         let length = self.body().len().to_string();
         let mut cache_control = "no-store";

@@ -7,8 +7,11 @@
 //! 4. `protocol/http1/head`: one strict pass over the raw head makes it a `Request`, or a refusal.
 //! 5. `answer`: the request becomes an `Answer`, a value of references.
 //! 6. `routes`, `routes/farm`, `routes/balance`: host, farm and server in constant time; `counters` counts it.
-//! 7. `access_log/requests`: the answer as a line, where requests are logged.
+//! 7. `access_log/requests`, `access_log/entry`: the answer as a line, where requests are logged.
 //! 8. `protocol/http1/write`: the answer as bytes, which leave at once, the last of them with the FIN.
+//!
+//! Over TLS the first two are `serve/tls_tasks/thread` and `serve/tls_tasks/task`. Who asks is told by `client`, where that
+//! has to be known.
 //!
 //! One request over HTTP/2:
 //! 1. `serve/tls_tasks/thread`: the client is accepted, on threads of their own, a task a connection.
@@ -20,7 +23,7 @@
 //! 7. `access_log/requests`: the same line.
 //! 8. `serve/tls_tasks/h2/message`'s other half makes the answer a response; a file's bytes are shared, not copied.
 //!
-//! No lock, no allocation over HTTP/1, no wait. Half a second later `background/flush` writes the totals that changed to
+//! A redirect over HTTP/1 takes no lock, allocates nothing and waits for nobody. Half a second later `background/flush` writes the totals that changed to
 //! the store, as absolute numbers: written twice or late they do no harm. Where others want the core of a thread that
 //! serves, that thread goes first (`common/src/process/thread_priority.rs`).
 

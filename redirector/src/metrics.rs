@@ -119,7 +119,7 @@ fn render_expiries(expiries: &[Expiry]) -> String {
 /// As families of OpenMetrics.
 fn render(state: &Status, totals: &[(CountKey, u64)], more: &str) -> String {
     let mut out = String::new();
-    // WriterHandle to a String cannot fail. Farm and server names hold nothing that a label would have to escape.
+    // Writing to a String cannot fail. Farm and server names hold nothing that a label would have to escape.
     let mut family = |name: &str, kind: &str, help: &str, lines: String| {
         let _ = write!(
             out,

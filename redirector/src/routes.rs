@@ -95,7 +95,7 @@ impl Routes {
             heads,
             ready: true,
         };
-        routes.set_phase(farms.iter().zip(0..), &Arc::new(arena));
+        routes.point_hosts(farms.iter().zip(0..), &Arc::new(arena));
         routes
     }
 
@@ -131,12 +131,16 @@ impl Routes {
                 ));
             }
         }
-        routes.set_phase(made.into_iter(), &Arc::new(arena));
+        routes.point_hosts(made.into_iter(), &Arc::new(arena));
         routes
     }
 
     /// Has every host of these farms lead to their places in `arena`.
-    fn set_phase<'a>(&mut self, farms: impl Iterator<Item = (&'a Farm, u32)>, arena: &Arc<Arena>) {
+    fn point_hosts<'a>(
+        &mut self,
+        farms: impl Iterator<Item = (&'a Farm, u32)>,
+        arena: &Arc<Arena>,
+    ) {
         let hosts = farms.flat_map(|(farm, place)| {
             farm.domains
                 .iter()

@@ -1,5 +1,5 @@
 //! One epoll loop a thread: accepts, waits, times out.
-//! It knows no protocol: no byte of HTTP is looked at here.
+//! It knows no protocol: no byte of HTTP is looked at here, but in the box `tls_tasks`, which has tasks and HTTP/2.
 
 pub(crate) mod accept;
 pub(crate) mod address_limit;

@@ -8,7 +8,7 @@ use crate::model::health::{Finding, ViewChanges};
 use crate::model::overrides::Override;
 use crate::model::tally::{CountKey, Tally, Totals};
 use crate::store::answer::Replication;
-use crate::store::edition::HistoryEntry;
+use crate::store::history_entry::HistoryEntry;
 use crate::store::records::{
     Announcement, EVENTS_KEPT, Event, ExpectedGenerations, HealthReport, OwnView, Publication,
     Published, Replica, Reported,

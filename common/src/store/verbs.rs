@@ -1,9 +1,9 @@
 //! What each role may do: a role that is handed a [`Reader`] cannot even compile a write.
 
 use super::answer::{Answer, Replication};
-use super::edition::HistoryEntry;
 use super::error::StoreError;
 use super::hints::Hints;
+use super::history_entry::HistoryEntry;
 use super::keeper::Keeper;
 use super::memory::Memory;
 use super::records::{

@@ -130,7 +130,7 @@ impl WatchList {
             .map(|watched| watched.check.inter)
             .min();
         self.left.retain(|key, _| !self.checks.contains_key(key));
-        // The latter an earlier run watched, and nobody wants any more.
+        // And what an earlier run watched, and nobody wants any more.
         for key in old
             .into_keys()
             .chain(std::mem::take(&mut self.adopted.findings).into_keys())

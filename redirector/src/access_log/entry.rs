@@ -217,7 +217,7 @@ fn escaped(text: &[u8], out: &mut Vec<u8>) {
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    // WriterHandle into memory does not fail.
+    // Writing into memory does not fail.
     let _ = out.write_fmt(text);
 }
 

@@ -99,7 +99,7 @@ impl<'a> LoggedRequest<'a> {
 }
 
 impl RequestLog {
-    /// LogBuffer go to `buffer`; `counters` know the names.
+    /// Lines go to `buffer`; `counters` know the names.
     pub fn new(buffer: LogBuffer, counters: Arc<Counters>) -> Self {
         Self {
             buffer,

@@ -105,7 +105,7 @@ pub(crate) struct LogState {
 }
 
 impl LogState {
-    /// LogBuffer that were not written.
+    /// Lines that were not written.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -193,7 +193,7 @@ impl AccessLog {
         self.state.clone()
     }
 
-    /// LogBuffer of one thread's own.
+    /// Lines of one thread's own.
     pub(crate) fn lines(&self) -> LogBuffer {
         LogBuffer {
             log: self.clone(),

@@ -316,7 +316,8 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    fn new(code: RedirectCode, cache_control: &str) -> Self {
+    /// What [`Answer::fields`](crate::answer::Answer::fields) has of a redirect, ready for HTTP/1.
+    pub(crate) fn new(code: RedirectCode, cache_control: &str) -> Self {
         let status = code.status_line();
         let http1 = format!(
             "HTTP/1.1 {status}\r\nContent-Length: 0\r\nCache-Control: {cache_control}\r\nLocation: "
@@ -329,7 +330,7 @@ impl ResponseHead {
     }
 }
 
-/// ResponseHeads of answers. Most farms have the same one, which stays in the processor's cache then.
+/// Heads of answers. Most farms have the same one, which stays in the processor's cache then.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct ResponseHeads(HashSet<Arc<ResponseHead>>);
 

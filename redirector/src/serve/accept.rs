@@ -61,7 +61,7 @@ impl AcceptBatch {
     }
 
     /// Lets in who waits, up to `most` and [`TOGETHER`], and hears them. Whether the process had room for all of them.
-    pub(crate) fn collapse(&mut self, acceptor: &mut Acceptor, most: usize) -> bool {
+    pub(crate) fn accept(&mut self, acceptor: &mut Acceptor, most: usize) -> bool {
         let mut had_room = true;
         for _ in 0..most.min(TOGETHER) {
             match limits::accept(&acceptor.listener) {

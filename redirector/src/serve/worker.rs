@@ -34,8 +34,8 @@ const TURNS: usize = 4;
 
 /// Tokens above those of connections: the last ones belong to listeners.
 const WAKER: Token = Token(usize::MAX - 1);
-const FIRST_DOOR: usize = usize::MAX - 2;
-const LAST_DOOR: usize = usize::MAX - 1024;
+const FIRST_LISTENER: usize = usize::MAX - 2;
+const LAST_LISTENER: usize = usize::MAX - 1024;
 
 /// A thread that serves clients without TLS.
 pub(crate) struct Worker {
@@ -151,7 +151,7 @@ impl Worker {
             socket::spare_acks(socket)?;
             poll.registry().register(
                 &mut SourceFd(&socket.as_raw_fd()),
-                Token(FIRST_DOOR - number),
+                Token(FIRST_LISTENER - number),
                 Interest::READABLE,
             )?;
         }
@@ -203,7 +203,7 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     WAKER => self.woken(),
-                    Token(index) if index >= LAST_DOOR => self.somebody_came(index),
+                    Token(index) if index >= LAST_LISTENER => self.somebody_came(index),
                     Token(index) => self.serve(index, event.is_read_closed()),
                 }
             }
@@ -288,7 +288,7 @@ impl Worker {
 
     /// Marks the listener with this token as ready.
     fn somebody_came(&mut self, token: usize) {
-        if let Some(acceptor) = self.acceptors.get_mut(FIRST_DOOR - token) {
+        if let Some(acceptor) = self.acceptors.get_mut(FIRST_LISTENER - token) {
             acceptor.ready = true;
         }
     }
@@ -335,7 +335,7 @@ impl Worker {
         let acceptor = &mut self.acceptors[number];
         acceptor.rest = None;
         let mut newcomers = std::mem::take(&mut self.newcomers);
-        let had_room = newcomers.collapse(acceptor, left);
+        let had_room = newcomers.accept(acceptor, left);
         newcomers.each(|stream, said| self.take(stream, Some(said)));
         self.newcomers = newcomers;
         self.leaving.clear();

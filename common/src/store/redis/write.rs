@@ -5,8 +5,8 @@ use crate::model::farm::ServerId;
 use crate::model::generation::SCHEMA;
 use crate::model::overrides::Override;
 use crate::model::tally::CountKey;
-use crate::store::edition::HistoryEntry;
 use crate::store::error::StoreError;
+use crate::store::history_entry::HistoryEntry;
 use crate::store::records::{
     Announcement, EVENTS_KEPT, Event, ExpectedGenerations, HealthReport, Publication, Published,
     Reported, TABLES_KEPT,

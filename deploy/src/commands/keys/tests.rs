@@ -3,6 +3,7 @@
 use super::*;
 use crate::conf::{self, Conf, Flags};
 use common::config::ini::Document;
+use common::config::keys::Kind;
 
 const REFERENCE: &str = include_str!("../../../keys.md");
 
@@ -86,5 +87,33 @@ fn the_defaults_are_those_of_the_readers() {
             }
         );
         assert_eq!(with, without, "{line}");
+    }
+}
+
+/// A value that no reader of this kind can take; none where any text will do.
+fn bad(key: &Key) -> Option<String> {
+    match key.kind {
+        Kind::Switch | Kind::Time | Kind::Word(_) => Some("?!".into()),
+        Kind::Number(low, high) => Some(if low > 0 { low - 1 } else { high + 1 }.to_string()),
+        // An empty value: nothing of what these are is written so.
+        Kind::Path | Kind::List(_) | Kind::Text(_) => None,
+    }
+}
+
+#[test]
+fn every_key_is_read_and_refused_where_its_value_is_bad() {
+    let farm = "[farms]\nlist = f\n[f]\ndomain = f.test\nlist = s\n[s]\ndomain = s.test\n";
+    for key in KEYS {
+        let Some(value) = bad(key) else { continue };
+        let line = format!("{} = {value}\n", key.name);
+        let text = match key.places[0] {
+            Place::Server => format!("{farm}{line}"),
+            Place::Farm => farm.replace("[s]\n", &format!("{line}[s]\n")),
+            Place::Global | Place::Farms => format!("[global]\n{line}{farm}"),
+        };
+        let (document, problems) = Document::parse("t.conf", &text);
+        let problems = conf::parse(&document, problems, Flags::default()).expect_err(&line);
+        let words = problems.to_string();
+        assert!(words.contains(&format!("{}: ", key.name)), "{line}{words}");
     }
 }

@@ -229,3 +229,24 @@ fn https_is_not_sent_to_http_and_challenges_go_where_they_are_answered() {
         );
     }
 }
+
+#[test]
+fn the_head_of_a_redirect_that_lies_ready_has_the_fields_of_the_answer() {
+    let (_, text) = ask(b"GET /x HTTP/1.1\r\nHost: img.org\r\n\r\n");
+    let slot = Counters::new(1).slot(&common::model::tally::CountKey::Refused(400));
+    let head = crate::routes::farm::ResponseHead::new(
+        common::model::farm::RedirectCode::Found,
+        "no-store",
+    );
+    let answer = Answer::Redirect(Redirect {
+        head: &head,
+        origin: [b"http://", b"a.org:81/base"],
+        target: b"/x",
+        slot,
+        keepalive: true,
+    });
+    let mut written = Vec::new();
+    fields(&answer, &mut written);
+    written.extend_from_slice(b"\r\n");
+    assert_eq!(String::from_utf8_lossy(&written), text);
+}

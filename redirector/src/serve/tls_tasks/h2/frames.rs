@@ -38,7 +38,7 @@ impl Frames {
     }
 
     /// Whether it has begun something that it has not ended.
-    pub(super) fn over_limit(&self) -> bool {
+    pub(super) fn owes(&self) -> bool {
         self.begun && (self.left > 0 || self.have > 0 || self.open)
     }
 
@@ -58,7 +58,7 @@ impl Frames {
                     self.begin();
                 }
             }
-            ended |= !self.over_limit();
+            ended |= !self.owes();
         }
         ended
     }
@@ -98,19 +98,19 @@ mod tests {
         .concat();
         let whole = [PREFACE, PREFACE + HEAD, said.len()];
         let mut frames = Frames::new();
-        assert!(!frames.over_limit(), "it may think before it says anything");
+        assert!(!frames.owes(), "it may think before it says anything");
         for (at, byte) in said.iter().enumerate() {
             let ended = frames.take(&[*byte]);
             assert_eq!(
-                (ended, frames.over_limit()),
+                (ended, frames.owes()),
                 (whole.contains(&(at + 1)), !whole.contains(&(at + 1))),
                 "after {at}"
             );
         }
         let mut frames = Frames::new();
-        assert!(frames.take(&said) && !frames.over_limit());
+        assert!(frames.take(&said) && !frames.owes());
         assert!(
-            !frames.take(&frame(HEADERS, 0, 3)) && frames.over_limit(),
+            !frames.take(&frame(HEADERS, 0, 3)) && frames.owes(),
             "a head without its end"
         );
     }

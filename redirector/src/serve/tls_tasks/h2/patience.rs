@@ -21,7 +21,7 @@ enum Debt {
     /// The rest of a head, or of another frame.
     Head,
     /// Room for an answer: of the kernel's, or by its own windows.
-    ConnectionBudget,
+    Room,
 }
 
 /// What is seen of a client where bytes come and go.
@@ -67,7 +67,7 @@ impl Signs {
             return body;
         }
         self.unsent.fetch_add(1, Ordering::Relaxed);
-        Bytes::from_owner(SendQueue {
+        Bytes::from_owner(UnsentBody {
             body,
             count: self.unsent.clone(),
         })
@@ -80,16 +80,16 @@ impl Signs {
 
     fn debt(&self) -> Option<Debt> {
         if self.is_sending() {
-            return Some(Debt::ConnectionBudget);
+            return Some(Debt::Room);
         }
-        self.frames.borrow().over_limit().then_some(Debt::Head)
+        self.frames.borrow().owes().then_some(Debt::Head)
     }
 
     /// Whether the client did its part since the last call.
     fn made_progress(&self, debt: Debt) -> bool {
         match debt {
             Debt::Head => self.ended.take(),
-            Debt::ConnectionBudget => {
+            Debt::Room => {
                 let enough = self.taken.get() >= ENOUGH;
                 if enough {
                     self.taken.set(0);
@@ -101,18 +101,18 @@ impl Signs {
 }
 
 /// A body on its way. h2 drops it with its last byte, or with its stream.
-struct SendQueue {
+struct UnsentBody {
     body: Bytes,
     count: Arc<AtomicUsize>,
 }
 
-impl AsRef<[u8]> for SendQueue {
+impl AsRef<[u8]> for UnsentBody {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }
 }
 
-impl Drop for SendQueue {
+impl Drop for UnsentBody {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
@@ -159,7 +159,7 @@ impl<F: Future> Future for Patient<'_, F> {
         let debt = this.signs.debt();
         let before = std::mem::replace(&mut this.debt, debt);
         let progressed = debt.is_some_and(|debt| this.signs.made_progress(debt)) || before != debt;
-        if progressed && [before, debt].contains(&Some(Debt::ConnectionBudget)) {
+        if progressed && [before, debt].contains(&Some(Debt::Room)) {
             (this.went)();
         }
         let Some(debt) = debt else {
